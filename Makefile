@@ -1,0 +1,58 @@
+# Everything a person or a machine runs. A fresh clone needs python3 (3.11 or newer), GNU make and a C compiler.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# A package index can fail for a moment: three tries, then give up.
+TRY3 = tries=0; until $(1); do tries=$$((tries+1)); [ $$tries -lt 3 ] || exit 1; echo "trying again ($$tries)" >&2; sleep 5; done
+
+.PHONY: help demo test check format lint types layers compat bench serve clean
+
+help:
+	@echo "make demo    see it work: simulated backend, relay, streamed turns in both protocols"
+	@echo "make test    the tests"
+	@echo "make check   format, lint, types, layers, tests"
+	@echo "make compat  real agents (installed from npm) against relay and simulated backend"
+	@echo "make bench   the relay beside yardsticks, as ratios"
+	@echo "make serve   start the relay on http://127.0.0.1:8787 (ARGS='--port 0' and the like)"
+	@echo "make clean   remove what the other targets made"
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(call TRY3,PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip)
+	@$(call TRY3,PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev)
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/python -m harness demo
+
+test: $(READY)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: format lint types layers test
+
+format: $(READY)
+	@$(BIN)/ruff format --check .
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+
+types: $(READY)
+	@$(BIN)/mypy
+
+layers: $(READY)
+	@$(BIN)/lint-imports
+
+compat: $(READY)
+	@$(BIN)/python -m harness compat $(ARGS)
+
+bench: $(READY)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+serve: $(READY)
+	@$(BIN)/codexrelay serve $(ARGS)
+
+clean:
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info benchmarks/results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Real agent programs, run through relay and simulator."""

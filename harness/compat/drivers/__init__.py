@@ -1,0 +1,1 @@
+"""One file per agent program: how to install, configure and run it."""

@@ -1,0 +1,1 @@
+"""A Codex backend on loopback that answers by rules."""

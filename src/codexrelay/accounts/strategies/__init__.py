@@ -1,0 +1,1 @@
+"""Selection strategies, one file each, found by the pool under their name."""

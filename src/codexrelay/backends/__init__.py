@@ -1,0 +1,1 @@
+"""What is spoken to upstream: `codex`, `openai` (any OpenAI-compatible API), and `transports`."""

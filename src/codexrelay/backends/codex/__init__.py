@@ -1,0 +1,1 @@
+"""The OpenAI Codex backend: request headers, attempts, the model catalogue."""

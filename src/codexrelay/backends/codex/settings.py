@@ -1,0 +1,63 @@
+"""Settings of one Codex backend: the block `backends.openai_codex`."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import attrs
+from attrs import validators as v
+
+from codexrelay.accounts.settings import DEFAULT_ISSUER, ManagedOAuthSettings
+
+DEFAULT_API_BASE_URL: Final = "https://chatgpt.com/backend-api/codex"
+
+_URL = v.matches_re(r"https?://[^\s/]+.*")
+
+
+@attrs.frozen(kw_only=True)
+class BudgetSettings:
+    """`budgets`: seconds allowed to each phase of a turn; `null` keeps the default.
+
+    What each one means stands in `relay/budgets.py`.
+    """
+
+    connect_s: float = attrs.field(default=10.0, validator=v.gt(0))
+    headers_s: float = attrs.field(default=120.0, validator=v.gt(0))
+    first_event_s: float = attrs.field(default=120.0, validator=v.gt(0))
+    #: Default: the block's `timeout`.
+    silence_s: float | None = attrs.field(default=None, validator=v.optional(v.gt(0)))
+    turn_s: float = attrs.field(default=3600.0, validator=v.gt(0))
+
+
+@attrs.frozen(kw_only=True)
+class CodexSettings:
+    """`extra.codex`: what belongs to Codex alone."""
+
+    #: The sign-in service; tokens are refreshed at `{oauth_issuer}/oauth/token`.
+    oauth_issuer: str = attrs.field(default=DEFAULT_ISSUER, validator=_URL)
+    managed_oauth: ManagedOAuthSettings = ManagedOAuthSettings()
+
+
+@attrs.frozen(kw_only=True)
+class ExtraSettings:
+    """`extra`."""
+
+    codex: CodexSettings = CodexSettings()
+
+
+@attrs.frozen(kw_only=True)
+class CodexBackendSettings:
+    """`backends.openai_codex`."""
+
+    type: Literal["openai-codex"] = "openai-codex"
+    #: `/responses`, `/responses/compact` and `/models` are appended.
+    api_base_url: str = attrs.field(default=DEFAULT_API_BASE_URL, validator=_URL)
+    #: Seconds of upstream silence that end a turn; `budgets.silence_s` overrides it.
+    timeout: float = attrs.field(default=120.0, validator=v.gt(0))
+    #: Folder that holds Codex CLI's `auth.json`; unset means `CODEX_HOME`, then `~/.codex`.
+    auth_path: str | None = None
+    #: How bytes reach the backend: `direct` is the relay's own and fastest; `httpx` is httpx's stock
+    #: transport, which honours the proxy variables of the environment.
+    transport: Literal["direct", "httpx"] = "direct"
+    budgets: BudgetSettings = BudgetSettings()
+    extra: ExtraSettings = ExtraSettings()

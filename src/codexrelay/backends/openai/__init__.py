@@ -1,0 +1,1 @@
+"""Any OpenAI-compatible backend. Still empty: mixed sessions are built on it."""

@@ -1,0 +1,1 @@
+"""Shortening of histories (compaction) and of tool outputs (compression). Still empty."""

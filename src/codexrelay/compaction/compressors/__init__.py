@@ -1,0 +1,1 @@
+"""Tool-output compressors, one file each. Still empty."""

@@ -1,0 +1,163 @@
+"""What can go wrong, as a tree.
+
+CodexRelayError
+├── ConfigError             the configuration cannot be used; nothing was started
+├── RequestError            the client's request is at fault: 4xx, nothing was sent upstream
+├── AccountError            no account can take the turn
+│   ├── NoAccountError      none is stored, or none that is allowed
+│   ├── NeedsReauthError    the owner must sign in again
+│   └── AllLimitedError     every account waits for its quota
+├── TurnFailedError         upstream failed and no rung of the ladder was left
+├── EventTooLargeError      one upstream event is larger than we keep
+└── SessionLostError        the session's actor has ended
+
+Each leaf carries data; its text is derived from the data and says what to do next. The server maps
+classes to statuses and bodies in one table.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from codexrelay.protocol.faults import Fault
+
+
+class CodexRelayError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+@attrs.frozen
+class Problem:
+    """One thing that is wrong with the configuration."""
+
+    #: Full key path (`server.port`), or the name of the variable or flag.
+    where: str
+    #: What is wrong with it and what would be right.
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+@attrs.frozen
+class ConfigError(CodexRelayError):
+    """The configuration cannot be used. All problems are reported together."""
+
+    problems: tuple[Problem, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+@attrs.frozen(kw_only=True)
+class RequestError(CodexRelayError):
+    """The client's request is at fault; nothing was sent upstream."""
+
+    message: str
+    #: Path of the field at fault in the client's body (`messages[3].content[0]`), if one is.
+    param: str | None = None
+    code: str | None = None
+    status: int = 400
+    type: str = "invalid_request_error"
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class AccountError(CodexRelayError):
+    """No account can take the turn."""
+
+
+@attrs.frozen(kw_only=True)
+class NoAccountError(AccountError):
+    """There is no account at all, or none that the configuration allows."""
+
+    #: Where accounts were looked for, in words (`no account file in DIR, no auth.json in DIR`).
+    looked_in: str
+
+    def __str__(self) -> str:
+        return (
+            f"no Codex account to use: {self.looked_in}. Sign in with Codex CLI (`codex login`), "
+            "or put an account file there; no restart is needed"
+        )
+
+
+@attrs.frozen(kw_only=True)
+class NeedsReauthError(AccountError):
+    """Every account that could serve the turn must sign in again."""
+
+    #: Local account id -> why (an issuer's code such as `refresh_token_reused`, or words).
+    reasons: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        told = "; ".join(f"account {name} must sign in again ({why})" for name, why in self.reasons)
+        return f"{told}. Sign in anew and store the new tokens; no restart is needed"
+
+
+@attrs.frozen(kw_only=True)
+class AllLimitedError(AccountError):
+    """Every usable account waits for its quota; no upstream call was made."""
+
+    #: Local account id -> when it may be tried again, Unix seconds.
+    resets: tuple[tuple[str, float], ...]
+    now_unix_s: float
+    plan_type: str | None = None
+
+    @property
+    def resets_at_unix_s(self) -> float:
+        """The earliest recovery."""
+        return min(at for _, at in self.resets)
+
+    @property
+    def resets_in_s(self) -> int:
+        """Whole seconds until the earliest recovery, at least 1."""
+        return max(1, round(self.resets_at_unix_s - self.now_unix_s))
+
+    def __str__(self) -> str:
+        names = ", ".join(name for name, _ in self.resets)
+        return (
+            f"The usage limit has been reached for every account ({names}); "
+            f"the first one is free again in {in_words(self.resets_in_s)}"
+        )
+
+
+@attrs.frozen
+class TurnFailedError(CodexRelayError):
+    """Upstream failed before the first output and no rung of the ladder was left."""
+
+    fault: Fault
+
+    def __str__(self) -> str:
+        return self.fault.message
+
+
+@attrs.frozen(kw_only=True)
+class EventTooLargeError(CodexRelayError):
+    """One upstream event is larger than the relay keeps in memory."""
+
+    limit_bytes: int
+
+    def __str__(self) -> str:
+        return f"an upstream event is larger than {self.limit_bytes} bytes"
+
+
+class SessionLostError(CodexRelayError):
+    """The session's actor has ended; the next request of the session starts a new one."""
+
+
+def in_words(seconds: float) -> str:
+    """Return a duration as a person says it: `45 s`, `12 min`, `3 h 5 min`, `2 d 4 h`."""
+    whole = max(0, round(seconds))
+    if whole < 120:
+        return f"{whole} s"
+    minutes = round(whole / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h" if hours else f"{days} d"

@@ -1,0 +1,5 @@
+"""The wire formats, without I/O: SSE, Responses, Chat, both translations, limits, model ids, errors.
+
+Everything here is a function of its arguments: no clock, no socket, no log. Bytes go in, bytes and
+values come out.
+"""

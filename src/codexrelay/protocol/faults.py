@@ -1,0 +1,391 @@
+"""What upstream or the network did wrong, classified: a value, never an exception.
+
+Two families of error bodies exist (wire notes 2.4): `{"detail": …}` from the front end and
+`{"error": {message, type, code, param}}` from the Responses service; besides them web pages of the
+edge, and errors inside a 200 stream (`response.failed`, `error`). All become a `Fault`, which keeps
+upstream's own message, type, code and further keys.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from codexrelay.errors import in_words
+from codexrelay.protocol.openai_errors import error_object
+from codexrelay.protocol.raw import get_number, get_object, get_text, is_object, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from codexrelay.protocol.raw import Json, JsonObject
+
+
+class FaultKind(enum.Enum):
+    """Whose fault it was, and so what may follow."""
+
+    #: 401: the bearer is not accepted (any more).
+    UNAUTHORIZED = "unauthorized"
+    #: 403: the account or the edge forbids it.
+    FORBIDDEN = "forbidden"
+    #: 429 `usage_limit_reached` and its kin: the account's quota is spent until a reset.
+    LIMITED = "limited"
+    #: The account's plan or workspace has no Codex.
+    UNUSABLE = "unusable"
+    #: 429 of the short kind: too fast, not too much.
+    THROTTLED = "throttled"
+    #: 5xx: the backend cannot at the moment; nobody's fault here.
+    OVERLOADED = "overloaded"
+    #: The connection failed, ended early or carried something that is no answer.
+    BROKEN = "broken"
+    #: A budget ran out.
+    SLOW = "slow"
+    #: The request itself is at fault; every account would answer the same.
+    REFUSED = "refused"
+
+
+_USAGE_LIMITS: Final = frozenset(
+    {
+        "usage_limit_reached",
+        "insufficient_quota",
+        "organization_usage_limit_exceeded",
+        "organization_spend_limit_exceeded",
+        "workspace_owner_credits_depleted",
+        "workspace_member_credits_depleted",
+        "workspace_owner_usage_limit_reached",
+        "workspace_member_usage_limit_reached",
+    }
+)
+_UNUSABLE: Final = frozenset({"usage_not_included", "deactivated_workspace"})
+_OVERLOADS: Final = frozenset({"server_is_overloaded", "slow_down"})
+_THROTTLES: Final = frozenset({"rate_limit_exceeded", "rate_limit_error"})
+_UNAUTHORIZED: Final = frozenset({"token_expired", "token_invalidated", "invalid_api_key"})
+#: Codes of failures inside a stream that are the request's own fault (wire notes 3).
+_REFUSALS: Final = frozenset(
+    {
+        "context_length_exceeded",
+        "invalid_prompt",
+        "invalid_request_error",
+        "invalid_encrypted_content",
+        "previous_response_not_found",
+        "cyber_policy",
+        "bio_policy",
+        "misalignment_policy_violation",
+        "image_generation_user_error",
+    }
+)
+
+_STATUS: Final[Mapping[FaultKind, int]] = {
+    FaultKind.UNAUTHORIZED: 401,
+    FaultKind.FORBIDDEN: 403,
+    FaultKind.LIMITED: 429,
+    FaultKind.UNUSABLE: 403,
+    FaultKind.THROTTLED: 429,
+    FaultKind.OVERLOADED: 503,
+    FaultKind.BROKEN: 502,
+    FaultKind.SLOW: 504,
+    FaultKind.REFUSED: 400,
+}
+_TYPE: Final[Mapping[FaultKind, str]] = {
+    FaultKind.UNAUTHORIZED: "authentication_error",
+    FaultKind.FORBIDDEN: "permission_error",
+    FaultKind.LIMITED: "usage_limit_reached",
+    FaultKind.UNUSABLE: "usage_not_included",
+    FaultKind.THROTTLED: "rate_limit_error",
+    FaultKind.OVERLOADED: "service_unavailable_error",
+    FaultKind.BROKEN: "upstream_error",
+    FaultKind.SLOW: "upstream_timeout",
+    FaultKind.REFUSED: "invalid_request_error",
+}
+
+#: Used when upstream limits an account without saying until when.
+DEFAULT_COOL_DOWN_S: Final = 30.0
+#: A quoted part of a body that is no JSON, in messages.
+_EXCERPT_CHARACTERS: Final = 200
+# "Please try again in 11.054s", also "250ms" and "3 seconds"; Codex CLI reads the same words.
+_TRY_AGAIN: Final = re.compile(
+    r"try again in\s+([\d.]+)\s*(ms|s(?:ec(?:ond)?s?)?\b)", re.IGNORECASE
+)
+_TITLE: Final = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+
+
+@attrs.frozen(kw_only=True)
+class Fault:
+    """What went wrong with one attempt."""
+
+    kind: FaultKind
+    #: HTTP status towards the client when nothing has been sent yet.
+    status: int
+    #: OpenAI error object: message, type, code, param, and whatever else upstream gave.
+    error: JsonObject
+    #: When the limited account may be tried again, Unix seconds; None when upstream did not say.
+    resets_at_unix_s: float | None = None
+    #: Seconds upstream asked to wait (`Retry-After`, or words in the message).
+    retry_after_s: float | None = None
+    #: Which budget ran out (`headers_s`), for `SLOW`.
+    budget: str | None = None
+
+    @property
+    def message(self) -> str:
+        """Upstream's own words, or ours where it gave none."""
+        return get_text(self.error, "message") or ""
+
+    @property
+    def code(self) -> str | None:
+        """Upstream's error code, verbatim."""
+        return get_text(self.error, "code")
+
+
+def from_response(
+    status: int, headers: Mapping[str, str], body: bytes, *, now_unix_s: float
+) -> Fault:
+    """Classify an answer that is not 2xx. `headers` has lower-case names."""
+    error, known = _error_of(status, body)
+    kind = _kind_of_status(status, error)
+    if known and kind is FaultKind.REFUSED and get_text(error, "type") is None:
+        error["type"] = _TYPE[kind]
+    return _with_times(
+        kind, status if kind is not FaultKind.UNUSABLE else 403, error, headers, now_unix_s
+    )
+
+
+def from_event(event: JsonObject, *, now_unix_s: float) -> Fault:
+    """Classify a `response.failed` or `error` event (also one that carries `status` and `headers`)."""
+    inner = get_object(event, "error") or get_object(get_object(event, "response"), "error")
+    if not inner:
+        # The public API's flat form: the keys stand beside `type`.
+        inner = {key: event.get(key) for key in ("message", "code", "param")}
+    error = error_object(
+        get_text(inner, "message") or "the backend reported a failure without a message",
+        type=get_text(inner, "type") or "",
+        code=get_text(inner, "code"),
+        param=get_text(inner, "param"),
+    )
+    error |= {key: value for key, value in inner.items() if key not in error}
+    status = get_number(event, "status") or get_number(event, "status_code")
+    kind = _kind_of_code(error)
+    if kind is None:
+        kind = _kind_of_status(int(status), error) if status else FaultKind.OVERLOADED
+    if not error["type"]:
+        error["type"] = _TYPE[kind]
+    headers = {name.lower(): str(value) for name, value in get_object(event, "headers").items()}
+    return _with_times(
+        kind, int(status) if status else _in_stream_status(kind, error), error, headers, now_unix_s
+    )
+
+
+def broken(what: str) -> Fault:
+    """The connection failed or carried no answer; `what` says it in words."""
+    return _own(FaultKind.BROKEN, what, code="upstream_connection_error")
+
+
+def ended_early() -> Fault:
+    """The stream ended without a terminal event."""
+    return _own(
+        FaultKind.BROKEN,
+        "the backend's stream ended before its terminal event; the answer is not complete",
+        code="upstream_stream_incomplete",
+    )
+
+
+def slow(budget: str, seconds: float) -> Fault:
+    """The budget named `budget` (`first_event_s`) of `seconds` ran out."""
+    told = _BUDGETS[budget].format(in_words(seconds))
+    fault = _own(
+        FaultKind.SLOW,
+        f"{told} (budget {budget}; configure backends.openai_codex.budgets.{budget})",
+        code=f"upstream_timeout_{budget.removesuffix('_s')}",
+    )
+    return attrs.evolve(fault, budget=budget)
+
+
+def shutting_down() -> Fault:
+    """The relay is being stopped and the grace is over."""
+    return attrs.evolve(
+        _own(
+            FaultKind.OVERLOADED,
+            "codexrelay is being stopped; send the request again",
+            code="relay_shutting_down",
+        ),
+        status=503,
+    )
+
+
+_BUDGETS: Final = {
+    "connect_s": "no connection to the backend within {}",
+    "headers_s": "the backend did not answer within {}",
+    "first_event_s": "the backend answered but sent no event within {}",
+    "silence_s": "the backend fell silent for {}",
+    "turn_s": "the turn took longer than {}",
+}
+
+
+def _own(kind: FaultKind, message: str, *, code: str) -> Fault:
+    return Fault(
+        kind=kind, status=_STATUS[kind], error=error_object(message, type=_TYPE[kind], code=code)
+    )
+
+
+def _error_of(status: int, body: bytes) -> tuple[JsonObject, bool]:
+    """Return the OpenAI error object for an error body, and whether the body had a known shape."""
+    try:
+        value: Json = parse(body)
+    except ValueError:
+        return error_object(_words_of(status, body), type="upstream_error"), False
+    if is_object(value):
+        inner = value.get("error")
+        if is_object(inner):
+            error = error_object(
+                get_text(inner, "message") or f"the backend answered {status}",
+                type=get_text(inner, "type") or get_text(inner, "code") or "upstream_error",
+                code=get_text(inner, "code"),
+                param=get_text(inner, "param"),
+            )
+            return error | {k: v for k, v in inner.items() if k not in error}, True
+        if isinstance(inner, str):
+            told = get_text(value, "error_description") or get_text(value, "message") or inner
+            return error_object(told, type="upstream_error", code=inner), True
+        detail = value.get("detail")
+        if isinstance(detail, str):
+            return error_object(detail, type=_detail_type(status)), True
+        if is_object(detail):
+            told = get_text(detail, "message") or f"the backend answered {status}"
+            return error_object(
+                told, type=_detail_type(status), code=get_text(detail, "code")
+            ), True
+        if isinstance(detail, list):
+            return error_object(_first_message(detail), type=_detail_type(status)), True
+        if message := get_text(value, "message"):
+            return error_object(message, type="upstream_error", code=get_text(value, "code")), True
+    return error_object(_words_of(status, body), type="upstream_error"), False
+
+
+def _detail_type(status: int) -> str:
+    match status:
+        case 401:
+            return _TYPE[FaultKind.UNAUTHORIZED]
+        case 403:
+            return _TYPE[FaultKind.FORBIDDEN]
+        case _ if status < 500:
+            return _TYPE[FaultKind.REFUSED]
+        case _:
+            return _TYPE[FaultKind.OVERLOADED]
+
+
+def _first_message(detail: list[Json]) -> str:
+    """FastAPI's list form: `[{"loc": […], "msg": "…"}]`."""
+    for entry in detail:
+        if is_object(entry) and (message := get_text(entry, "msg")):
+            return message
+    return "the backend rejected the request"
+
+
+def _words_of(status: int, body: bytes) -> str:
+    """Say in one line what a body that is no JSON holds: a page's title, or the text itself."""
+    text = body.decode("utf-8", "replace").strip()
+    if title := _TITLE.search(text):
+        return f"the backend answered {status} with a web page: {' '.join(title[1].split())}"
+    if text.startswith("<"):
+        return f"the backend answered {status} with a web page"
+    if text:
+        return f"the backend answered {status}: {' '.join(text.split())[:_EXCERPT_CHARACTERS]}"
+    return f"the backend answered {status} without a body"
+
+
+def _kind_of_code(error: JsonObject) -> FaultKind | None:
+    names = {get_text(error, "type"), get_text(error, "code")}
+    message = (get_text(error, "message") or "").lower()
+    if names & _USAGE_LIMITS:
+        return FaultKind.LIMITED
+    if names & _UNUSABLE:
+        return FaultKind.UNUSABLE
+    if names & _OVERLOADS or "at capacity" in message:
+        return FaultKind.OVERLOADED
+    if names & _THROTTLES:
+        return FaultKind.THROTTLED
+    if names & _UNAUTHORIZED:
+        return FaultKind.UNAUTHORIZED
+    if names & _REFUSALS:
+        return FaultKind.REFUSED
+    return None
+
+
+def _kind_of_status(status: int, error: JsonObject) -> FaultKind:
+    match status:
+        case 401:
+            return FaultKind.UNAUTHORIZED
+        case 402 | 403:
+            named = _kind_of_code(error)
+            return (
+                named if named in (FaultKind.UNUSABLE, FaultKind.LIMITED) else FaultKind.FORBIDDEN
+            )
+        case 429:
+            named = _kind_of_code(error)
+            limited = (FaultKind.LIMITED, FaultKind.UNUSABLE, FaultKind.OVERLOADED)
+            return named if named in limited else FaultKind.THROTTLED
+        case _ if status >= 500:
+            return FaultKind.OVERLOADED
+        case _:
+            named = _kind_of_code(error)
+            return named if named is FaultKind.UNUSABLE else FaultKind.REFUSED
+
+
+def _in_stream_status(kind: FaultKind, error: JsonObject) -> int:
+    """The status for a failure that came inside a 200: by its code, else "bad gateway"."""
+    if kind is FaultKind.OVERLOADED and _kind_of_code(error) is None:
+        return 502
+    return _STATUS[kind]
+
+
+def _with_times(
+    kind: FaultKind, status: int, error: JsonObject, headers: Mapping[str, str], now_unix_s: float
+) -> Fault:
+    resets_at = retry_after = None
+    if kind is FaultKind.LIMITED:
+        resets_at = _resets_at(error, headers, now_unix_s)
+    if kind in (FaultKind.LIMITED, FaultKind.THROTTLED, FaultKind.OVERLOADED):
+        retry_after = _retry_after(error, headers)
+    return Fault(
+        kind=kind, status=status, error=error, resets_at_unix_s=resets_at, retry_after_s=retry_after
+    )
+
+
+def _resets_at(error: JsonObject, headers: Mapping[str, str], now_unix_s: float) -> float | None:
+    """When the quota comes back: body first, then headers of the exhausted windows (wire notes 4.2)."""
+    at = get_number(error, "resets_at")
+    if at is not None and at > now_unix_s:
+        return at
+    after = get_number(error, "resets_in_seconds")
+    if after is not None and after > 0:
+        return now_unix_s + after
+    # The latest reset among the exhausted windows counts: the 5 h window may come back while the
+    # weekly one is still empty.
+    latest = None
+    for window in ("primary", "secondary"):
+        values: JsonObject = dict(headers)
+        if (get_number(values, f"x-codex-{window}-used-percent") or 0.0) < 100.0:
+            continue
+        at = get_number(values, f"x-codex-{window}-reset-at")
+        if at is None and (after := get_number(values, f"x-codex-{window}-reset-after-seconds")):
+            at = now_unix_s + after
+        if at is not None and at > now_unix_s:
+            latest = max(latest or at, at)
+    if latest is None and (after := get_number(dict(headers), "retry-after")):
+        latest = now_unix_s + after
+    return latest
+
+
+def _retry_after(error: JsonObject, headers: Mapping[str, str]) -> float | None:
+    values: JsonObject = dict(headers)
+    if (told := get_number(values, "retry-after")) is not None:
+        return max(0.0, told)
+    if match := _TRY_AGAIN.search(get_text(error, "message") or ""):
+        try:
+            amount = float(match[1])
+        except ValueError:
+            return None
+        return amount / 1000 if match[2].lower() == "ms" else amount
+    return None

@@ -1,0 +1,96 @@
+"""Wire JSON as it is: read, written, and named in types.
+
+Raw stays raw: what the relay forwards is the dict that was received, never a model of it.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias, TypeGuard
+
+import orjson
+
+#: Any JSON value. A forwarded object is a `JsonObject`.
+Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+JsonObject: TypeAlias = dict[str, Json]
+
+
+def parse(data: bytes | bytearray | memoryview | str) -> Json:
+    """Parse JSON text.
+
+    Raises:
+        ValueError: it is no JSON (`orjson.JSONDecodeError` is one).
+    """
+    value: Json = orjson.loads(data)
+    return value
+
+
+def parse_object(data: bytes | bytearray | memoryview | str) -> JsonObject:
+    """Parse JSON text that must be an object.
+
+    Raises:
+        ValueError: it is no JSON, or no object.
+    """
+    value = parse(data)
+    if not isinstance(value, dict):
+        raise ValueError(f"a JSON object was expected, not {kind_of(value)}")  # noqa: TRY004
+    return value
+
+
+def dump(value: Json) -> bytes:
+    """Serialise compactly, in UTF-8, without escaping what needs none."""
+    return orjson.dumps(value)
+
+
+def is_object(value: Json) -> TypeGuard[JsonObject]:
+    """Tell whether `value` is a JSON object."""
+    return isinstance(value, dict)
+
+
+def get_object(value: JsonObject, key: str) -> JsonObject:
+    """Return the object at `key`, or an empty one (not stored) if there is none."""
+    inner = value.get(key)
+    return inner if isinstance(inner, dict) else {}
+
+
+def get_list(value: JsonObject, key: str) -> list[Json]:
+    """Return the list at `key`, or an empty one (not stored) if there is none."""
+    inner = value.get(key)
+    return inner if isinstance(inner, list) else []
+
+
+def get_text(value: JsonObject, key: str) -> str | None:
+    """Return the text at `key`, or None if there is none."""
+    inner = value.get(key)
+    return inner if isinstance(inner, str) else None
+
+
+def get_number(value: JsonObject, key: str) -> float | None:
+    """Return the number at `key` (a numeric text counts), or None if there is none."""
+    inner = value.get(key)
+    if isinstance(inner, bool):
+        return None
+    if isinstance(inner, int | float):
+        return float(inner)
+    if isinstance(inner, str):
+        try:
+            return float(inner)
+        except ValueError:
+            return None
+    return None
+
+
+def kind_of(value: Json) -> str:
+    """Name the JSON type of `value`, for messages."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case list():
+            return "an array"
+        case dict():
+            return "an object"
