@@ -1,1 +1,17 @@
-"""A Codex backend on loopback that answers by rules."""
+"""A Codex backend on loopback that answers by rules.
+
+Nouns: a *script* is what the simulated model says to one request; a *step* is one thing done to the
+client's connection (headers, a chunk, a pause, a reset); an *answer* is the steps in order; a
+*fault* is a way in which an answer goes wrong.
+
+Rules decide and touch no socket: `endpoints` finds who answers, `checks` refuses, `script` chooses
+the words, `stream` writes it as events, `faults` spoils them. `backend` is the state behind them.
+`connection` performs the steps and decides nothing; `simulator` listens, on loopback only.
+"""
+
+from harness.simulator.accounts import SimulatedAccount
+from harness.simulator.faults import FAULTS
+from harness.simulator.seen import Seen
+from harness.simulator.simulator import Simulator
+
+__all__ = ["FAULTS", "Seen", "SimulatedAccount", "Simulator"]

@@ -17,12 +17,7 @@ classes to statuses and bodies in one table.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import attrs
-
-if TYPE_CHECKING:
-    from codexrelay.protocol.faults import Fault
 
 
 class CodexRelayError(Exception):
@@ -124,14 +119,19 @@ class AllLimitedError(AccountError):
         )
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class TurnFailedError(CodexRelayError):
     """Upstream failed before the first output and no rung of the ladder was left."""
 
-    fault: Fault
+    #: HTTP status towards the client.
+    status: int
+    #: OpenAI error object, with upstream's own message, type and code.
+    error: dict[str, object]
+    #: Seconds to wait before another try, where one is worth while.
+    retry_after_s: float | None = None
 
     def __str__(self) -> str:
-        return self.fault.message
+        return str(self.error.get("message"))
 
 
 @attrs.frozen(kw_only=True)

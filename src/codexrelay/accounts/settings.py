@@ -18,8 +18,9 @@ class ManagedOAuthSettings:
 
     #: Use the managed store at all; off means legacy `auth.json` only.
     enabled: bool = True
-    #: Folder of the account files. A relative path counts from the working directory.
-    storage_path: str = attrs.field(default=DEFAULT_STORAGE_PATH, validator=v.min_len(1))
+    #: Folder of the account files. A relative path counts from the folder of the YAML file that
+    #: names it, otherwise from the working directory.
+    storage_path: str = DEFAULT_STORAGE_PATH
     #: `all`, or the ids that may be used; an entry matches the local id or the ChatGPT account id.
     accounts: Literal["all"] | tuple[str, ...] = "all"
     #: How one of several usable accounts is chosen for a turn.

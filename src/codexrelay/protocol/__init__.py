@@ -1,4 +1,4 @@
-"""The wire formats, without I/O: SSE, Responses, Chat, both translations, limits, model ids, errors.
+"""The wire formats, without I/O: SSE, Responses, Chat, both translations, limits, model ids.
 
 Everything here is a function of its arguments: no clock, no socket, no log. Bytes go in, bytes and
 values come out.

@@ -9,14 +9,13 @@ JSON body). All are fed the same bytes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import attrs
 
-if TYPE_CHECKING:
-    from codexrelay.protocol.events import TerminalName
-    from codexrelay.protocol.faults import Fault
-    from codexrelay.protocol.raw import JsonObject
+from codexrelay.protocol.events import TerminalName
+from codexrelay.protocol.faults import Fault
+from codexrelay.protocol.raw import JsonObject
 
 
 @attrs.frozen(kw_only=True)
@@ -63,7 +62,7 @@ class StreamedAnswer(Answer, Protocol):
     keep_alive: bytes
 
     def finish(self) -> bytes:
-        """Return what stands behind the last event (`data: [DONE]` for Chat, nothing for Responses)."""
+        """Return what stands behind the last event: `data: [DONE]` for Chat, else nothing."""
 
 
 class WholeAnswer(Answer, Protocol):

@@ -1,6 +1,7 @@
 """The events of a Responses stream: which is a handshake, which is output, which ends it.
 
-Source: wire notes 3 (Codex CLI 0.169, recorded streams). Events that nobody here knows are passed on.
+Source: wire notes 3 (Codex CLI 0.169, recorded streams). Events that nobody here knows are passed
+on.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ METADATA: Final = "response.metadata"
 TERMINAL: Final = frozenset({COMPLETED, INCOMPLETE, FAILED, ERROR, DONE})
 #: Terminal events that say that the turn did not work.
 FAILURES: Final = frozenset({FAILED, ERROR})
-_HANDSHAKES: Final = frozenset(
-    {"response.created", "response.in_progress", "response.queued", METADATA}
-)
+#: Events that carry the `response` object before there is any output.
+ANNOUNCEMENTS: Final = frozenset({"response.created", "response.in_progress", "response.queued"})
+_HANDSHAKES: Final = ANNOUNCEMENTS | {METADATA}
 
 TerminalName: TypeAlias = Literal["completed", "incomplete", "failed"]
 

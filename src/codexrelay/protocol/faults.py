@@ -16,12 +16,19 @@ import attrs
 
 from codexrelay.errors import in_words
 from codexrelay.protocol.openai_errors import error_object
-from codexrelay.protocol.raw import get_number, get_object, get_text, is_object, parse
+from codexrelay.protocol.raw import (
+    JsonObject,
+    get_number,
+    get_object,
+    get_text,
+    is_object,
+    parse,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from codexrelay.protocol.raw import Json, JsonObject
+    from codexrelay.protocol.raw import Json
 
 
 class FaultKind(enum.Enum):
@@ -103,6 +110,10 @@ _TYPE: Final[Mapping[FaultKind, str]] = {
 
 #: Used when upstream limits an account without saying until when.
 DEFAULT_COOL_DOWN_S: Final = 30.0
+#: How the codes begin that are made here.
+_OUR_CODES: Final = ("upstream_", "relay_")
+#: Windows last a week; a reset or a wait that is further away than this is no time at all.
+_LONGEST_S: Final = 100 * 24 * 3600.0
 #: A quoted part of a body that is no JSON, in messages.
 _EXCERPT_CHARACTERS: Final = 200
 # "Please try again in 11.054s", also "250ms" and "3 seconds"; Codex CLI reads the same words.
@@ -138,43 +149,58 @@ class Fault:
         """Upstream's error code, verbatim."""
         return get_text(self.error, "code")
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether the relay found the fault itself; otherwise `code` is upstream's own."""
+        return (self.code or "").startswith(_OUR_CODES)
+
 
 def from_response(
     status: int, headers: Mapping[str, str], body: bytes, *, now_unix_s: float
 ) -> Fault:
     """Classify an answer that is not 2xx. `headers` has lower-case names."""
-    error, known = _error_of(status, body)
+    error = _error_of(status, body)
     kind = _kind_of_status(status, error)
-    if known and kind is FaultKind.REFUSED and get_text(error, "type") is None:
-        error["type"] = _TYPE[kind]
+    error["type"] = error["type"] or _TYPE[kind]
     return _with_times(
         kind, status if kind is not FaultKind.UNUSABLE else 403, error, headers, now_unix_s
     )
 
 
 def from_event(event: JsonObject, *, now_unix_s: float) -> Fault:
-    """Classify a `response.failed` or `error` event (also one that carries `status` and `headers`)."""
-    inner = get_object(event, "error") or get_object(get_object(event, "response"), "error")
+    """Classify a `response.failed` or `error` event, also one with `status` and `headers`."""
+    inner = (
+        get_object(event, "error")
+        or get_object(get_object(event, "response"), "error")
+        or get_object(get_object(event, "body"), "error")
+    )
     if not inner:
         # The public API's flat form: the keys stand beside `type`.
         inner = {key: event.get(key) for key in ("message", "code", "param")}
-    error = error_object(
-        get_text(inner, "message") or "the backend reported a failure without a message",
-        type=get_text(inner, "type") or "",
-        code=get_text(inner, "code"),
-        param=get_text(inner, "param"),
-    )
-    error |= {key: value for key, value in inner.items() if key not in error}
-    status = get_number(event, "status") or get_number(event, "status_code")
+    error = _error_from(inner, "the backend reported a failure without a message")
+    status = _status_of(event)
     kind = _kind_of_code(error)
     if kind is None:
-        kind = _kind_of_status(int(status), error) if status else FaultKind.OVERLOADED
-    if not error["type"]:
-        error["type"] = _TYPE[kind]
+        kind = _kind_of_status(status, error) if status else FaultKind.OVERLOADED
+    error["type"] = error["type"] or _TYPE[kind]
     headers = {name.lower(): str(value) for name, value in get_object(event, "headers").items()}
-    return _with_times(
-        kind, int(status) if status else _in_stream_status(kind, error), error, headers, now_unix_s
-    )
+    return _with_times(kind, status or _in_stream_status(kind, error), error, headers, now_unix_s)
+
+
+def no_stream(body: bytes, *, now_unix_s: float) -> Fault:
+    """Classify the body of a 200 that holds no event: a page, a JSON error, nothing at all."""
+    try:
+        value = parse(body)
+    except ValueError:
+        return broken(_words_of(200, body))
+    if is_object(value) and is_object(value.get("error")):
+        return from_event(value, now_unix_s=now_unix_s)
+    return broken(get_text(_error_of(200, body), "message") or "")
+
+
+def not_json() -> Fault:
+    """An event of the stream holds no JSON object."""
+    return broken("the backend sent an event that is no JSON object")
 
 
 def broken(what: str) -> Fault:
@@ -229,50 +255,42 @@ def _own(kind: FaultKind, message: str, *, code: str) -> Fault:
     )
 
 
-def _error_of(status: int, body: bytes) -> tuple[JsonObject, bool]:
-    """Return the OpenAI error object for an error body, and whether the body had a known shape."""
+def _error_of(status: int, body: bytes) -> JsonObject:
+    """Return the OpenAI error object for an error body; its type is empty if the body has none."""
     try:
         value: Json = parse(body)
     except ValueError:
-        return error_object(_words_of(status, body), type="upstream_error"), False
-    if is_object(value):
-        inner = value.get("error")
-        if is_object(inner):
-            error = error_object(
-                get_text(inner, "message") or f"the backend answered {status}",
-                type=get_text(inner, "type") or get_text(inner, "code") or "upstream_error",
-                code=get_text(inner, "code"),
-                param=get_text(inner, "param"),
-            )
-            return error | {k: v for k, v in inner.items() if k not in error}, True
-        if isinstance(inner, str):
-            told = get_text(value, "error_description") or get_text(value, "message") or inner
-            return error_object(told, type="upstream_error", code=inner), True
-        detail = value.get("detail")
-        if isinstance(detail, str):
-            return error_object(detail, type=_detail_type(status)), True
-        if is_object(detail):
-            told = get_text(detail, "message") or f"the backend answered {status}"
-            return error_object(
-                told, type=_detail_type(status), code=get_text(detail, "code")
-            ), True
-        if isinstance(detail, list):
-            return error_object(_first_message(detail), type=_detail_type(status)), True
-        if message := get_text(value, "message"):
-            return error_object(message, type="upstream_error", code=get_text(value, "code")), True
-    return error_object(_words_of(status, body), type="upstream_error"), False
-
-
-def _detail_type(status: int) -> str:
-    match status:
-        case 401:
-            return _TYPE[FaultKind.UNAUTHORIZED]
-        case 403:
-            return _TYPE[FaultKind.FORBIDDEN]
-        case _ if status < 500:
-            return _TYPE[FaultKind.REFUSED]
+        return error_object(_words_of(status, body), type="upstream_error")
+    if not is_object(value):
+        return error_object(_words_of(status, body), type="upstream_error")
+    match value.get("error"):
+        case dict(inner):
+            return _error_from(inner, f"the backend answered {status}")
+        case str(code):
+            told = get_text(value, "error_description") or get_text(value, "message") or code
+            return error_object(told, type="", code=code)
         case _:
-            return _TYPE[FaultKind.OVERLOADED]
+            pass
+    match value.get("detail"):
+        case dict(detail):
+            return _error_from(detail, f"the backend answered {status}")
+        case list(entries):
+            return error_object(_first_message(entries), type="")
+        case str(told):
+            return error_object(told, type="")
+        case _:
+            return _error_from(value, _words_of(status, body))
+
+
+def _error_from(given: JsonObject, otherwise: str) -> JsonObject:
+    """Return the OpenAI error object that says what `given` says, with all its further keys."""
+    error = error_object(
+        get_text(given, "message") or otherwise,
+        type=get_text(given, "type") or "",
+        code=get_text(given, "code"),
+        param=get_text(given, "param"),
+    )
+    return error | {key: value for key, value in given.items() if key not in error}
 
 
 def _first_message(detail: list[Json]) -> str:
@@ -353,34 +371,49 @@ def _with_times(
     )
 
 
+def _status_of(event: JsonObject) -> int | None:
+    """Codex sends `status` or `status_code`, never both (wire notes 7)."""
+    status = get_number(event, "status") or get_number(event, "status_code")
+    return int(status) if status is not None and 400 <= status < 600 else None
+
+
 def _resets_at(error: JsonObject, headers: Mapping[str, str], now_unix_s: float) -> float | None:
-    """When the quota comes back: body first, then headers of the exhausted windows (wire notes 4.2)."""
-    at = get_number(error, "resets_at")
-    if at is not None and at > now_unix_s:
-        return at
-    after = get_number(error, "resets_in_seconds")
-    if after is not None and after > 0:
-        return now_unix_s + after
+    """When the quota comes back: from the body, else from the headers (wire notes 4.2)."""
+    told = _instant(error, "resets_at", "resets_in_seconds", now_unix_s)
+    if told is not None:
+        return told
+    values: JsonObject = dict(headers)
     # The latest reset among the exhausted windows counts: the 5 h window may come back while the
     # weekly one is still empty.
-    latest = None
-    for window in ("primary", "secondary"):
-        values: JsonObject = dict(headers)
-        if (get_number(values, f"x-codex-{window}-used-percent") or 0.0) < 100.0:
-            continue
-        at = get_number(values, f"x-codex-{window}-reset-at")
-        if at is None and (after := get_number(values, f"x-codex-{window}-reset-after-seconds")):
-            at = now_unix_s + after
-        if at is not None and at > now_unix_s:
-            latest = max(latest or at, at)
-    if latest is None and (after := get_number(dict(headers), "retry-after")):
-        latest = now_unix_s + after
-    return latest
+    exhausted = [
+        f"x-codex-{window}"
+        for window in ("primary", "secondary")
+        if (get_number(values, f"x-codex-{window}-used-percent") or 0.0) >= 100.0
+    ]
+    resets = [
+        _instant(values, f"{window}-reset-at", f"{window}-reset-after-seconds", now_unix_s)
+        for window in exhausted
+    ]
+    known = [reset for reset in resets if reset is not None]
+    return max(known) if known else _from_now(values, "retry-after", now_unix_s)
+
+
+def _instant(values: JsonObject, at: str, after: str, now_unix_s: float) -> float | None:
+    """Return the instant that `values` names, absolutely or from now; None if it has passed."""
+    instant = get_number(values, at)
+    if instant is not None and 0.0 < instant - now_unix_s < _LONGEST_S:
+        return instant
+    return _from_now(values, after, now_unix_s)
+
+
+def _from_now(values: JsonObject, after: str, now_unix_s: float) -> float | None:
+    seconds = get_number(values, after)
+    return now_unix_s + seconds if seconds is not None and 0.0 < seconds < _LONGEST_S else None
 
 
 def _retry_after(error: JsonObject, headers: Mapping[str, str]) -> float | None:
-    values: JsonObject = dict(headers)
-    if (told := get_number(values, "retry-after")) is not None:
+    told = get_number(dict(headers), "retry-after")
+    if told is not None and told < _LONGEST_S:
         return max(0.0, told)
     if match := _TRY_AGAIN.search(get_text(error, "message") or ""):
         try:

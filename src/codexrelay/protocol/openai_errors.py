@@ -1,4 +1,4 @@
-"""The error shape that every OpenAI client understands: `{"error": {message, type, code, param}}`."""
+"""The error shape that OpenAI clients understand: `{"error": {message, type, code, param}}`."""
 
 from __future__ import annotations
 

@@ -5,13 +5,17 @@ Raw stays raw: what the relay forwards is the dict that was received, never a mo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias, TypeGuard
 
 import orjson
 
 #: Any JSON value. A forwarded object is a `JsonObject`.
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 JsonObject: TypeAlias = dict[str, Json]
+
+#: Header names (lower-case) and values of an HTTP answer, in order.
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 
 def parse(data: bytes | bytearray | memoryview | str) -> Json:

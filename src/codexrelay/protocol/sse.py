@@ -1,8 +1,8 @@
 """Server-sent events as bytes: whole events are cut out of blocks, and never rebuilt.
 
-The Codex backend writes each event as `event: TYPE` LF `data: JSON` LF LF, with no CR, no comment and
-one data line (measured on 103 recorded streams). Other sources may write CRLF, comments and several
-data lines; those are handled too, on a slower path.
+The Codex backend writes each event as `event: TYPE` LF `data: JSON` LF LF, with no CR, no comment
+and one data line (measured on 103 recorded streams). Other sources may write CRLF, comments and
+several data lines; those are handled too, on a slower path.
 """
 
 from __future__ import annotations
@@ -41,13 +41,15 @@ class Event:
 class EventCutter:
     """Cuts a stream of blocks at the end of the last whole event.
 
-    What `feed` returns can be handed on at once: it ends exactly at the end of an event, so whatever
-    follows (a keep-alive comment, an event of our own) never falls inside one. Concatenating all that
-    was returned, and `pending`, gives the input back.
+    What `feed` returns can be handed on at once: it ends exactly at the end of an event, so
+    whatever follows (a keep-alive comment, an event of our own) never falls inside one.
+    Concatenating all that was returned, and `pending`, gives the input back.
     """
 
     max_event_bytes: int = MAX_EVENT_BYTES
     _pieces: list[bytes] = attrs.field(factory=list)
+    #: The last bytes of all pieces together: one piece may be shorter than an end of event.
+    _edge: bytes = b""
     _kept_bytes: int = 0
 
     def feed(self, block: bytes) -> bytes:
@@ -67,14 +69,15 @@ class EventCutter:
             return b""
         # Look for an end in the new bytes and the few before them; join only when there is one, so
         # that a large event in many blocks is copied once.
-        edge = self._pieces[-1][-_OVERLAP:]
-        cut = _last_end(edge + block)
+        cut = _last_end(self._edge + block)
         if not cut:
             self._keep(block)
             return b""
-        whole = b"".join(self._pieces) + block
-        cut += len(whole) - len(block) - len(edge)
+        self._pieces.append(block)
+        whole = b"".join(self._pieces)
+        cut += len(whole) - len(block) - len(self._edge)
         self._pieces.clear()
+        self._edge = b""
         self._kept_bytes = 0
         if cut < len(whole):
             self._keep(whole[cut:])
@@ -89,10 +92,8 @@ class EventCutter:
         self._kept_bytes += len(piece)
         if self._kept_bytes > self.max_event_bytes:
             raise EventTooLargeError(limit_bytes=self.max_event_bytes)
-        if self._pieces and len(self._pieces[-1]) < _OVERLAP:
-            self._pieces[-1] += piece  # so that the last piece always shows the whole overlap
-        else:
-            self._pieces.append(piece)
+        self._pieces.append(piece)
+        self._edge = (self._edge + piece[-_OVERLAP:])[-_OVERLAP:]
 
 
 def _last_end(data: bytes) -> int:
@@ -107,18 +108,25 @@ def _last_end(data: bytes) -> int:
 
 
 def split(whole: bytes) -> Iterator[bytes]:
-    """Yield the raw events of `whole` (which ends at the end of an event), each with its end."""
+    """Yield the raw events of `whole` (which ends at the end of an event), each with its end.
+
+    Nothing is lost: a blank line too many is yielded as an event without data.
+    """
+    begin = 0
     if b"\r" in whole:
-        begin = 0
         for match in _ANY_END.finditer(whole):
             yield whole[begin : match.end()]
             begin = match.end()
-        return
-    begin = 0
-    while (end := whole.find(_END, begin)) >= 0:
-        end += len(_END)
+    while begin < len(whole):
+        end = next_end(whole, begin)
         yield whole[begin:end]
         begin = end
+
+
+def next_end(whole: bytes, begin: int) -> int:
+    """Return the index behind the event that begins at `begin`, where lines end in LF alone."""
+    end = whole.find(_END, begin)
+    return len(whole) if end < 0 else end + len(_END)
 
 
 def read(raw: bytes) -> Event | None:

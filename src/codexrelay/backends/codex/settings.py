@@ -35,14 +35,14 @@ class CodexSettings:
 
     #: The sign-in service; tokens are refreshed at `{oauth_issuer}/oauth/token`.
     oauth_issuer: str = attrs.field(default=DEFAULT_ISSUER, validator=_URL)
-    managed_oauth: ManagedOAuthSettings = ManagedOAuthSettings()
+    managed_oauth: ManagedOAuthSettings = attrs.field(factory=ManagedOAuthSettings)
 
 
 @attrs.frozen(kw_only=True)
 class ExtraSettings:
     """`extra`."""
 
-    codex: CodexSettings = CodexSettings()
+    codex: CodexSettings = attrs.field(factory=CodexSettings)
 
 
 @attrs.frozen(kw_only=True)
@@ -57,7 +57,7 @@ class CodexBackendSettings:
     #: Folder that holds Codex CLI's `auth.json`; unset means `CODEX_HOME`, then `~/.codex`.
     auth_path: str | None = None
     #: How bytes reach the backend: `direct` is the relay's own and fastest; `httpx` is httpx's stock
-    #: transport, which honours the proxy variables of the environment.
+    #: one, which honours the proxy variables of the environment.
     transport: Literal["direct", "httpx"] = "direct"
-    budgets: BudgetSettings = BudgetSettings()
-    extra: ExtraSettings = ExtraSettings()
+    budgets: BudgetSettings = attrs.field(factory=BudgetSettings)
+    extra: ExtraSettings = attrs.field(factory=ExtraSettings)

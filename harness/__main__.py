@@ -1,0 +1,46 @@
+"""`python -m harness`: the commands of the proving ground."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final
+
+import click
+
+#: Command -> its package, what it does. `harness/PACKAGE/command.py` holds it under its own name
+#: and is imported only for that command: `demo` and `compat` bring the whole relay along.
+COMMANDS: Final = {
+    "simulate": ("simulator", "Serve a simulated Codex backend on loopback."),
+    "demo": ("demo", "See the relay at work against a simulated backend."),
+    "compat": ("compat", "Run real agent programs through relay and simulator."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group that knows its commands' names and imports the one that is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        package, _ = COMMANDS[cmd_name]
+        module = importlib.import_module(f"harness.{package}.command")
+        command = getattr(module, cmd_name)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{module.__name__}.{cmd_name} is no click command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, told) for name, (_, told) in COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup)
+def main() -> None:
+    """Simulated backend, demo and real agents, to try the relay without an account."""
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m harness")

@@ -1,0 +1,126 @@
+"""Runs one program in a home of its own, with nothing of ours in its environment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+#: Killed processes end at once; this is for a machine that is too busy to notice.
+REAP_S: Final = 10.0
+
+#: Interrupting a program, and killing it with all its children, needs process groups.
+HAS_PROCESS_GROUPS: Final = sys.platform != "win32"
+
+#: What a program must have to run at all. Proxies, tokens and settings stay behind.
+_KEPT: Final = ("PATH", "SYSTEMROOT", "COMSPEC", "PATHEXT")
+
+
+@attrs.frozen(kw_only=True)
+class Launch:
+    """A program ready to be started."""
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    #: Its home. It starts in `project` below it.
+    home: Path
+
+    @property
+    def stdout_path(self) -> Path:
+        """Return the file that takes its output."""
+        return self.home / "stdout"
+
+    @property
+    def stderr_path(self) -> Path:
+        """Return the file that takes its complaints."""
+        return self.home / "stderr"
+
+
+def bare_environment(home: Path) -> Mapping[str, str]:
+    """Return the variables that every program gets, and nothing of the person who runs us."""
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    # Some unpack themselves into the temporary folder and leave it so: it goes with the home.
+    temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(home / "tmp"))
+    homes = dict.fromkeys(("HOME", "USERPROFILE"), str(home))
+    return kept | temporary | homes | {"LANG": "C.UTF-8", "TERM": "dumb", "NO_COLOR": "1"}
+
+
+def make_home(home: Path, files: Mapping[str, str]) -> None:
+    """Write a program's configuration into a new home."""
+    for folder in ("project", "tmp"):
+        (home / folder).mkdir(parents=True)
+    for name, content in files.items():
+        path = home / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, "utf-8")
+
+
+@attrs.frozen(kw_only=True)
+class Exit:
+    """How a run ended."""
+
+    #: Exit status; negative: ended by that signal; None: killed, because its time was up.
+    status: int | None = None
+    #: When it was interrupted, on trio's clock; None if it was not.
+    interrupted_at_s: float | None = None
+
+
+async def run(
+    launch: Launch, *, interrupt_when: Callable[[], Awaitable[None]] | None = None
+) -> Exit:
+    """Run the program to its end.
+
+    Output goes to files, so that a child that keeps it open delays nothing. Once `interrupt_when`
+    has returned, the program gets what Ctrl-C at a terminal sends. When the caller gives up, or the
+    program leaves children behind, all of them are killed.
+    """
+    interrupted_at_s: float | None = None
+
+    async def interrupt(when: Callable[[], Awaitable[None]]) -> None:
+        nonlocal interrupted_at_s
+        await when()
+        interrupted_at_s = trio.current_time()
+        os.killpg(process.pid, signal.SIGINT)
+
+    with launch.stdout_path.open("wb") as stdout, launch.stderr_path.open("wb") as stderr:
+        process = await trio.lowlevel.open_process(
+            launch.command,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            env=launch.environment,
+            cwd=launch.home / "project",
+            start_new_session=HAS_PROCESS_GROUPS,
+        )
+    try:
+        async with trio.open_nursery() as nursery:
+            if interrupt_when is not None:
+                nursery.start_soon(interrupt, interrupt_when)
+            status = await process.wait()
+            nursery.cancel_scope.cancel()
+    finally:
+        _kill_group(process)
+        with trio.move_on_after(REAP_S, shield=True):
+            await process.wait()
+    return Exit(status=status, interrupted_at_s=interrupted_at_s)
+
+
+def _kill_group(process: trio.Process) -> None:
+    if sys.platform == "win32":
+        process.kill()
+        return
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        # Nobody is left. (macOS says so with the second when only the unreaped leader remains.)
+        return

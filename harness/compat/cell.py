@@ -1,0 +1,213 @@
+"""One cell of the matrix: one program, once, through a relay and a simulator of its own.
+
+Nothing is shared between cells: an account that cools down in one is fresh in the next.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import trio
+
+from harness.compat.agent_process import Exit, Launch, bare_environment, make_home, run
+from harness.compat.drivers.driver import Driver, Order, Variant
+from harness.compat.install import Command
+from harness.compat.relay_process import RelayStartError, running_relay
+from harness.compat.scenarios import PROMPT, Ending, Scenario
+from harness.compat.verdict import CLIENT_KEY, LEAVE_S, Evidence, problems_of
+from harness.simulator import Seen, SimulatedAccount, Simulator
+
+if TYPE_CHECKING:
+    from harness.compat.relay_process import RelayProcess
+
+#: A program that has not ended by then never will. The slowest cell took 25 s on a busy machine.
+PATIENCE_S: Final = 90.0
+#: Two, so that a turn can be moved from one to the other.
+ACCOUNTS: Final = (SimulatedAccount("one"), SimulatedAccount("two"))
+
+_TAIL_LINES: Final = 12
+_TAIL_CHARACTERS: Final = 300
+
+
+@attrs.frozen(kw_only=True)
+class Cell:
+    """What is to be run."""
+
+    driver: Driver
+    command: Command
+    variant: Variant
+    scenario: Scenario
+
+    @property
+    def ending(self) -> Ending:
+        """Return how it should end."""
+        return self.scenario.ending_of(self.variant.name)
+
+
+@attrs.frozen(kw_only=True)
+class Result:
+    """What came of it."""
+
+    variant: str
+    scenario: str
+    seconds: float
+    #: What is wrong; nothing if all went well.
+    problems: tuple[str, ...]
+    #: The last lines of program and relay, and what the backend saw: for a cell that failed.
+    traces: tuple[str, ...] = ()
+    tries: int = 1
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether all went well."""
+        return not self.problems
+
+
+async def run_cell(cell: Cell) -> Result:
+    """Run one cell, judge it, and leave nothing behind."""
+    began_at_s = trio.current_time()
+    problems: tuple[str, ...] = ()
+    traces: tuple[str, ...] = ()
+    with tempfile.TemporaryDirectory(
+        prefix="codexrelay-compat-", ignore_cleanup_errors=True
+    ) as name:
+        folder = Path(name)
+        try:
+            evidence, traces = await _observe(cell, folder)
+            problems = problems_of(evidence)
+        except* RelayStartError as group:
+            problems = ("the relay did not start",)
+            traces = tuple(f"relay: {line}" for line in _tail(_told(group)))
+    return Result(
+        variant=cell.variant.name,
+        scenario=cell.scenario.name,
+        seconds=trio.current_time() - began_at_s,
+        problems=problems,
+        traces=traces if problems else (),
+    )
+
+
+def _told(error: BaseException) -> str:
+    """Return the texts of all errors in a group of groups."""
+    if isinstance(error, BaseExceptionGroup):
+        return "\n".join(_told(inner) for inner in error.exceptions)
+    return str(error)
+
+
+async def _observe(cell: Cell, folder: Path) -> tuple[Evidence, tuple[str, ...]]:
+    """Run the program between simulator and relay; return what each of the three left behind."""
+    home, relay_home = folder / "home", folder / "relay"
+    relay_home.mkdir()
+    async with trio.open_nursery() as nursery:
+        simulator = Simulator(accounts=ACCOUNTS, pace_s=cell.scenario.pace_s)
+        await nursery.start(simulator.serve)
+        simulator.write_store(folder / "accounts")
+        simulator.queue_faults(*cell.scenario.faults)
+        settings = relay_settings(cell.scenario, simulator, store=folder / "accounts")
+        async with running_relay(relay_home, settings) as relay:
+            launch = prepare(cell, home, relay_url=relay.url)
+            ended = await _drive(cell, launch, simulator)
+        nursery.cancel_scope.cancel()
+    evidence = Evidence(
+        scenario=cell.scenario,
+        ending=cell.ending,
+        interrupted_status=cell.driver.interrupted_status,
+        status=ended.status,
+        stdout=_text(launch.stdout_path),
+        seen=tuple(simulator.seen),
+        account_ids={account.name: account.account_id for account in ACCOUNTS},
+        interrupted_at_s=ended.interrupted_at_s,
+        relay_status=relay.status,
+        relay_log=tuple(relay.log),
+    )
+    return evidence, traces_of(cell, launch, simulator, relay)
+
+
+def relay_settings(scenario: Scenario, simulator: Simulator, *, store: Path) -> dict[str, object]:
+    """Return the relay's configuration: the simulator is its backend and its sign-in service."""
+    server: dict[str, object] = {"port": 0}
+    if scenario.keep_alive_s is not None:
+        server["keep_alive_s"] = scenario.keep_alive_s
+    codex = {
+        "oauth_issuer": simulator.issuer_url,
+        "managed_oauth": {"storage_path": str(store), "allow_legacy_fallback": False},
+    }
+    backend = {
+        "type": "openai-codex",
+        "api_base_url": simulator.api_base_url,
+        "extra": {"codex": codex},
+    }
+    return {"server": server, "backends": {"openai_codex": backend}}
+
+
+def prepare(cell: Cell, home: Path, *, relay_url: str) -> Launch:
+    """Make the program's home and say how it is started."""
+    order = Order(
+        variant=cell.variant,
+        relay_url=relay_url,
+        home=home,
+        client_key=CLIENT_KEY,
+        prompt=PROMPT,
+    )
+    make_home(home, cell.driver.files(order))
+    return Launch(
+        command=(*cell.command, *cell.driver.arguments(order)),
+        environment={**bare_environment(home), **cell.driver.environment(order)},
+        home=home,
+    )
+
+
+async def _drive(cell: Cell, launch: Launch, simulator: Simulator) -> Exit:
+    """Run the program to its end, interrupting it in mid-stream if the scenario says so."""
+
+    async def silence() -> None:
+        await simulator.wait_until(
+            lambda: any(seen.fault == "hang" and seen.status for seen in simulator.seen)
+        )
+
+    interrupted = cell.ending is Ending.INTERRUPTED
+    with trio.move_on_after(PATIENCE_S) as patience:
+        ended = await run(launch, interrupt_when=silence if interrupted else None)
+    if patience.cancelled_caught:
+        return Exit()
+    if ended.interrupted_at_s is not None:
+        # Before the relay is stopped, which would abandon the request in the program's stead.
+        with trio.move_on_after(2 * LEAVE_S):
+            await simulator.wait_until(lambda: all(seen.ended for seen in simulator.seen))
+    return ended
+
+
+def traces_of(
+    cell: Cell, launch: Launch, simulator: Simulator, relay: RelayProcess
+) -> tuple[str, ...]:
+    """Return the last words of program and relay, and what the backend saw, each line labelled."""
+    logs = [path for pattern in cell.driver.logs for path in sorted(launch.home.glob(pattern))]
+    texts = [
+        ("stdout", _text(launch.stdout_path)),
+        ("stderr", _text(launch.stderr_path)),
+        *((path.name, _text(path)) for path in logs),
+        ("relay", "\n".join(relay.log)),
+    ]
+    told = [f"{name}: {line}" for name, text in texts for line in _tail(text)]
+    return (*told, *(f"backend: {described(seen)}" for seen in simulator.seen))
+
+
+def _text(path: Path) -> str:
+    return path.read_text("utf-8", errors="replace")
+
+
+def _tail(text: str) -> list[str]:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return [line[:_TAIL_CHARACTERS] for line in lines[-_TAIL_LINES:]]
+
+
+def described(seen: Seen) -> str:
+    """Return one request at the backend in one line, without its secrets."""
+    parts = [f"{seen.arrived_at_s:.2f} {seen.method} {seen.path} {seen.status}"]
+    parts += [f"account {seen.account}"] if seen.account else []
+    parts += [f"fault {seen.fault}"] if seen.fault else []
+    parts += [f"left at {seen.left_at_s:.2f}"] if seen.left_at_s is not None else []
+    return ", ".join(parts)

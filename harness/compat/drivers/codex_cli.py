@@ -1,0 +1,130 @@
+"""Codex CLI. Everything here was measured with 0.169.0.
+
+With a custom provider it sends plain JSON over HTTP. With a ChatGPT login and only
+`openai_base_url` changed it asks for the model list, tries a WebSocket, falls back to HTTP when
+that is answered 426, and then compresses its bodies with zstd.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import TYPE_CHECKING, Final
+
+from harness.compat.drivers.driver import Driver, NpmProgram, Order, Variant
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LOGIN: Final = "codex-login"
+#: The account of the made-up login. Like its tokens it must never reach the backend.
+CLIENT_ACCOUNT_ID: Final = "00000000-0000-4000-8000-0000000c11e7"
+
+#: Where nothing listens. Another origin than the relay's on purpose: were they the same, Codex
+#: would want https of both.
+_NOWHERE: Final = "https://127.0.0.1:1"
+_YEAR_2100_UNIX_S: Final = 4_102_444_800
+
+_COMMON: Final = """\
+model = "{model}"
+approval_policy = "never"
+# Its own sandbox needs kernel features that containers often lack.
+sandbox_mode = "danger-full-access"
+check_for_update_on_startup = false
+"""
+_SWITCHED_OFF: Final = """
+[analytics]
+enabled = false
+[feedback]
+enabled = false
+[features]
+apps = false
+plugins = false
+remote_plugin = false
+"""
+_CUSTOM_PROVIDER: Final = """
+[model_providers.relay]
+name = "Relay"
+base_url = "{url}"
+wire_api = "responses"
+env_key = "RELAY_API_KEY"
+"""
+
+
+class CodexCli:
+    """`codex exec`: the answer on stdout, the conversation on stderr."""
+
+    name: Final = "codex"
+    program: Final = NpmProgram(
+        package="@openai/codex",
+        version="0.169.0",
+        paths=("@openai/codex-{platform}/vendor/*/bin/codex",),
+    )
+    variants: Final = (
+        Variant(name="codex", protocol="responses", model="gpt-5.5"),
+        # The newer request shape: no `tools`, but an input item that holds them.
+        Variant(name="codex-lite", protocol="responses", model="gpt-5.6-sol"),
+        Variant(name=LOGIN, protocol="responses", model="gpt-5.5"),
+    )
+    interrupted_status: Final = 1
+    logs: Final[tuple[str, ...]] = ()
+
+    def files(self, order: Order) -> Mapping[str, str]:
+        """Return its configuration, and for the login variant a made-up login."""
+        common = _COMMON.format(model=order.variant.model)
+        if order.variant.name != LOGIN:
+            provider = _CUSTOM_PROVIDER.format(url=order.api_url)
+            config = f'{common}model_provider = "relay"\n{_SWITCHED_OFF}{provider}'
+            return {"codex/config.toml": config}
+        urls = (
+            f'openai_base_url = "{order.api_url}"\nchatgpt_base_url = "{_NOWHERE}/backend-api/"\n'
+        )
+        return {
+            "codex/config.toml": f"{common}{urls}{_SWITCHED_OFF}",
+            "codex/auth.json": json.dumps(_made_up_login(order.client_key)),
+        }
+
+    def arguments(self, order: Order) -> tuple[str, ...]:
+        """Return one prompt, answered without a terminal."""
+        return ("exec", "--skip-git-repo-check", order.prompt)
+
+    def environment(self, order: Order) -> Mapping[str, str]:
+        """Return its folder, its key, and nowhere to refresh the made-up login."""
+        return {
+            "CODEX_HOME": str(order.home / "codex"),
+            "RELAY_API_KEY": order.client_key,
+            "CODEX_REFRESH_TOKEN_URL_OVERRIDE": f"{_NOWHERE}/oauth/token",
+        }
+
+
+def _made_up_login(client_key: str) -> Mapping[str, object]:
+    """Return an `auth.json` whose tokens are signed with nothing and end with `client_key`."""
+    claims = {
+        "exp": _YEAR_2100_UNIX_S,
+        "email": "client@example.invalid",
+        "https://api.openai.com/auth": {
+            "chatgpt_account_id": CLIENT_ACCOUNT_ID,
+            "chatgpt_plan_type": "plus",
+            "chatgpt_user_id": "user-client",
+        },
+    }
+    token = f"{_base64({'alg': 'none', 'typ': 'JWT'})}.{_base64(claims)}.{client_key}"
+    return {
+        "auth_mode": "chatgpt",
+        "OPENAI_API_KEY": None,
+        "tokens": {
+            "id_token": token,
+            "access_token": token,
+            "refresh_token": client_key,
+            "account_id": CLIENT_ACCOUNT_ID,
+        },
+        # In the future: a login that looks old would be refreshed first.
+        "last_refresh": "2099-12-31T00:00:00Z",
+    }
+
+
+def _base64(value: Mapping[str, object]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+
+DRIVER: Final[Driver] = CodexCli()

@@ -1,0 +1,49 @@
+"""The official Python SDK (measured: 3.54), in a child process of this interpreter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from harness.compat.drivers.driver import Driver, Order, PythonProgram, Variant
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+WHOLE: Final = "-whole"
+
+
+class OpenAISdk:
+    """`sdk_client.py`: a conversation with one tool, streamed, or answered with one JSON body."""
+
+    name: Final = "sdk"
+    program: Final = PythonProgram(
+        distribution="openai", script=Path(__file__).parent.parent / "sdk_client.py"
+    )
+    variants: Final = (
+        Variant(name="sdk-chat", protocol="chat", model="gpt-5.5"),
+        Variant(name="sdk-responses", protocol="responses", model="gpt-5.5"),
+        Variant(name=f"sdk-chat{WHOLE}", protocol="chat", model="gpt-5.5"),
+        Variant(name=f"sdk-responses{WHOLE}", protocol="responses", model="gpt-5.5"),
+    )
+    #: Python leaves KeyboardInterrupt to the signal.
+    interrupted_status: Final = -2
+    logs: Final[tuple[str, ...]] = ()
+
+    def files(self, order: Order) -> Mapping[str, str]:
+        """Return nothing: it takes everything from its arguments."""
+        del order
+        return {}
+
+    def arguments(self, order: Order) -> tuple[str, ...]:
+        """Return what `sdk_client.py` wants to know."""
+        variant = order.variant
+        shape = "whole" if variant.name.endswith(WHOLE) else "streamed"
+        return (order.api_url, variant.protocol, shape, variant.model, order.prompt)
+
+    def environment(self, order: Order) -> Mapping[str, str]:
+        """Return the key where the SDK looks for it."""
+        return {"OPENAI_API_KEY": order.client_key}
+
+
+DRIVER: Final[Driver] = OpenAISdk()

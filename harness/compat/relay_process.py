@@ -1,0 +1,105 @@
+"""The relay as its users run it: a process of its own, with a configuration file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import trio
+
+from harness.compat.agent_process import REAP_S, bare_environment
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
+
+READY: Final = "codexrelay listening on "
+#: From the start of the interpreter to the open port, on a machine that is busy with agents.
+START_S: Final = 60.0
+#: After SIGTERM. No turn is running then, so the relay has nothing to wait for.
+STOP_S: Final = 20.0
+
+
+@attrs.define(eq=False)
+class RelayProcess:
+    """A relay that serves."""
+
+    #: Its address, without `/v1`.
+    url: str
+    #: What it has said on stderr, line by line.
+    log: list[str]
+    #: Its exit status, once it has been stopped.
+    status: int | None = None
+
+
+class RelayStartError(Exception):
+    """The relay did not start; the text is what it said."""
+
+
+@contextlib.asynccontextmanager
+async def running_relay(
+    folder: Path, settings: Mapping[str, object]
+) -> AsyncIterator[RelayProcess]:
+    """Run `codexrelay serve` with `settings` as its configuration and `folder` as its home.
+
+    It is asked to stop (SIGTERM) at the end, and killed if it does not, or when the caller fails or
+    is cancelled.
+
+    Raises (inside a group):
+        RelayStartError: it ended, or opened no port within `START_S`.
+    """
+    config = folder / "config.yaml"
+    config.write_text(json.dumps(settings, indent=1), "utf-8")  # JSON is YAML too
+    process = await trio.lowlevel.open_process(
+        (sys.executable, "-m", "codexrelay", "serve", "--config", str(config), "--port", "0"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=bare_environment(folder),
+        cwd=folder,
+    )
+    assert process.stderr is not None
+    try:
+        async with process.stderr, trio.open_nursery() as nursery:
+            with trio.move_on_after(START_S) as patience:
+                relay = await nursery.start(_read_log, process.stderr)
+            if patience.cancelled_caught:
+                raise RelayStartError(f"no port within {START_S:.0f} s")
+            yield relay
+            process.terminate()
+            # The log ends when the process does.
+            nursery.cancel_scope.deadline = trio.current_time() + STOP_S
+    finally:
+        process.kill()
+        with trio.move_on_after(REAP_S, shield=True):
+            await process.wait()
+    relay.status = process.returncode
+
+
+async def _read_log(
+    stderr: trio.abc.ReceiveStream, *, task_status: trio.TaskStatus[RelayProcess]
+) -> None:
+    """Collect the relay's log to its end; started once it has said its address."""
+    log: list[str] = []
+    relay: RelayProcess | None = None
+    rest = b""
+    async for chunk in stderr:
+        *lines, rest = (rest + chunk).split(b"\n")
+        log += [line.decode("utf-8", "replace") for line in lines]
+        if relay is None and (url := _address_in(log)) is not None:
+            relay = RelayProcess(url, log)
+            task_status.started(relay)
+    if relay is None:
+        raise RelayStartError("\n".join([*log, rest.decode("utf-8", "replace")]))
+
+
+def _address_in(log: list[str]) -> str | None:
+    """Return the address that the relay has announced, None if it has not yet."""
+    for line in log:
+        if READY in line:
+            return line.partition(READY)[2].strip()
+    return None

@@ -1,0 +1,77 @@
+"""What the backend refuses before it asks a model (wire notes 2.3 and 2.4)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from codexrelay.protocol.openai_errors import error_object
+from codexrelay.protocol.raw import get_list, get_text, is_object
+from harness.simulator import catalogue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from codexrelay.protocol.raw import JsonObject
+
+#: The first line is known from the backend's own refusals, the second from what every client of it
+#: strips; the third is other protocols' vocabulary, and what agents write for a relay's eyes only.
+UNSUPPORTED: Final = (
+    *("max_output_tokens", "previous_response_id", "messages", "temperature", "top_p"),
+    *("max_tokens", "metadata", "user", "safety_identifier", "prompt_cache_retention"),
+    *("truncation", "context_management", "stop", "logprobs", "n", "seed"),
+    *("frequency_penalty", "presence_penalty", "max_completion_tokens", "reasoning_effort"),
+    *("response_format", "functions", "function_call", "codex_capabilities"),
+)
+#: Type of a tool call item -> its output's type, and what the backend calls the two.
+_PAIRS: Final = {
+    "function_call": ("function_call_output", "function call"),
+    "custom_tool_call": ("custom_tool_call_output", "custom tool call"),
+}
+
+
+def refusal(body: JsonObject) -> JsonObject | None:
+    """Return the body of the 400 that a streamed request deserves, or None if it is fine."""
+    if body.get("stream") is not True:
+        return {"detail": "Stream must be set to true"}
+    if body.get("store") is not False:
+        return {"detail": "Store must be set to false"}
+    return compact_refusal(body)
+
+
+def compact_refusal(body: JsonObject) -> JsonObject | None:
+    """Return the same for a unary request, where `stream` and `store` have no say."""
+    for name in UNSUPPORTED:
+        if name in body:
+            return {"detail": f"Unsupported parameter: {name}"}
+    if not catalogue.is_known(body):
+        return catalogue.unsupported(body.get("model"))
+    if not isinstance(body.get("input"), list):
+        return {"detail": "Input must be a list"}
+    return _input_refusal([item for item in get_list(body, "input") if is_object(item)])
+
+
+def _input_refusal(items: list[JsonObject]) -> JsonObject | None:
+    for item in items:
+        if item.get("role") == "system":
+            return {"detail": "System messages are not allowed"}
+        if item.get("type") == "item_reference":
+            return _invalid(
+                f"Item with id '{item.get('id')}' not found: nothing is kept when `store` is false."
+            )
+    for call_type, (output_type, words) in _PAIRS.items():
+        calls = _call_ids(items, call_type)
+        outputs = _call_ids(items, output_type)
+        if orphan := next((call_id for call_id in outputs if call_id not in calls), None):
+            return _invalid(f"No tool call found for {words} output with call_id {orphan}.")
+        if open_call := next((call_id for call_id in calls if call_id not in outputs), None):
+            return _invalid(f"No tool output found for {words} {open_call}.")
+    return None
+
+
+def _call_ids(items: Iterable[JsonObject], type_: str) -> dict[str, None]:
+    """Return the call ids of the items of one type, in order."""
+    return {get_text(item, "call_id") or "": None for item in items if item.get("type") == type_}
+
+
+def _invalid(message: str) -> JsonObject:
+    return {"error": error_object(message, type="invalid_request_error", param="input")}

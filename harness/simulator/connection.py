@@ -1,0 +1,162 @@
+"""One client's connection: reads requests, performs the steps of their answers, decides nothing."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from typing import Final, assert_never
+
+import attrs
+import h11
+import trio
+
+from harness.simulator.arrival import HttpRequest
+from harness.simulator.seen import Seen
+from harness.simulator.steps import Answer, Chunk, Close, Cut, End, Hang, Head, Pause, Reset, Step
+
+#: Bytes of an answer that are gathered before they are sent, when no step asks for it earlier.
+_FLUSH_BYTES: Final = 64 * 1024
+_RECEIVE_BYTES: Final = 64 * 1024
+#: Agents send header values (turn metadata) of several kB.
+_MAX_HEAD_BYTES: Final = 256 * 1024
+_LINGER_NONE: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+
+
+@attrs.define(eq=False)
+class Connection:
+    """Serves the requests of one connection, one after the other."""
+
+    _stream: trio.abc.Stream
+    #: Decides: the record of the request, and the steps of its answer.
+    _answer: Callable[[HttpRequest], tuple[Seen, Answer]]
+    #: Called whenever a record has changed.
+    _changed: Callable[[Seen], None]
+    _http: h11.Connection = attrs.field(
+        factory=lambda: h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD_BYTES),
+        init=False,
+    )
+    #: Bytes to send, gathered so that a burst of events is one write.
+    _out: bytearray = attrs.field(factory=bytearray, init=False)
+    #: The end of the answer is being sent: a client that leaves now leaves because it has all.
+    _ending: bool = attrs.field(default=False, init=False)
+
+    async def run(self) -> None:
+        """Serve until either side closes. The stream is the caller's to close."""
+        try:
+            while (request := await self._next_request()) is not None:
+                await self._serve(request)
+                if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+                    return
+                self._http.start_next_cycle()
+        except (trio.BrokenResourceError, h11.RemoteProtocolError):
+            return  # the client has left, or speaks no HTTP
+
+    async def _next_request(self) -> HttpRequest | None:
+        """Return the next request, or None when the client has closed."""
+        head: h11.Request | None = None
+        body = bytearray()
+        while True:
+            match event := self._http.next_event():
+                case h11.NEED_DATA:
+                    await self._invite_body()
+                    self._http.receive_data(bytes(await self._stream.receive_some(_RECEIVE_BYTES)))
+                case h11.Request():
+                    head = event
+                case h11.Data():
+                    body += event.data
+                case h11.EndOfMessage() if head is not None:
+                    return HttpRequest(
+                        head.method.decode("ascii"),
+                        head.target.decode("ascii"),
+                        tuple((n.decode("ascii"), v.decode("latin-1")) for n, v in head.headers),
+                        bytes(body),
+                    )
+                case _:
+                    return None
+
+    async def _invite_body(self) -> None:
+        if self._http.they_are_waiting_for_100_continue:
+            head = h11.InformationalResponse(status_code=100, headers=[])
+            await self._stream.send_all(self._http.send(head) or b"")
+
+    async def _serve(self, request: HttpRequest) -> None:
+        seen, answer = self._answer(request)
+        self._ending = False
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch, seen, nursery.cancel_scope)
+            try:
+                for step in answer:
+                    await self._perform(step, seen)
+            except trio.BrokenResourceError:
+                self._left(seen)
+            else:
+                seen.finished = True
+                self._changed(seen)
+            nursery.cancel_scope.cancel()
+
+    async def _watch(self, seen: Seen, scope: trio.CancelScope) -> None:
+        """Notice that the client closes while its answer is under way, and stop the answer."""
+        try:
+            while data := await self._stream.receive_some(_RECEIVE_BYTES):
+                self._http.receive_data(bytes(data))  # the next request, early
+        except trio.BrokenResourceError:
+            pass
+        except trio.ClosedResourceError:
+            return  # we closed it ourselves
+        if not self._ending:
+            self._left(seen)
+            scope.cancel()
+
+    def _left(self, seen: Seen) -> None:
+        if not seen.ended:
+            seen.left_at_s = trio.current_time()
+            self._changed(seen)
+
+    async def _perform(self, step: Step, seen: Seen) -> None:
+        match step:
+            case Head(status, headers):
+                seen.status = status
+                self._changed(seen)
+                self._queue(h11.Response(status_code=status, headers=list(headers)))
+            case Chunk(data):
+                self._queue(h11.Data(data=data))
+                if len(self._out) >= _FLUSH_BYTES:
+                    await self._flush()
+            case Pause(seconds):
+                await self._flush()
+                await trio.sleep(seconds)
+            case End():
+                self._queue(h11.EndOfMessage())
+                self._ending = True
+                await self._flush()
+            case Hang():
+                await self._flush()
+                await trio.sleep_forever()
+            case Close():
+                await self._flush()
+                await trio.aclose_forcefully(self._stream)
+            case Reset():
+                await self._flush()
+                await self._reset()
+            case Cut(data):
+                self._out += b"%x\r\n" % len(data) + data[: len(data) // 2]
+                await self._flush()
+                await trio.aclose_forcefully(self._stream)
+            case _:
+                assert_never(step)
+
+    def _queue(self, event: h11.Response | h11.Data | h11.EndOfMessage) -> None:
+        self._out += self._http.send(event) or b""
+
+    async def _flush(self) -> None:
+        out, self._out = self._out, bytearray()
+        if out:
+            await self._stream.send_all(out)
+
+    async def _reset(self) -> None:
+        if isinstance(self._stream, trio.SocketStream):
+            # A close that does not linger sends RST instead of FIN.
+            self._stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NONE)
+        await trio.aclose_forcefully(self._stream)

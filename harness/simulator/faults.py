@@ -1,0 +1,246 @@
+"""The ways in which an answer goes wrong, by name.
+
+Two tables: `INSTEAD` answers in place of the model, `WITHIN` spoils the stream of a 200. What the
+bodies look like: wire notes 2.4, 3 and 4.2, and observed frames.
+
+| fault | what the client gets |
+| --- | --- |
+| `429` | usage limit reached, resets in an hour |
+| `429plain` | too fast: `Retry-After: 2` |
+| `401` | token expired (the token works again on the next request) |
+| `400` | a refusal of the front end |
+| `403html` | a web page of the edge |
+| `500`, `503` | server error, overloaded |
+| `drop_early`, `hang_early` | connection closed, silence: before any header |
+| `hang_first` | headers, then silence |
+| `failed_early`, `error_early`, `limit_event` | failure inside the 200, before any output |
+| `failed`, `error_event` | failure after the first delta |
+| `drop`, `eof`, `cut`, `hang` | after the first delta: reset, clean end, half an event, silence |
+| `garbage` | a web page and broken JSON after the first delta, then the rest |
+| `no_usage`, `no_output` | all is well, but the terminal event has no `usage`, or `output: []` |
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import attrs
+
+from codexrelay.protocol import sse
+from codexrelay.protocol.openai_errors import error_object
+from codexrelay.protocol.raw import dump, get_object, get_text
+from harness.simulator.issuer import EXPIRED_401
+from harness.simulator.quota import Quota
+from harness.simulator.steps import (
+    Answer,
+    Chunk,
+    Close,
+    Cut,
+    End,
+    Hang,
+    Reset,
+    Step,
+    reply,
+    reply_bytes,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from codexrelay.protocol.raw import JsonObject
+    from harness.simulator.steps import Headers
+    from harness.simulator.stream import ResponseStream
+
+OVERLOADED: Final[JsonObject] = {
+    "code": "server_is_overloaded",
+    "message": "Our servers are currently overloaded. Please try again later.",
+}
+_SERVER_ERROR: Final[JsonObject] = {
+    "code": "server_error",
+    "message": "An error occurred while processing your request. You can retry your request.",
+}
+_PAGE: Final = (
+    b"<html>\n<head><title>%s</title></head>\n<body>\n<center><h1>%s</h1></center>\n"
+    b"</body>\n</html>\n"
+)
+_FORBIDDEN: Final = b"403 Forbidden"
+_BAD_GATEWAY: Final = b"502 Bad Gateway"
+
+
+@attrs.frozen(kw_only=True)
+class Situation:
+    """What a fault may want to know."""
+
+    quota: Quota
+    now_unix_s: float
+
+    @property
+    def codex_headers(self) -> Headers:
+        """The `x-codex-*` headers of a spent account."""
+        return self.quota.headers(now_unix_s=self.now_unix_s, used_percent=100)
+
+    @property
+    def limit_error(self) -> JsonObject:
+        """The error object of a reached usage limit."""
+        return self.quota.limit_error(now_unix_s=self.now_unix_s)
+
+
+def limit_reached(situation: Situation) -> Answer:
+    """Return the 429 of a reached usage limit."""
+    return reply(429, {"error": situation.limit_error}, headers=situation.codex_headers)
+
+
+def _throttled(_: Situation) -> Answer:
+    error = error_object(
+        "Rate limit reached for this model. Please try again in 2s.",
+        type="rate_limit_error",
+        code="rate_limit_exceeded",
+    )
+    return reply(429, {"error": error}, headers=(("retry-after", "2"),))
+
+
+def _server_error(_: Situation) -> Answer:
+    return reply(500, {"error": _SERVER_ERROR | {"type": "server_error", "param": None}})
+
+
+def _overloaded(_: Situation) -> Answer:
+    return reply(503, {"error": OVERLOADED | {"type": "service_unavailable_error", "param": None}})
+
+
+def _forbidden_page(_: Situation) -> Answer:
+    return reply_bytes(
+        403, _PAGE % (_FORBIDDEN, _FORBIDDEN), content_type="text/html; charset=UTF-8"
+    )
+
+
+#: Faults that answer in place of the model.
+INSTEAD: Final[Mapping[str, Callable[[Situation], Answer]]] = {
+    "429": limit_reached,
+    "429plain": _throttled,
+    "401": lambda _: reply(401, EXPIRED_401),
+    "400": lambda _: reply(400, {"detail": "Instructions are not valid"}),
+    "403html": _forbidden_page,
+    "500": _server_error,
+    "503": _overloaded,
+    "drop_early": lambda _: (Close(),),
+    "hang_early": lambda _: (Hang(),),
+}
+
+
+def chunk(event: JsonObject) -> Chunk:
+    """Return an event as one chunk of the body, as the backend writes it."""
+    name = get_text(event, "type") or ""
+    return Chunk(sse.write(name, dump(event)), delta=name.endswith(".delta"))
+
+
+Events: TypeAlias = "Iterator[JsonObject]"
+Spoil: TypeAlias = "Callable[[Events, ResponseStream, Situation], Iterator[Step]]"
+
+
+def _handshake(events: Events) -> Iterator[Step]:
+    """Yield `response.created` and `response.in_progress`."""
+    yield chunk(next(events))
+    yield chunk(next(events))
+
+
+def _until_first_delta(events: Events) -> Iterator[Step]:
+    """Yield what comes up to the first delta, that one included (everything, if there is none)."""
+    for event in events:
+        yield (step := chunk(event))
+        if step.delta:
+            return
+
+
+def _after_first_delta(*steps: Step) -> Spoil:
+    def spoil(events: Events, _stream: ResponseStream, _situation: Situation) -> Iterator[Step]:
+        yield from _until_first_delta(events)
+        yield from steps
+
+    return spoil
+
+
+def _cut(events: Events, _stream: ResponseStream, _situation: Situation) -> Iterator[Step]:
+    yield from _until_first_delta(events)
+    yield Cut(chunk(next(events)).data)
+
+
+def _failed(events: Events, stream: ResponseStream, _situation: Situation) -> Iterator[Step]:
+    yield from _until_first_delta(events)
+    yield chunk(stream.failed(_SERVER_ERROR))
+    yield End()
+
+
+def _failed_early(events: Events, stream: ResponseStream, _situation: Situation) -> Iterator[Step]:
+    yield from _handshake(events)
+    yield chunk(stream.failed(OVERLOADED))
+    yield End()
+
+
+def _error_event(events: Events, stream: ResponseStream, _situation: Situation) -> Iterator[Step]:
+    yield from _until_first_delta(events)
+    error: JsonObject = _SERVER_ERROR | {"type": "server_error", "param": None}
+    yield chunk(stream.event("error", error=error))
+    yield End()
+
+
+def _error_early(events: Events, stream: ResponseStream, _situation: Situation) -> Iterator[Step]:
+    # The backend was seen to send both events, one after the other.
+    yield from _handshake(events)
+    error: JsonObject = OVERLOADED | {"type": "service_unavailable_error", "param": None}
+    yield chunk(stream.event("error", error=error))
+    yield chunk(stream.failed(OVERLOADED))
+    yield End()
+
+
+def _limit_event(events: Events, stream: ResponseStream, situation: Situation) -> Iterator[Step]:
+    yield from _handshake(events)
+    headers: JsonObject = {name.title(): value for name, value in situation.codex_headers}
+    yield chunk(
+        stream.event("error", error=situation.limit_error, headers=headers, status_code=429)
+    )
+    yield End()
+
+
+def _garbage(events: Events, _stream: ResponseStream, _situation: Situation) -> Iterator[Step]:
+    yield from _until_first_delta(events)
+    yield Chunk(_PAGE % (_BAD_GATEWAY, _BAD_GATEWAY) + b"\n")
+    yield Chunk(sse.write("response.output_text.delta", b'{"type":"response.output_text.delta",'))
+    yield from map(chunk, events)
+    yield End()
+
+
+def _hang_first(_events: Events, _stream: ResponseStream, _: Situation) -> Iterator[Step]:
+    yield Hang()
+
+
+def _completed(change: Callable[[JsonObject], object]) -> Spoil:
+    """Let all go well, and change the `response` object of the terminal event."""
+
+    def spoil(events: Events, _stream: ResponseStream, _situation: Situation) -> Iterator[Step]:
+        for event in events:
+            if event["type"] == "response.completed":
+                change(get_object(event, "response"))
+            yield chunk(event)
+        yield End()
+
+    return spoil
+
+
+#: Faults within a stream that began well.
+WITHIN: Final[Mapping[str, Spoil]] = {
+    "failed": _failed,
+    "failed_early": _failed_early,
+    "error_event": _error_event,
+    "error_early": _error_early,
+    "limit_event": _limit_event,
+    "drop": _after_first_delta(Reset()),
+    "eof": _after_first_delta(End()),
+    "cut": _cut,
+    "garbage": _garbage,
+    "hang": _after_first_delta(Hang()),
+    "hang_first": _hang_first,
+    "no_usage": _completed(lambda response: response.pop("usage")),
+    "no_output": _completed(lambda response: response.update(output=[])),
+}
+
+FAULTS: Final = frozenset(INSTEAD) | frozenset(WITHIN)

@@ -1,0 +1,93 @@
+"""The alphabet between the rules and the connection: what can be done to a client, step by step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+import attrs
+
+from codexrelay.protocol.raw import dump
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from codexrelay.protocol.raw import Json
+
+Headers: TypeAlias = tuple[tuple[str, str], ...]
+
+
+@attrs.frozen
+class Head:
+    """Send status and headers. Without a `content-length` the body goes out in chunks."""
+
+    status: int
+    headers: Headers = ()
+
+
+@attrs.frozen
+class Chunk:
+    """Send these bytes as one chunk of the body."""
+
+    data: bytes
+    #: It is a delta of an event stream, after which a paced answer pauses.
+    delta: bool = False
+
+
+@attrs.frozen
+class Pause:
+    """Say nothing for this long; what was said before has left."""
+
+    seconds: float
+
+
+@attrs.frozen
+class End:
+    """End the body cleanly; the connection may serve another request."""
+
+
+@attrs.frozen
+class Hang:
+    """Say nothing until the client leaves."""
+
+
+@attrs.frozen
+class Close:
+    """Close the connection (FIN), whatever is unfinished."""
+
+
+@attrs.frozen
+class Reset:
+    """Abort the connection (RST), whatever is unfinished."""
+
+
+@attrs.frozen
+class Cut:
+    """Promise a chunk of these bytes, send its first half, close."""
+
+    data: bytes
+
+
+Step: TypeAlias = Head | Chunk | Pause | End | Hang | Close | Reset | Cut
+#: Lazy, because a stream may be long; performed once.
+Answer: TypeAlias = "Iterable[Step]"
+
+
+def paced(answer: Answer, pace_s: float) -> Iterator[Step]:
+    """Yield the steps of `answer`, with a pause of `pace_s` seconds (0: none) after each delta."""
+    for step in answer:
+        yield step
+        if pace_s and isinstance(step, Chunk) and step.delta:
+            yield Pause(pace_s)
+
+
+def reply(status: int, body: Json, *, headers: Headers = ()) -> tuple[Step, ...]:
+    """Return the answer that is one JSON body."""
+    return reply_bytes(status, dump(body), content_type="application/json", headers=headers)
+
+
+def reply_bytes(
+    status: int, body: bytes, *, content_type: str, headers: Headers = ()
+) -> tuple[Step, ...]:
+    """Return the answer that is one body of any kind."""
+    framing = (("content-type", content_type), ("content-length", str(len(body))))
+    return (Head(status, framing + headers), Chunk(body), End())

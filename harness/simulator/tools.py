@@ -1,0 +1,174 @@
+"""The caller's tools: which one runs a shell command, and arguments that its schema accepts.
+
+The vocabularies (wire notes of the clients, 3 to 5b): OpenCode and pi `bash {command}`, Codex
+`exec_command {cmd}` and, for lite models, the custom tool `exec` that takes JavaScript; Droid
+`Execute {summary, command, riskLevel, riskLevelReason}`; older Codex `shell {command: […]}`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from codexrelay.protocol.raw import JsonObject, dump, get_list, get_object, get_text, is_object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from codexrelay.protocol.raw import Json
+
+
+@attrs.frozen(kw_only=True)
+class Tool:
+    """One tool that the model may call."""
+
+    name: str
+    #: Takes free text instead of JSON arguments.
+    custom: bool
+    #: JSON schema of the arguments; empty for custom tools.
+    schema: JsonObject = attrs.field(factory=dict)
+    #: The namespace it was declared in, if a call must name it.
+    namespace: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ToolCall:
+    """A call of `tool` with JSON arguments, or with free text for a custom tool."""
+
+    tool: Tool
+    payload: str
+
+
+_SHELLS: Final = ("bash", "exec_command", "Execute", "shell", "shell_command", "local_shell")
+_COMMAND_FIELDS: Final = ("command", "cmd")
+#: Calls into this namespace do not name it (measured, Codex CLI 0.169).
+_OPEN_NAMESPACE: Final = "functions"
+#: Droid accepts as a summary only a capital and three to eight words; any string field may have it.
+_SOME_TEXT: Final = "Print a short greeting"
+
+
+def tools_of(body: JsonObject) -> tuple[Tool, ...]:
+    """Return the tools of a request, also those of namespaces and of `additional_tools` items."""
+    declared = list(get_list(body, "tools"))
+    for item in get_list(body, "input"):
+        if is_object(item) and item.get("type") == "additional_tools":
+            declared += get_list(item, "tools")
+    return tuple(_read(declared, namespace=None))
+
+
+def _read(declared: Iterable[Json], *, namespace: str | None) -> Iterator[Tool]:
+    for entry in declared:
+        if not is_object(entry):
+            continue
+        name = get_text(entry, "name") or ""
+        match entry.get("type"):
+            case "function":
+                schema = get_object(entry, "parameters")
+                yield Tool(name=name, custom=False, schema=schema, namespace=namespace)
+            case "custom":
+                yield Tool(name=name, custom=True, namespace=namespace)
+            case "namespace":
+                inner = None if name == _OPEN_NAMESPACE else name
+                yield from _read(get_list(entry, "tools"), namespace=inner)
+            case _:
+                pass  # run by the backend itself (`web_search`), or by rules that we do not know
+
+
+def shell_call(tools: tuple[Tool, ...], command: str) -> ToolCall | None:
+    """Return a call that runs `command`, or of the first function if no tool runs commands.
+
+    None means that there is no tool that could be called.
+    """
+    functions = [tool for tool in tools if not tool.custom]
+    for name in _SHELLS:
+        for tool in functions:
+            if tool.name == name:
+                return _function_call(tool, command)
+    for tool in tools:
+        if tool.custom and tool.name == "exec":
+            return ToolCall(tool=tool, payload=_javascript(command))
+    return _function_call(functions[0], command) if functions else None
+
+
+def custom_call(tools: tuple[Tool, ...], command: str) -> ToolCall | None:
+    """Return a call of a custom tool (`apply_patch` first), or None if there is none."""
+    customs = sorted(
+        (tool for tool in tools if tool.custom), key=lambda tool: tool.name != "apply_patch"
+    )
+    if not customs:
+        return None
+    tool = customs[0]
+    if tool.name == "exec":
+        return ToolCall(tool=tool, payload=_javascript(command))
+    return ToolCall(
+        tool=tool,
+        payload="*** Begin Patch\n*** Add File: simulated.txt\n+hi\n*** End Patch\n",
+    )
+
+
+def _javascript(command: str) -> str:
+    arguments = dump({"cmd": command}).decode()
+    return f"const r = await tools.exec_command({arguments}); text(r);"
+
+
+def _function_call(tool: Tool, command: str) -> ToolCall:
+    return ToolCall(tool=tool, payload=dump(_arguments(tool.schema, command)).decode())
+
+
+def _arguments(schema: JsonObject, command: str) -> JsonObject:
+    """Return arguments with every required field, and with the command wherever one belongs."""
+    properties = get_object(schema, "properties")
+    wanted = [name for name in get_list(schema, "required") if isinstance(name, str)]
+    wanted += [name for name in _COMMAND_FIELDS if name in properties and name not in wanted]
+    values: JsonObject = {}
+    for name in wanted:
+        declared = get_object(properties, name)
+        if name in _COMMAND_FIELDS:
+            values[name] = _command(declared, command)
+        else:
+            values[name] = example(declared)
+    return values
+
+
+def _command(schema: JsonObject, command: str) -> Json:
+    return ["bash", "-lc", command] if "array" in _types(schema) else command
+
+
+def example(schema: JsonObject) -> Json:
+    """Return the simplest value that `schema` accepts, null where it may be null."""
+    for key in ("anyOf", "oneOf"):
+        if choices := [choice for choice in get_list(schema, key) if is_object(choice)]:
+            return example(choices[0])
+    if "const" in schema:
+        return schema["const"]
+    if enum := get_list(schema, "enum"):
+        return enum[0]
+    types = _types(schema)
+    if "null" in types:
+        return None
+    return _example_of(types[0] if types else "string", schema)
+
+
+def _example_of(type_: str, schema: JsonObject) -> Json:
+    match type_:
+        case "object":
+            properties = get_object(schema, "properties")
+            required = [name for name in get_list(schema, "required") if isinstance(name, str)]
+            return {name: example(get_object(properties, name)) for name in required}
+        case "array":
+            few = schema.get("minItems")
+            return [example(get_object(schema, "items"))] * (few if isinstance(few, int) else 0)
+        case "integer" | "number":
+            return schema.get("minimum", 1)
+        case "boolean":
+            return False
+        case _:
+            return _SOME_TEXT
+
+
+def _types(schema: JsonObject) -> list[str]:
+    declared = schema.get("type")
+    if isinstance(declared, str):
+        return [declared]
+    return [name for name in get_list(schema, "type") if isinstance(name, str)]

@@ -1,0 +1,165 @@
+"""Files that hold secrets: replaced whole, readable by their owner only, locked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import attrs
+import orjson
+from filelock import FileLock, Timeout
+
+from codexrelay.errors import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from codexrelay.protocol.raw import Json, JsonObject
+
+#: Name, modification time, size and inode of files: equal as long as nothing was written.
+Fingerprint: TypeAlias = tuple[tuple[str, int, int, int], ...]
+
+_ON_WINDOWS: Final = os.name == "nt"
+#: Windows refuses to replace a file that a virus scanner or a reader has open at the moment.
+_REPLACE_TRIES: Final = 4
+_REPLACE_WAIT_S: Final = 0.05
+
+
+@attrs.frozen
+class BrokenFileError(Exception):
+    """A file cannot be used as it is; it is left alone."""
+
+    problem: Problem
+
+    def __str__(self) -> str:
+        return str(self.problem)
+
+
+def read_bytes(path: Path) -> bytes | None:
+    """Return what is in the file, None if there is no file.
+
+    Raises:
+        BrokenFileError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise broken(path, "file", f"cannot be read ({error.strerror})") from error
+
+
+def broken(path: Path, field: str, what: str) -> BrokenFileError:
+    """Return the error that names the file and the field at fault."""
+    return BrokenFileError(Problem(where=f"{path}: {field}", what=what))
+
+
+def replace_json(path: Path, value: JsonObject) -> None:
+    """Write `value` readably, whole or not at all: see `replace_file`."""
+    replace_file(path, dump_readably(value))
+
+
+def dump_readably(value: Json) -> bytes:
+    """Serialise as a person edits it: indented, with a newline at the end."""
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace the file's content: after a crash it is either the old one or the new one.
+
+    Mode 0600. A symbolic link stays one, and what it points to is replaced.
+
+    Raises:
+        OSError: nothing was changed.
+    """
+    target = Path(os.path.realpath(path))
+    # In the same folder, as a rename must not cross file systems; mkstemp gives mode 0600.
+    descriptor, temporary = tempfile.mkstemp(
+        dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"
+    )
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        _move(temporary, target)
+    finally:
+        with contextlib.suppress(FileNotFoundError):  # moved, as it should be
+            os.unlink(temporary)
+    _sync_folder(target.parent)
+
+
+def _move(temporary: str, target: Path) -> None:
+    for attempt in range(1, _REPLACE_TRIES):
+        try:
+            os.replace(temporary, target)
+        except PermissionError:
+            if not _ON_WINDOWS:
+                raise
+            time.sleep(_REPLACE_WAIT_S * attempt)
+        else:
+            return
+    os.replace(temporary, target)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the rename itself to the disk; Windows does it unasked and cannot open folders."""
+    if _ON_WINDOWS:
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fingerprint_of(paths: Iterable[Path]) -> Fingerprint:
+    """Return the fingerprint of those of `paths` that exist."""
+    marks = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            at = path.stat()
+            marks.append((str(path), at.st_mtime_ns, at.st_size, at.st_ino))
+    return tuple(marks)
+
+
+def new_lock(path: Path) -> FileLock:
+    """Return a lock that may be released by another thread than the one that took it."""
+    return FileLock(path, thread_local=False, mode=0o600, poll_interval=0.01)
+
+
+@attrs.define(eq=False)
+class Locks:
+    """Several lock files taken as one: all or none, so that no order of them can deadlock."""
+
+    #: The lock files; each stays when released, or a waiter would hold the lock of a deleted file.
+    paths: tuple[Path, ...]
+    _held: list[FileLock] = attrs.field(factory=list, init=False)
+
+    def try_acquire(self) -> bool:
+        """Take all of them without waiting, or none and return False.
+
+        Raises:
+            OSError: a lock file cannot be made.
+        """
+        try:
+            for path in self.paths:
+                lock = new_lock(path)
+                lock.acquire(blocking=False)
+                self._held.append(lock)
+        except Timeout:
+            self.release()
+            return False
+        except OSError:
+            self.release()
+            raise
+        return True
+
+    def release(self) -> None:
+        """Give back what is held. Never waits."""
+        while self._held:
+            self._held.pop().release()

@@ -1,0 +1,201 @@
+"""The sign-in service, of which the relay uses one call: a refresh token for new tokens.
+
+Source: wire notes 1.2 (measured, Codex CLI 0.169).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+import attrs
+import httpx
+import trio
+
+from codexrelay import __version__
+from codexrelay.protocol.raw import dump, get_number, get_object, get_text, parse_object
+
+if TYPE_CHECKING:
+    from codexrelay.protocol.raw import JsonObject
+
+#: Codex's public client; refresh tokens are bound to it.
+CLIENT_ID: Final = "app_EMoamEEZ73f0CkXaXp7hrann"
+#: Why a refresh is asked for, in the issuer's words: before use, or after a 401.
+RefreshReason: TypeAlias = Literal["proactive_expiry", "unauthorized_recovery"]
+
+#: Codes after which the refresh token is of no use to anybody, and what the owner is told.
+TERMINAL_CODES: Final = frozenset(
+    {
+        "refresh_token_expired",
+        "refresh_token_reused",
+        "refresh_token_invalidated",
+        "invalid_grant",
+        "token_expired",
+        "token_invalidated",
+        "app_session_terminated",
+        "account_session_expired",
+        "account_deactivated",
+        "account_suspended",
+        "account_deleted",
+    }
+)
+
+_MAX_ANSWER_BYTES: Final = 1 << 20
+_CLOSE_S: Final = 1.0
+#: Nothing was sent when one of these is raised, so the token is as good as before.
+_NOT_SENT: Final = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
+#: Refused without being read, or not by the issuer at all (an edge's page has no code).
+_NOT_PROCESSED: Final = frozenset({408, 425, 429, 503})
+_SPEAKS_OF_THE_TOKEN: Final = frozenset({400, 401})
+
+
+@attrs.frozen(kw_only=True)
+class Renewed:
+    """New tokens; the refresh token that was sent is spent."""
+
+    #: None: the old ones stay (each field of the answer is optional in Codex's own parser).
+    access_token: str | None = attrs.field(repr=False)
+    refresh_token: str | None = attrs.field(repr=False)
+    id_token: str | None = attrs.field(repr=False)
+    #: Life of the access token; the token's own `exp` is more to be trusted.
+    expires_in_s: float | None
+
+
+@attrs.frozen(kw_only=True)
+class Refused:
+    """The issuer read the token and will not renew it."""
+
+    code: str
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the code is known to mean that asking again is of no use."""
+        return self.code in TERMINAL_CODES
+
+
+@attrs.frozen(kw_only=True)
+class Unavailable:
+    """The token was not looked at, so it is unspent."""
+
+    why: str
+
+
+@attrs.frozen(kw_only=True)
+class Lost:
+    """The token was sent and no usable answer came: it may be spent."""
+
+    why: str
+
+
+Answer: TypeAlias = Renewed | Refused | Unavailable | Lost
+
+
+@attrs.frozen(kw_only=True)
+class Issuer:
+    """The token endpoint of one issuer."""
+
+    url: str
+    #: Shared with others and closed by its owner.
+    transport: httpx.AsyncBaseTransport
+
+    async def renew(self, refresh_token: str, *, reason: RefreshReason) -> Answer:
+        """Spend `refresh_token`. Once called it counts as spent, unless the answer says otherwise.
+
+        Raises nothing of the network's. The deadline is the caller's; when it cancels this, the
+        answer is lost.
+        """
+        request = httpx.Request(
+            "POST",
+            f"{self.url.rstrip('/')}/oauth/token",
+            headers={
+                "accept": "application/json",
+                "accept-encoding": "identity",
+                "content-type": "application/json",
+                "user-agent": f"codexrelay/{__version__}",
+            },
+            content=dump(
+                {
+                    "client_id": CLIENT_ID,
+                    "grant_type": "refresh_token",
+                    "refresh_reason": reason,
+                    "refresh_token": refresh_token,
+                }
+            ),
+        )
+        try:
+            response = await self.transport.handle_async_request(request)
+        except _NOT_SENT as error:
+            return Unavailable(why=f"the sign-in service cannot be reached ({_name(error)})")
+        except httpx.RequestError as error:
+            return Lost(why=f"the connection to the sign-in service broke ({_name(error)})")
+        try:
+            body = await _read(response)
+        except httpx.RequestError as error:
+            return Lost(why=f"the sign-in service's answer broke off ({_name(error)})")
+        finally:
+            with trio.move_on_after(_CLOSE_S, shield=True):
+                await response.aclose()
+        return read_answer(response.status_code, body)
+
+
+def read_answer(status: int, body: bytes) -> Answer:
+    """Return what the issuer's answer means for the token that was sent.
+
+    A 5xx other than 503 may come from a gateway whose issuer had already done its work, so it
+    counts as lost. A refusal without a code counts only where the status speaks of the token.
+    """
+    try:
+        value = parse_object(body)
+    except ValueError:
+        value = {}
+    if status in _NOT_PROCESSED:
+        return Unavailable(why=f"the sign-in service answered {status}")
+    if status >= 500 or status < 200:
+        return Lost(why=f"the sign-in service answered {status}")
+    if status < 300:
+        return _renewed(value)
+    code = _code_of(value)
+    if code is None and status in _SPEAKS_OF_THE_TOKEN:
+        code = f"http_{status}"
+    if code is None:
+        return Unavailable(why=f"the sign-in service answered {status}")
+    return Refused(code=code)
+
+
+def _renewed(value: JsonObject) -> Answer:
+    renewed = Renewed(
+        access_token=get_text(value, "access_token") or None,
+        refresh_token=get_text(value, "refresh_token") or None,
+        id_token=get_text(value, "id_token") or None,
+        expires_in_s=get_number(value, "expires_in"),
+    )
+    if renewed.access_token is None and renewed.refresh_token is None:
+        return Lost(why="the sign-in service's answer held no tokens")
+    return renewed
+
+
+def _code_of(value: JsonObject) -> str | None:
+    """Return the code, which stands in one of three places (wire notes 1.2)."""
+    return (
+        get_text(get_object(value, "error"), "code")
+        or get_text(value, "error")
+        or get_text(value, "code")
+        or None
+    )
+
+
+async def _read(response: httpx.Response) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        if len(body) <= _MAX_ANSWER_BYTES:  # no tokens are longer; what is cut fails to parse
+            body += chunk
+    return bytes(body)
+
+
+def _name(error: Exception) -> str:
+    return type(error).__name__

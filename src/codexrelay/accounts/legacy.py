@@ -1,0 +1,218 @@
+"""Codex CLI's own `auth.json`, used while the relay has no accounts of its own.
+
+The file belongs to another program. It is read again before every refresh, a newer pair in it
+wins, what the relay does not understand stays where it was, and beside tokens and `last_refresh`
+nothing is ever written: marks and cool-downs of this account live in memory.
+
+Everything here blocks: callers run it in a thread.
+"""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from codexrelay.accounts.account import Credentials, Loaded, make_account
+from codexrelay.accounts.files import (
+    BrokenFileError,
+    Locks,
+    broken,
+    fingerprint_of,
+    read_bytes,
+    replace_json,
+)
+from codexrelay.protocol.raw import get_object, get_text, parse_object
+
+if TYPE_CHECKING:
+    from codexrelay.accounts.account import Account
+    from codexrelay.accounts.files import Fingerprint
+    from codexrelay.protocol.raw import JsonObject
+
+#: The account's id. A managed account may have it too: the two kinds are never in use together.
+LEGACY_ID: Final = "codex-cli"
+_FILE: Final = "auth.json"
+#: Codex CLI holds these while it refreshes (measured, Codex CLI 0.169).
+_LOCK_FILES: Final = ("auth.lock", "auth.json.lock")
+_SIGN_IN: Final = "sign in with ChatGPT: run `codex login`"
+
+
+@attrs.frozen(kw_only=True)
+class _Layout:
+    """Where a program keeps its tokens in `auth.json`."""
+
+    #: In the object `tokens`, or beside it.
+    nested: bool
+    access: str = "access_token"
+    refresh: str = "refresh_token"
+    identity: str = "id_token"
+    workspace: str = "account_id"
+    refreshed: str = "last_refresh"
+
+    def tokens(self, raw: JsonObject) -> JsonObject:
+        """Return the object in `raw` that holds the tokens."""
+        return get_object(raw, "tokens") if self.nested else raw
+
+
+#: Codex CLI; then two formats that other relays write (wire notes 1.6).
+_LAYOUTS: Final = (
+    _Layout(nested=True),
+    _Layout(
+        nested=True,
+        access="accessToken",
+        refresh="refreshToken",
+        identity="idToken",
+        workspace="accountId",
+        refreshed="lastRefreshAt",
+    ),
+    _Layout(nested=False),
+)
+
+
+@attrs.define(eq=False)
+class LegacyStore:
+    """The first of some folders that holds an `auth.json`."""
+
+    #: In the order of preference; the file may appear in any of them at any time.
+    folders: tuple[Path, ...]
+    #: The refresh token that is dead, and why. Kept here because the file is not ours to mark.
+    _dead: tuple[str, str] | None = attrs.field(default=None, init=False, repr=False)
+
+    def load(self) -> Loaded:
+        """Read the account. A file that cannot be used is a problem and no account."""
+        try:
+            account = self.read(LEGACY_ID)
+        except BrokenFileError as error:
+            return Loaded(problems=(error.problem,), found=True)
+        return Loaded(accounts=(account,), found=True) if account is not None else Loaded()
+
+    def read(self, account_id: str) -> Account | None:  # noqa: ARG002 - there is one account only
+        """Read the account, None if there is no file.
+
+        Raises:
+            BrokenFileError: the file cannot be used.
+        """
+        path = self._path()
+        raw = _read(path)
+        return None if raw is None else self._account(path, raw)
+
+    def fingerprint(self) -> Fingerprint:
+        """Return a value that changes whenever the file does. Reads no file."""
+        return fingerprint_of(folder / _FILE for folder in self.folders)
+
+    def save_credentials(
+        self,
+        account_id: str,  # noqa: ARG002 - there is one account only
+        credentials: Credentials,
+        *,
+        expected_refresh_token: str,
+        now_unix_s: float,
+    ) -> Account:
+        """Store new credentials, if the refresh token they came from is still the stored one.
+
+        Only under the flight lock: this takes no lock of its own. Returns the account as it is
+        stored now; if Codex CLI was faster, that is its pair and nothing was written.
+
+        Raises:
+            OSError: nothing was written.
+            BrokenFileError: the file has become unusable; it is left alone.
+        """
+        path = self._path()
+        raw = _read(path)
+        if raw is None:
+            raise FileNotFoundError(2, "the file is gone", str(path))
+        stored = self._account(path, raw)
+        if stored.credentials.refresh_token != expected_refresh_token:
+            return stored
+        layout = _layout_of(raw)
+        tokens = layout.tokens(raw)
+        tokens[layout.access] = credentials.access_token
+        tokens[layout.refresh] = credentials.refresh_token
+        if credentials.id_token is not None:
+            tokens[layout.identity] = credentials.id_token
+        now = datetime.datetime.fromtimestamp(now_unix_s, tz=datetime.UTC)
+        raw[layout.refreshed] = now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        replace_json(path, raw)
+        return self._account(path, raw)
+
+    def mark_needs_reauth(self, account_id: str, reason: str, *, refresh_token: str) -> Account:
+        """Remember that `refresh_token` is dead, for as long as the file holds it.
+
+        Returns the account as it is stored now: whoever lost a race finds the winner's tokens here.
+
+        Raises:
+            OSError: the file is gone.
+            BrokenFileError: the file has become unusable.
+        """
+        self._dead = (refresh_token, reason)
+        account = self.read(account_id)
+        if account is None:
+            raise FileNotFoundError(2, "the file is gone", str(self._path()))
+        return account
+
+    def flight_lock(self, account_id: str) -> Locks:  # noqa: ARG002 - there is one account only
+        """Return the lock that whoever refreshes the account holds, Codex CLI included."""
+        folder = self._path().parent
+        return Locks(tuple(folder / name for name in _LOCK_FILES))
+
+    def _path(self) -> Path:
+        paths = [folder / _FILE for folder in self.folders]
+        return next((path for path in paths if path.exists()), paths[0])
+
+    def _account(self, path: Path, raw: JsonObject) -> Account:
+        layout = _layout_of(raw)
+        tokens = layout.tokens(raw)
+        access_token = get_text(tokens, layout.access)
+        if not access_token or raw.get("auth_mode") == "apikey":
+            raise broken(path, "tokens", _why_no_tokens(raw))
+        refresh_token = get_text(tokens, layout.refresh) or None
+        return make_account(
+            LEGACY_ID,
+            Credentials(
+                access_token=access_token,
+                refresh_token=refresh_token,
+                id_token=get_text(tokens, layout.identity) or None,
+            ),
+            origin="legacy",
+            workspace_id=(
+                get_text(tokens, layout.workspace)
+                or get_text(raw, "account_id")
+                or get_text(get_object(raw, "user"), "account_id")
+            ),
+            email=get_text(raw, "email"),
+            needs_reauth=self._why_dead(refresh_token),
+        )
+
+    def _why_dead(self, refresh_token: str | None) -> str | None:
+        dead = self._dead
+        return dead[1] if dead is not None and dead[0] == refresh_token else None
+
+
+def _read(path: Path) -> JsonObject | None:
+    data = read_bytes(path)
+    if data is None:
+        return None
+    try:
+        return parse_object(data)
+    except ValueError as error:
+        # Not chained: the parser's error carries the whole document, tokens and all.
+        raise broken(path, "file", f"is not a JSON object ({error}); {_SIGN_IN}") from None
+
+
+def _layout_of(raw: JsonObject) -> _Layout:
+    """Return the first layout that has an access token, Codex CLI's if none has."""
+    held = (layout for layout in _LAYOUTS if get_text(layout.tokens(raw), layout.access))
+    return next(held, _LAYOUTS[0])
+
+
+def _why_no_tokens(raw: JsonObject) -> str:
+    mode = get_text(raw, "auth_mode")
+    if mode == "apikey" or (mode is None and get_text(raw, "OPENAI_API_KEY")):
+        return f"there is an API key only, which the Codex backend does not take; {_SIGN_IN}"
+    if mode not in (None, "chatgpt"):
+        return (
+            f"the sign-in of kind {mode!r} keeps no tokens here that the relay can use; {_SIGN_IN}"
+        )
+    return f"there is no access token; {_SIGN_IN}"

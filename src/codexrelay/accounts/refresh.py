@@ -1,0 +1,420 @@
+"""Refreshing tokens that are good for one use only.
+
+A refresh token is spent by the call that renews it, and an issuer that sees it twice may sign its
+owner out everywhere. Hence, in this order:
+
+1. *One flight per account.* A flight is a task of the lender's nursery; turns wait for it and may
+   leave. It holds the account's file lock, so that no other process is in the same place.
+2. *Look before asking.* Under the lock the file is read again; if somebody has stored another pair,
+   that one is adopted and no call is made.
+3. *Disk before use.* From the call to the rename nothing can cancel the flight. The new pair is
+   stored, and only then does anybody hear of it. A pair that cannot be stored is kept, and the
+   next flight stores it and makes no call. (A process that is killed between answer and rename
+   loses the pair; there is no order of steps without such a gap.)
+4. *A lost answer is not asked for again.* When the call broke off after it was sent, the token may
+   be spent. While the access token is good, the account lives on it; the refresh token is sent
+   again only once nothing is left to lose: the access token is about to expire, or the backend
+   rejects it. A refusal then means that the answer was lost.
+5. *Blame the exact token.* A refusal marks the account only if the file still holds the token that
+   was refused; else somebody was faster, and theirs is adopted.
+
+Failures that say nothing about the token are followed by a back-off: 1 s, doubled up to 60 s,
+during which flights read the file but make no call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final, Protocol, assert_never
+
+import attrs
+import structlog
+import trio
+
+from codexrelay.accounts.account import Account, Credentials, Origin
+from codexrelay.accounts.files import BrokenFileError
+from codexrelay.accounts.issuer import Issuer, Lost, RefreshReason, Refused, Renewed, Unavailable
+from codexrelay.protocol.claims import read_claims
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from codexrelay.accounts.files import Locks
+    from codexrelay.accounts.issuer import Answer
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+#: For the call to the issuer, and before it once more for the other processes' flights.
+REFRESH_BUDGET_S: Final = 30.0
+#: What is left of that for a call under way when the relay is being stopped.
+CLOSING_S: Final = 5.0
+#: An access token with less to live than this is worth nothing: see rule 4.
+LAST_MOMENT_S: Final = 60.0
+#: Flights that end with a code nobody knows before the account is given up.
+MAX_UNKNOWN_REFUSALS: Final = 3
+MAX_BACK_OFF_S: Final = 60.0
+#: Between two looks at a lock that another process holds.
+_LOCK_POLL_S: Final = 0.05
+LOST_ANSWER_REASON: Final = "answer lost"
+
+
+class Outcome(enum.Enum):
+    """How a flight ended."""
+
+    #: A new pair came from the issuer and is stored.
+    RENEWED = "renewed"
+    #: Somebody else had stored another pair.
+    ADOPTED = "adopted"
+    #: The owner must sign in again.
+    NEEDS_REAUTH = "needs_reauth"
+    #: Not now; the tokens are as they were.
+    POSTPONED = "postponed"
+    #: The account's file was removed.
+    GONE = "gone"
+
+
+@attrs.frozen(kw_only=True)
+class RefreshResult:
+    """What a flight found out."""
+
+    outcome: Outcome
+    #: The account as it is stored now; as it was asked for when nothing could be read.
+    account: Account
+    #: What a person should know; empty when all is well.
+    why: str = ""
+
+
+class TokenFiles(Protocol):
+    """What a refresh needs of a kind of account files. All of it blocks."""
+
+    def read(self, account_id: str) -> Account | None:
+        """Read one account, None if it has no file."""
+
+    def save_credentials(
+        self,
+        account_id: str,
+        credentials: Credentials,
+        *,
+        expected_refresh_token: str,
+        now_unix_s: float,
+    ) -> Account:
+        """Store the pair unless another one was stored meanwhile; return what is stored now."""
+
+    def mark_needs_reauth(self, account_id: str, reason: str, *, refresh_token: str) -> Account:
+        """Mark the account if the token is still the stored one; return what is stored now."""
+
+    def flight_lock(self, account_id: str) -> Locks:
+        """Return the lock that a flight holds against those of other processes."""
+
+
+@attrs.define
+class Memory:
+    """What is remembered of one refresh token between flights."""
+
+    refresh_token: str = attrs.field(repr=False)
+    #: It was sent and no answer came, now or by the call before the present one.
+    unanswered: bool = False
+    lost_earlier: bool = False
+    #: The pair it was renewed to, as long as that is not on disk.
+    renewed: Credentials | None = None
+    #: Flights in a row that said nothing about the token, and with a code nobody knows.
+    failures: int = 0
+    unknown_refusals: int = 0
+    #: No call before this instant of trio's clock.
+    not_before_at_s: float = -math.inf
+    last_why: str = ""
+
+    def send(self) -> None:
+        """The token is about to be sent: whatever cuts the call short, it may be spent."""
+        self.lost_earlier, self.unanswered = self.unanswered, True
+
+    def hear(self) -> None:
+        """The call was answered, or not made: the token is as good as it was before."""
+        self.unanswered = self.lost_earlier
+
+    def postponement(
+        self, credentials: Credentials, *, reason: RefreshReason, now_unix_s: float, now_at_s: float
+    ) -> str | None:
+        """Say why the token must not be sent now, None if it may."""
+        if now_at_s < self.not_before_at_s:
+            return f"{self.last_why}; tried again in {self.not_before_at_s - now_at_s:.0f} s"
+        good = not credentials.expires_within(LAST_MOMENT_S, now_unix_s=now_unix_s)
+        if self.unanswered and good and reason != "unauthorized_recovery":
+            return f"{self.last_why}; tried again when the access token is about to expire"
+        return None
+
+    def fail(self, why: str, *, now_at_s: float) -> None:
+        """Note a flight that said nothing about the token."""
+        self.failures += 1
+        self.not_before_at_s = now_at_s + back_off_s(self.failures)
+        self.last_why = why
+
+
+def back_off_s(failures: int) -> float:
+    """Return the wait after so many failures in a row (from 1): 1, 2, 4, … 60 s."""
+    return min(MAX_BACK_OFF_S, 2.0 ** min(failures - 1, 10))
+
+
+@attrs.define(eq=False)
+class _Flight:
+    """One refresh under way. Whoever waits holds this, so it outlives its task."""
+
+    account: Account
+    reason: RefreshReason
+    done: trio.Event = attrs.field(factory=trio.Event, init=False)
+    result: RefreshResult = attrs.field(init=False)
+    #: Around the call to the issuer.
+    budget: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        # Stands if the flight is cancelled, which only the end of the relay does.
+        self.result = self.postponed("the relay is being stopped")
+
+    def postponed(self, why: str, account: Account | None = None) -> RefreshResult:
+        return RefreshResult(outcome=Outcome.POSTPONED, account=account or self.account, why=why)
+
+
+@attrs.define(eq=False, kw_only=True)
+class Refresher:
+    """Refreshes accounts, each in one flight at a time."""
+
+    #: Flights live here, so that no turn owns one.
+    nursery: trio.Nursery
+    issuer: Issuer
+    files: Mapping[Origin, TokenFiles]
+    wall_clock: Callable[[], float]
+    _flights: dict[str, _Flight] = attrs.field(factory=dict, init=False)
+    _memories: dict[str, Memory] = attrs.field(factory=dict, init=False)
+    # Sibling accounts refreshed at the same moment were seen to be revoked together; one call at a
+    # time costs nothing, as calls are rare and short.
+    _one_call: trio.Lock = attrs.field(factory=trio.Lock, init=False)
+    _closed: bool = attrs.field(default=False, init=False)
+
+    async def refresh(self, account: Account, *, reason: RefreshReason) -> RefreshResult:
+        """Bring `account` to another pair of tokens than it has, unless it cannot be done now.
+
+        Joins the flight that is under way for this account, else starts one. The clock is not asked
+        whether it is needed: who calls this wants another token. Cancelling a caller leaves the
+        flight alone.
+        """
+        flight = self._flights.get(account.id)
+        if flight is None:
+            flight = self._flights[account.id] = _Flight(account, reason)
+            self.nursery.start_soon(self._fly, flight)
+        await flight.done.wait()
+        return flight.result
+
+    def close(self) -> None:
+        """Start no more calls, and give those under way `CLOSING_S`."""
+        self._closed = True
+        for flight in self._flights.values():
+            latest_at_s = trio.current_time() + CLOSING_S
+            flight.budget.deadline = min(flight.budget.deadline, latest_at_s)
+
+    async def _fly(self, flight: _Flight) -> None:
+        account_id = flight.account.id
+        try:
+            flight.result = await self._run(flight)
+        except (BrokenFileError, OSError) as error:
+            log.warning("account's file cannot be used", account=account_id, reason=str(error))
+            flight.result = flight.postponed(f"its file cannot be used: {error}")
+        except Exception:  # task border: a flight dies alone, and its waiters are told
+            log.exception("refresh failed unexpectedly", account=account_id)
+            flight.result = flight.postponed("an error in the relay; its log has the details")
+        finally:
+            del self._flights[account_id]
+            flight.done.set()
+        _tell(flight.result)
+
+    async def _run(self, flight: _Flight) -> RefreshResult:
+        files = self.files[flight.account.origin]
+        lock = files.flight_lock(flight.account.id)
+        with trio.move_on_after(REFRESH_BUDGET_S):
+            async with _held(lock):
+                # From here to the disk. Not a hang in waiting: the call has its budget, and all
+                # else is file work in threads, which cannot be cancelled anyway.
+                with trio.CancelScope(shield=True):
+                    return await self._exchange(flight, files)
+        return flight.postponed("another process has been refreshing it for too long")
+
+    async def _exchange(self, flight: _Flight, files: TokenFiles) -> RefreshResult:
+        stored = await trio.to_thread.run_sync(files.read, flight.account.id)
+        if stored is None:
+            self._memories.pop(flight.account.id, None)
+            return RefreshResult(
+                outcome=Outcome.GONE, account=flight.account, why="its file is gone"
+            )
+        if (settled := _look(flight, stored)) is not None:
+            return settled
+        memory = self._memory_of(stored)
+        if memory.renewed is None:
+            if (why := self._postponement(flight, stored, memory)) is not None:
+                return flight.postponed(why, stored)
+            answer = await self._call(flight, memory)
+            # No checkpoint between answer and memory: what was answered cannot be forgotten.
+            if not isinstance(answer, Renewed):
+                return await self._settle(flight, stored, files, memory, answer)
+            memory.renewed = _merge(stored.credentials, answer, now_unix_s=self.wall_clock())
+        return await self._store(stored, files, memory, memory.renewed)
+
+    def _postponement(self, flight: _Flight, stored: Account, memory: Memory) -> str | None:
+        if self._closed:
+            return "the relay is being stopped"
+        return memory.postponement(
+            stored.credentials,
+            reason=flight.reason,
+            now_unix_s=self.wall_clock(),
+            now_at_s=trio.current_time(),
+        )
+
+    async def _call(self, flight: _Flight, memory: Memory) -> Answer:
+        flight.budget.deadline = trio.current_time() + REFRESH_BUDGET_S
+        memory.lost_earlier = memory.unanswered
+        with flight.budget:
+            async with self._one_call:
+                memory.send()
+                return await self.issuer.renew(memory.refresh_token, reason=flight.reason)
+        if memory.unanswered:
+            return Lost(why="the sign-in service did not answer in time")
+        return Unavailable(why="the refreshes of other accounts took too long")
+
+    async def _store(
+        self, stored: Account, files: TokenFiles, memory: Memory, renewed: Credentials
+    ) -> RefreshResult:
+        now_unix_s = self.wall_clock()
+
+        def save() -> Account:
+            return files.save_credentials(
+                stored.id,
+                renewed,
+                expected_refresh_token=memory.refresh_token,
+                now_unix_s=now_unix_s,
+            )
+
+        saved = await trio.to_thread.run_sync(save)
+        self._memories.pop(stored.id, None)
+        ours = saved.credentials.access_token == renewed.access_token
+        return RefreshResult(outcome=Outcome.RENEWED if ours else Outcome.ADOPTED, account=saved)
+
+    async def _settle(
+        self,
+        flight: _Flight,
+        stored: Account,
+        files: TokenFiles,
+        memory: Memory,
+        answer: Refused | Unavailable | Lost,
+    ) -> RefreshResult:
+        """Draw the consequences of an answer without tokens."""
+        match answer:
+            case Lost(why=why):
+                pass
+            case Unavailable(why=why):
+                memory.hear()
+            case Refused(code=code):
+                memory.hear()
+                memory.unknown_refusals += 1
+                if answer.is_terminal or memory.unknown_refusals >= MAX_UNKNOWN_REFUSALS:
+                    reason = f"{LOST_ANSWER_REASON}, then {code}" if memory.lost_earlier else code
+                    return await self._give_up(stored, files, memory, reason)
+                why = f"the sign-in service refused it ({code})"
+            case _:
+                assert_never(answer)
+        memory.fail(why, now_at_s=trio.current_time())
+        log.warning("account not refreshed", account=stored.id, reason=why)
+        return flight.postponed(why, stored)
+
+    async def _give_up(
+        self, stored: Account, files: TokenFiles, memory: Memory, reason: str
+    ) -> RefreshResult:
+        """Mark the account, unless the dead token is no longer the stored one."""
+
+        def mark() -> Account:
+            return files.mark_needs_reauth(stored.id, reason, refresh_token=memory.refresh_token)
+
+        memory.fail(reason, now_at_s=trio.current_time())  # counts if it cannot be stored
+        marked = await trio.to_thread.run_sync(mark)
+        self._memories.pop(stored.id, None)
+        if marked.needs_reauth is None:
+            return RefreshResult(outcome=Outcome.ADOPTED, account=marked)
+        return _needs_reauth(marked)
+
+    def _memory_of(self, stored: Account) -> Memory:
+        """Return what is remembered of the stored refresh token."""
+        refresh_token = stored.credentials.refresh_token or ""
+        memory = self._memories.get(stored.id)
+        if memory is None or memory.refresh_token != refresh_token:
+            memory = self._memories[stored.id] = Memory(refresh_token)
+        return memory
+
+
+@contextlib.asynccontextmanager
+async def _held(lock: Locks) -> AsyncIterator[None]:
+    # A look every 50 ms and no thread that waits: a waiting thread could not be cancelled.
+    while not await trio.to_thread.run_sync(lock.try_acquire):  # noqa: ASYNC110 - no event to wait for
+        await trio.sleep(_LOCK_POLL_S)
+    try:
+        yield
+    finally:
+        lock.release()  # needs no await, hence no shield
+
+
+def _look(flight: _Flight, stored: Account) -> RefreshResult | None:
+    """Return the result if what is stored settles the matter without a call."""
+    if stored.needs_reauth is not None:
+        return _needs_reauth(stored)
+    if _is_another_pair(stored.credentials, flight.account.credentials):
+        return RefreshResult(outcome=Outcome.ADOPTED, account=stored)
+    if stored.credentials.refresh_token is None:
+        return flight.postponed("there is no refresh token", stored)
+    return None
+
+
+def _is_another_pair(stored: Credentials, known: Credentials) -> bool:
+    return (stored.access_token, stored.refresh_token) != (
+        known.access_token,
+        known.refresh_token,
+    )
+
+
+def _merge(old: Credentials, new: Renewed, *, now_unix_s: float) -> Credentials:
+    """Return the pair to store: what the issuer left out stays as it was."""
+    if new.access_token is None:
+        return attrs.evolve(
+            old,
+            refresh_token=new.refresh_token or old.refresh_token,
+            id_token=new.id_token or old.id_token,
+        )
+    expires = read_claims(new.access_token).expires_at_unix_s
+    if expires is None and new.expires_in_s is not None:
+        expires = now_unix_s + new.expires_in_s
+    return Credentials(
+        access_token=new.access_token,
+        refresh_token=new.refresh_token or old.refresh_token,
+        id_token=new.id_token or old.id_token,
+        expires_at_unix_s=expires,
+    )
+
+
+def _needs_reauth(account: Account) -> RefreshResult:
+    return RefreshResult(
+        outcome=Outcome.NEEDS_REAUTH, account=account, why=account.needs_reauth or ""
+    )
+
+
+def _tell(result: RefreshResult) -> None:
+    account = result.account.id
+    match result.outcome:
+        case Outcome.RENEWED:
+            log.info("account refreshed", account=account)
+        case Outcome.ADOPTED:
+            log.info("account's newer tokens adopted", account=account)
+        case Outcome.NEEDS_REAUTH:
+            log.warning("account must sign in again", account=account, reason=result.why)
+        case Outcome.POSTPONED | Outcome.GONE:
+            # Every turn asks again: what there was to say was said where it happened.
+            log.debug("account not refreshed", account=account, reason=result.why)
+        case _:
+            assert_never(result.outcome)

@@ -1,0 +1,60 @@
+"""The seam between a turn and a backend: one attempt, from send to the last byte.
+
+Faults are values here, because the ladder decides about them; exceptions are bugs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import attrs
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from codexrelay.accounts.account import Account
+    from codexrelay.protocol.faults import Fault
+
+
+@attrs.frozen(kw_only=True)
+class UpstreamRequest:
+    """What a turn asks of a backend, but for what belongs to the account."""
+
+    #: Below the backend's base URL: `/responses`.
+    path: str
+    #: Empty for a GET.
+    body: bytes = b""
+    method: str = "POST"
+    #: Headers of this request, lower-case, without those that name an account.
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Head:
+    """Status line and headers of an answer that is 2xx."""
+
+    status: int
+    #: Lower-case names; of repeated headers the last one.
+    headers: dict[str, str]
+
+
+class Attempt(Protocol):
+    """One upstream request for a turn. Opens nothing before `send`, closes everything on exit."""
+
+    async def send(self) -> Head | Fault:
+        """Send the request and wait for the head; an answer that is not 2xx is a fault."""
+
+    async def receive(self) -> bytes | Fault:
+        """Return what arrived next, `b""` at the clean end of the answer.
+
+        Cancelling it ends the attempt: what it had read may be lost.
+        """
+
+
+class Backend(Protocol):
+    """A configured target."""
+
+    def attempt(
+        self, request: UpstreamRequest, account: Account
+    ) -> AbstractAsyncContextManager[Attempt]:
+        """Return the attempt of `request` on `account`."""

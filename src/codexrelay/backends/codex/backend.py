@@ -1,0 +1,125 @@
+"""The Codex backend over HTTP: one POST per attempt, its events or its error body back.
+
+Everything httpx can raise becomes a fault here; above this module nobody knows httpx.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import httpx
+import trio
+
+from codexrelay.accounts.account import Account
+from codexrelay.backends.backend import Head, UpstreamRequest
+from codexrelay.backends.codex.headers import account_headers
+from codexrelay.protocol import faults
+
+if TYPE_CHECKING:
+    from codexrelay.protocol.faults import Fault
+
+#: Most of an error body that is read; what follows says nothing new.
+MAX_ERROR_BYTES: Final = 1024 * 1024
+#: For an error body whose end does not come.
+ERROR_BODY_S: Final = 10.0
+#: Upstream does not take the request's bytes: a dead connection, not a slow model.
+WRITE_S: Final = 60.0
+#: For closing a response that awaits.
+CLEANUP_S: Final = 2.0
+
+
+@attrs.frozen(kw_only=True)
+class CodexBackend:
+    """A Codex backend at one base URL."""
+
+    transport: httpx.AsyncBaseTransport
+    base_url: httpx.URL
+    connect_s: float
+    wall_clock: Callable[[], float]
+
+    @asynccontextmanager
+    async def attempt(
+        self, request: UpstreamRequest, account: Account
+    ) -> AsyncIterator[CodexAttempt]:
+        """Return the attempt of `request` on `account`; leaving it closes what it opened."""
+        attempt = CodexAttempt(self, request, account)
+        try:
+            yield attempt
+        finally:
+            await attempt.close()
+
+    def url(self, path: str) -> httpx.URL:
+        """Return the URL of `path` (with its query) below the base URL."""
+        return self.base_url.copy_with(raw_path=self.base_url.raw_path.rstrip(b"/") + path.encode())
+
+
+@attrs.define(eq=False)
+class CodexAttempt:
+    """One request on one account."""
+
+    _backend: CodexBackend
+    _request: UpstreamRequest
+    _account: Account
+    _response: httpx.Response | None = None
+    _blocks: AsyncIterator[bytes] | None = None
+
+    async def send(self) -> Head | Fault:
+        """See `Attempt.send`."""
+        backend = self._backend
+        timeout = {"connect": backend.connect_s, "read": None, "write": WRITE_S, "pool": None}
+        request = httpx.Request(
+            self._request.method,
+            backend.url(self._request.path),
+            headers=[*self._request.headers, *account_headers(self._account)],
+            content=self._request.body,
+            extensions={"timeout": timeout},
+        )
+        try:
+            response = self._response = await backend.transport.handle_async_request(request)
+        except httpx.ConnectTimeout:
+            return faults.slow("connect_s", backend.connect_s)
+        except httpx.TransportError as error:
+            return faults.broken(f"the backend cannot be reached: {_words(error)}")
+        stream = response.stream
+        assert isinstance(stream, httpx.AsyncByteStream)
+        self._blocks = aiter(stream)
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        if response.is_success:
+            return Head(status=response.status_code, headers=headers)
+        body = await self._error_body()
+        now_unix_s = backend.wall_clock()
+        return faults.from_response(response.status_code, headers, body, now_unix_s=now_unix_s)
+
+    async def receive(self) -> bytes | Fault:
+        """See `Attempt.receive`."""
+        assert self._blocks is not None
+        try:
+            return await anext(self._blocks)
+        except StopAsyncIteration:
+            return b""
+        except httpx.TransportError as error:
+            return faults.broken(f"the connection to the backend broke: {_words(error)}")
+
+    async def close(self) -> None:
+        """Close the connection, or give it back if the answer was read to its end."""
+        if self._response is not None:
+            with trio.move_on_after(CLEANUP_S, shield=True):
+                await self._response.aclose()
+
+    async def _error_body(self) -> bytes:
+        """Read an error body as far as it comes: half of it still says more than nothing."""
+        pieces, size_bytes = [], 0
+        with trio.move_on_after(ERROR_BODY_S):
+            while isinstance(block := await self.receive(), bytes) and block:
+                pieces.append(block)
+                size_bytes += len(block)
+                if size_bytes >= MAX_ERROR_BYTES:
+                    break
+        return b"".join(pieces)
+
+
+def _words(error: httpx.TransportError) -> str:
+    return str(error) or type(error).__name__

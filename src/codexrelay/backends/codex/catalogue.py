@@ -1,0 +1,75 @@
+"""Which models there are: the backend's own list, or the packaged one while it gives none."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from importlib import resources
+from typing import Final
+
+import attrs
+import httpx
+import trio
+
+from codexrelay.errors import CodexRelayError
+from codexrelay.protocol.raw import JsonObject, get_list, get_object, is_object, parse_object
+
+_log = logging.getLogger(__name__)
+
+#: How long clients wait for the backend's list.
+FETCH_S: Final = 5.0
+#: How long the second-best list is used before the backend is asked again.
+AGAIN_S: Final = 30.0
+_PACKAGED: Final = "catalogue.json"
+
+
+def packaged() -> list[JsonObject]:
+    """Return the list that comes with codexrelay (the catalogue of Codex CLI 0.169)."""
+    text = resources.files(__package__).joinpath(_PACKAGED).read_bytes()
+    catalogue = parse_object(text)
+    shared = get_object(catalogue, "shared")
+    return [shared | model for model in get_list(catalogue, "models") if is_object(model)]
+
+
+@attrs.define(eq=False)
+class Catalogue:
+    """Remembers the list; asks the backend when it is older than `ttl_s`.
+
+    One request asks and the others wait for it. One that leaves while it asks leaves nothing
+    behind: the next one asks anew.
+    """
+
+    #: Gets the backend's list. `LookupError`, `ValueError`, errors of ours and of httpx mean that
+    #: it cannot be had now; anything else is a bug and reaches the request that asked.
+    _fetch: Callable[[], Awaitable[list[JsonObject]]]
+    #: Monotonic seconds.
+    _clock: Callable[[], float] = trio.current_time
+    _ttl_s: float = attrs.field(default=300.0, kw_only=True)
+    #: The backend's last list, else the packaged one.
+    _models: list[JsonObject] = attrs.field(factory=packaged, init=False)
+    _asks_again_at_s: float = attrs.field(default=float("-inf"), init=False)
+    _asking: trio.Lock = attrs.field(factory=trio.Lock, init=False)
+
+    async def models(self) -> list[JsonObject]:
+        """Return the catalogue entries, to be read only. Takes `FETCH_S` at most."""
+        async with self._asking:
+            if self._clock() >= self._asks_again_at_s:
+                fetched = await self._try_fetch()
+                self._models = fetched or self._models
+                self._asks_again_at_s = self._clock() + (self._ttl_s if fetched else AGAIN_S)
+            return self._models
+
+    async def _try_fetch(self) -> list[JsonObject] | None:
+        try:
+            with trio.fail_after(FETCH_S):
+                return await self._fetch()
+        except (
+            LookupError,
+            ValueError,
+            CodexRelayError,
+            httpx.HTTPError,
+            trio.TooSlowError,
+        ) as why:
+            told = str(why) or type(why).__name__
+            _log.warning("the backend gave no model list, an older one is served: %s", told)
+            return None

@@ -1,0 +1,218 @@
+"""HTTP/1.1 messages as bytes, without I/O: the request we write and the response we read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+import httptools
+import httpx
+
+#: Most bytes of a response's head with the interim responses before it, and of framing between two
+#: pieces of body. Far above what any server sends; it keeps a broken one from filling the memory.
+MAX_FRAMING_BYTES: Final = 256 * 1024
+
+_BODILESS_STATUSES: Final = frozenset({204, 304})
+# Would let a header's value write further headers, or a second request.
+_BREAKS_THE_HEAD: Final = re.compile(rb"[\r\n\0]")
+
+
+def head_of(request: httpx.Request) -> bytes:
+    """Return the request line and the headers as they go out, with the blank line.
+
+    Raises:
+        httpx.LocalProtocolError: a line break in method, target or a header.
+    """
+    lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
+    lines += [b"%b: %b" % header for header in request.headers.raw]
+    for line in lines:
+        if _BREAKS_THE_HEAD.search(line):
+            name = line.partition(b":")[0].decode("latin-1")
+            raise httpx.LocalProtocolError(f"line break or NUL in the request's {name!r}")
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+@attrs.define(eq=False)
+class BodyFramer:
+    """Puts a request's body into the frame that its headers announce.
+
+    Every method raises `httpx.LocalProtocolError` when body and headers disagree, because what
+    would follow on the connection could be read as another request.
+    """
+
+    chunked: bool
+    #: Bytes still owed to Content-Length; unused when chunked.
+    _owed_bytes: int
+
+    @classmethod
+    def of(cls, request: httpx.Request) -> BodyFramer:
+        """Return the framer for `request`. Without either header the body must be empty."""
+        chunked = "transfer-encoding" in request.headers
+        length = request.headers.get("content-length")
+        if chunked and length is not None:
+            raise httpx.LocalProtocolError("the request has Transfer-Encoding and Content-Length")
+        return cls(chunked, int(length or 0))
+
+    def frame(self, piece: bytes) -> bytes:
+        """Return `piece` as it goes out."""
+        if self.chunked:
+            return b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
+        self._owed_bytes -= len(piece)
+        if self._owed_bytes < 0:
+            raise httpx.LocalProtocolError("the request's body is longer than its Content-Length")
+        return piece
+
+    def end(self) -> bytes:
+        """Return what goes out behind the last piece."""
+        if self.chunked:
+            return b"0\r\n\r\n"
+        if self._owed_bytes:
+            raise httpx.LocalProtocolError("the request's body is shorter than its Content-Length")
+        return b""
+
+
+@attrs.define(eq=False)
+class ResponseReader:
+    """Reads one response out of the blocks of a connection.
+
+    Being fed never raises: what is wrong with the response becomes `fault`, and is raised by `take`
+    once everything before it was taken. Interim responses (1xx) are skipped.
+    """
+
+    #: Who answers, for messages: `host:port`.
+    peer: str
+    #: The request was HEAD: the response ends with its head whatever that announces.
+    to_head_request: bool = False
+    status: int = 0
+    http_version: bytes = b""
+    #: Raw pairs in the order and spelling of the wire.
+    headers: list[tuple[bytes, bytes]] = attrs.field(factory=list)
+    #: At least one byte came.
+    heard: bool = False
+    head_complete: bool = False
+    complete: bool = False
+    #: The peer will take another request on this connection. Known when `complete`.
+    keeps_alive: bool = False
+    #: Why this response will not be completed.
+    fault: str | None = None
+
+    _ends_at_eof: bool = False
+    #: Bytes since the last piece of body.
+    _framing_bytes: int = 0
+    _head_bytes: int = 0
+    _pieces: list[bytes] = attrs.field(factory=list)
+    _parser: httptools.HttpResponseParser = attrs.field(init=False)
+    # What httptools calls for each piece. The list's own method, because this is the one thing that
+    # happens once per event: a Python frame in between would triple its price.
+    on_body: Callable[[bytes], None] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.on_body = self._pieces.append
+        self._parser = httptools.HttpResponseParser(self)
+
+    @property
+    def settled(self) -> bool:
+        """The head is there, or will never be."""
+        return self.head_complete or self.fault is not None
+
+    def feed(self, block: bytes | memoryview) -> None:
+        """Read what one receive gave. `block` is not kept and may be overwritten afterwards."""
+        self.heard = True
+        try:
+            self._parser.feed_data(block)
+        except httptools.HttpParserUpgrade:
+            self._give_up("it switched to another protocol")
+        except httptools.HttpParserError as error:
+            self._give_up(str(error))
+        self._count(len(block))
+        if self.complete or self.fault:
+            self._finish()
+
+    def feed_eof(self) -> None:
+        """Take note that the peer has closed the connection."""
+        if self._ends_at_eof:
+            self.complete = True
+        elif self.heard:
+            self.fault = f"{self.peer} closed the connection in the middle of its response"
+        else:
+            self.fault = f"{self.peer} closed the connection without a response"
+
+    def take(self) -> bytes:
+        """Return all body that came since the last call as one block, `b""` if none did.
+
+        Raises:
+            httpx.RemoteProtocolError: the response is broken and all before that was taken.
+        """
+        pieces = self._pieces
+        if pieces:
+            block = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.clear()
+            return block
+        if self.fault is not None:
+            raise httpx.RemoteProtocolError(self.fault)
+        return b""
+
+    def _count(self, block_bytes: int) -> None:
+        self._framing_bytes = 0 if self._pieces else self._framing_bytes + block_bytes
+        if not self.complete and self._framing_bytes > MAX_FRAMING_BYTES:
+            self._give_up(f"more than {MAX_FRAMING_BYTES} bytes of headers or framing")
+
+    def _finish(self) -> None:
+        if self.to_head_request and self._pieces:
+            self._pieces.clear()
+            self.keeps_alive = False  # a body where none may be
+        # The parser holds our methods: a cycle that only the garbage collector would break.
+        del self._parser
+
+    def _give_up(self, why: str) -> None:
+        if self.complete:
+            self.keeps_alive = False  # bytes behind the response that nobody asked for
+        elif self.fault is None:
+            self.fault = f"{self.peer} sent no valid HTTP/1.1 response: {why}"
+
+    # What httptools calls.
+
+    def on_message_begin(self) -> None:
+        """Note a response that nobody asked for."""
+        if self.complete:
+            self.keeps_alive = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; ignore a trailer."""
+        if self.head_complete:
+            return
+        self._head_bytes += len(name) + len(value) + len(b": \r\n")
+        if self._head_bytes > MAX_FRAMING_BYTES:
+            self._give_up(f"more than {MAX_FRAMING_BYTES} bytes of headers")
+        else:
+            self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Decide how the body ends, unless this was the head of an interim response."""
+        self.status = self._parser.get_status_code()
+        if self.status < 200 or self.fault:
+            return
+        lengths = [v for n, v in self.headers if n.lower() == b"content-length"]
+        encodings = [v.lower() for n, v in self.headers if n.lower() == b"transfer-encoding"]
+        if encodings not in ([], [b"chunked"]):
+            # Under another one the parser would hand on bytes that are not the body.
+            self._give_up(f"Transfer-Encoding {b', '.join(encodings).decode('latin-1')!r}")
+            return
+        self.http_version = b"HTTP/" + self._parser.get_http_version().encode("ascii")
+        self.head_complete = True
+        if self.to_head_request:
+            self.on_message_complete()
+        elif self.status not in _BODILESS_STATUSES:
+            self._ends_at_eof = not lengths and not encodings
+
+    def on_message_complete(self) -> None:
+        """End the response, or an interim one."""
+        if self.head_complete:
+            self.complete = True
+            # Now, because the parser forgets it as soon as this returns.
+            self.keeps_alive = self._parser.should_keep_alive()
+        else:
+            self.headers.clear()
+            self._pieces.clear()

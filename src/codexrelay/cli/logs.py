@@ -1,0 +1,49 @@
+"""Where log lines go: one line each to stderr, readable by people and by `grep`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, WrappedLogger
+
+_WIDTH: Final = 24
+
+
+def configure(level: str) -> None:
+    """Send log lines of at least `level` to stderr, and the libraries' warnings with them."""
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            structlog.processors.format_exc_info,
+            _render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=max(threshold, logging.WARNING), stream=sys.stderr)
+
+
+def _render(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    """`12:00:00 info    turn completed  request=… account=…`."""
+    time, level, text = event.pop("timestamp"), event.pop("level"), event.pop("event")
+    traceback = event.pop("exception", None)
+    facts = " ".join(
+        f"{name}={_value(value)}" for name, value in event.items() if value is not None
+    )
+    line = f"{time} {level:<8}{text:<{_WIDTH}} {facts}".rstrip()
+    return f"{line}\n{traceback}" if traceback else line
+
+
+def _value(value: object) -> str:
+    """A value as one word: quoted when it holds blanks; line ends can forge no second line."""
+    text = str(value)
+    return repr(text) if not text or any(c.isspace() or c in "\"'=" for c in text) else text

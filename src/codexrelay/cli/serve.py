@@ -1,0 +1,101 @@
+"""`codexrelay serve`: the composition root."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+import click
+import structlog
+import trio
+
+from codexrelay.cli import logs, process
+from codexrelay.cli.process import Running, World
+from codexrelay.config.folders import legacy_folders
+from codexrelay.config.loading import load
+from codexrelay.errors import ConfigError, NoAccountError
+from codexrelay.server.drain import Drain
+
+if TYPE_CHECKING:
+    from codexrelay.config.loading import Loaded
+
+#: Exit status for a configuration that cannot be used.
+_UNUSABLE: Final = 2
+
+_log = structlog.get_logger("codexrelay.serve")
+
+
+@click.command()
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Configuration file (YAML).",
+)
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=int, help="Port to listen on; 0 takes a free one.  [default: 8787]")
+def serve(config_path: Path | None, host: str | None, port: int | None) -> None:
+    """Relay requests of coding agents to the Codex backend until interrupted."""
+    flags = {"server.host": host, "server.port": port}
+    try:
+        loaded = load(config_path=config_path, environ=os.environ, flags=flags)
+        trio.run(_serve, loaded)
+    except* ConfigError as group:
+        for problem in _problems(group):
+            click.echo(f"codexrelay: {problem}", err=True)
+        sys.exit(_UNUSABLE)
+
+
+def _problems(group: BaseExceptionGroup[ConfigError]) -> list[str]:
+    return [
+        str(problem)
+        for error in group.exceptions
+        for problem in (
+            _problems(error) if isinstance(error, BaseExceptionGroup) else error.problems
+        )
+    ]
+
+
+async def _serve(loaded: Loaded) -> None:
+    settings = loaded.settings
+    logs.configure(settings.server.log_level)
+    for warning in loaded.warnings:
+        _log.warning(str(warning))
+    world = World(
+        legacy_folders=legacy_folders(settings, os.environ),
+        wall_clock=time.time,
+        new_id=lambda: uuid4().hex,
+    )
+    drain = Drain(grace_s=settings.server.drain_grace_s)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_drain_on_signal, drain, nursery.cancel_scope)
+        async with trio.open_nursery() as relay:
+            running = await relay.start(partial(process.run, settings, world, drain))
+            click.echo(f"codexrelay listening on {running.url}", err=True)
+            click.echo(_accounts(running), err=True)
+        nursery.cancel_scope.cancel()
+
+
+def _accounts(running: Running) -> str:
+    """Name the accounts in use, or say what to do when there is none."""
+    lender = running.services.relay.lender
+    for problem in lender.problems():
+        _log.warning("an account cannot be used", problem=str(problem))
+    if accounts := lender.accounts():
+        return f"codexrelay accounts: {', '.join(account.id for account in accounts)}"
+    return f"codexrelay accounts: none; {NoAccountError(looked_in=lender.sources.in_words())}"
+
+
+async def _drain_on_signal(drain: Drain, process_scope: trio.CancelScope) -> None:
+    """Stop politely on the first signal, at once on the second."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        async for _ in received:
+            if drain.draining:
+                process_scope.cancel()
+            drain.begin()

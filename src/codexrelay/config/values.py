@@ -1,0 +1,144 @@
+"""Which values an annotation of a settings class takes, in code and in words.
+
+Own code rather than cattrs: cattrs converts where we refuse (`"8787"` to a number, a text to a list
+of its letters), and what it says about a value must be put into our words in any case.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Final, Literal, Union, get_args, get_origin
+
+from codexrelay.protocol.raw import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_WORDS: Final[Mapping[object, str]] = {
+    bool: "true, yes, on, false, no or off",
+    int: "a whole number",
+    float: "a number",
+    str: "non-empty text",
+    NoneType: "null",
+}
+#: What YAML 1.1 takes for a boolean, and digits, since the environment has no other numbers.
+_BOOLEANS: Final[Mapping[str, bool]] = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+}
+_URL_LOGIN: Final = re.compile(r"//[^/@\s]*@")
+
+
+def conform(value: object, wanted: object) -> object:
+    """Return `value` in the representation of the annotation `wanted`.
+
+    A whole number becomes a float where one is wanted, a list a tuple. Nothing else is converted.
+    No setting means anything when its text is empty, so that is refused everywhere.
+
+    Raises:
+        ValueError: `wanted` does not take `value`; the text says what it takes.
+    """
+    if not any(_takes(value, member) for member in _members(wanted)):
+        raise ValueError(f"must be {in_words(wanted)}")
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, int) and float in _members(wanted):
+        return float(value)
+    return value
+
+
+def from_text(text: str, wanted: object) -> object:
+    """Return what `text`, from the environment or a flag, says where `wanted` is taken.
+
+    A list is a JSON array or separated by commas. Text that says no such thing is returned as it
+    is; `conform` then refuses it.
+    """
+    for member in _members(wanted):
+        value = _read(text, member)
+        if _takes(value, member):
+            return value
+    return text
+
+
+def in_words(wanted: object) -> str:
+    """Return what the annotation takes, so that it follows `must be`."""
+    return " or ".join(_member_in_words(member) for member in _members(wanted))
+
+
+def shown(value: object) -> str:
+    """Return a value with its kind, so that it follows `not`: `the text '8787'`."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return f"the number {value}"
+        case str():
+            return f"the text {value!r}" if value else "an empty text"
+        case list() | tuple():
+            items = ("a list" if isinstance(item, list | tuple) else shown(item) for item in value)
+            return f"[{', '.join(items)}]"
+        case dict():
+            return "a mapping"
+        case _:  # YAML's dates, times, sets and bytes
+            return f"a {type(value).__name__}"
+
+
+def without_login(text: str) -> str:
+    """Return the text without user and password of a URL in it."""
+    return _URL_LOGIN.sub("//…@", text)
+
+
+def _members(wanted: object) -> tuple[object, ...]:
+    """Return the alternatives of a union; anything else is its own only one."""
+    # `float | None` is the first; `Literal["all"] | None` is the second before Python 3.14.
+    is_union = get_origin(wanted) in (UnionType, Union)
+    return get_args(wanted) if is_union else (wanted,)
+
+
+def _takes(value: object, member: object) -> bool:
+    if get_origin(member) is Literal:
+        return value in get_args(member)
+    if get_origin(member) is tuple:
+        (each, _) = get_args(member)  # tuple[str, ...]
+        return isinstance(value, list | tuple) and all(_takes(item, each) for item in value)
+    if member is str:
+        return isinstance(value, str) and value != ""
+    if member is int or member is float:
+        return _is_number(value, member)
+    return isinstance(value, bool if member is bool else NoneType)
+
+
+def _is_number(value: object, member: object) -> bool:
+    if isinstance(value, bool):  # bool is a subclass of int
+        return False
+    if member is int:
+        return isinstance(value, int)
+    # Neither infinite, nor not a number, nor a whole number too large for a float.
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
+
+
+def _read(text: str, member: object) -> object:
+    try:
+        if get_origin(member) is tuple:
+            is_json = text.lstrip().startswith("[")
+            return parse(text) if is_json else [item.strip() for item in text.split(",")]
+        if member is int:
+            return int(text)
+        if member is float:
+            return float(text)
+    except ValueError:
+        return text
+    return _BOOLEANS.get(text.strip().lower(), text) if member is bool else text
+
+
+def _member_in_words(member: object) -> str:
+    if get_origin(member) is Literal:
+        words = get_args(member)
+        return f"one of {', '.join(words)}" if len(words) > 1 else str(words[0])
+    if get_origin(member) is tuple:
+        return f"a list (each item: {in_words(get_args(member)[0])})"
+    return _WORDS[member]

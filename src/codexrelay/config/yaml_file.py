@@ -1,0 +1,138 @@
+"""The YAML file as a source: every key with the line it stands on.
+
+The node tree that `yaml.compose` gives is walked, not loaded, because only the nodes know lines and
+duplicate keys.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+import attrs
+import yaml
+
+from codexrelay.config.keys import KEYS, SECTIONS, Given, KeyPath, Reading, unknown_key
+from codexrelay.errors import Problem
+
+_NULL: Final = "tag:yaml.org,2002:null"
+#: The names that YAML's errors quote are the file's own text, hence perhaps a key written without
+#: quotes.
+_QUOTED_NAME: Final = re.compile(r"(alias|handle) '.*'")
+
+
+def read(path: Path, *, named_by: str) -> Reading:
+    """Read the file. `named_by` is the flag or variable that named it."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        return _unusable(f"{named_by} {path}", f"cannot be read: {error.strerror}")
+    except UnicodeDecodeError as error:
+        return _unusable(f"{named_by} {path}", f"is not UTF-8 text (byte {error.start})")
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        return _unusable(*_syntax_problem(path, text, error))
+    walk = _Walk(path=path)
+    if root is not None and not _is_empty(root):
+        walk.section(root, ())
+    return Reading(found=tuple(walk.found))
+
+
+@attrs.define(eq=False)
+class _Walk:
+    """One pass over the node tree."""
+
+    path: Path
+    found: list[Given | Problem] = attrs.field(factory=list)
+
+    def section(self, node: yaml.Node, path: KeyPath) -> None:
+        if not isinstance(node, yaml.MappingNode):
+            self._complain(node, path, f"must be a mapping of keys, not {_content(node)}")
+            return
+        first_lines: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            here = (*path, _name(key_node, path))
+            if here[-1] in first_lines:
+                twice = f"stands here twice, first on line {first_lines[here[-1]]}"
+                self._complain(key_node, here, twice)
+            first_lines.setdefault(here[-1], _line(key_node))
+            self._entry(key_node, value_node, here)
+
+    def _entry(self, key_node: yaml.Node, value_node: yaml.Node, path: KeyPath) -> None:
+        if path in SECTIONS:
+            self.section(value_node, path)
+        elif path in KEYS:
+            self._leaf(value_node, path)
+        elif path[:-1] == ("backends",):
+            self._complain(key_node, path, "only openai_codex is supported")
+        else:
+            self._complain(key_node, path, unknown_key(path))
+
+    def _leaf(self, node: yaml.Node, path: KeyPath) -> None:
+        try:
+            value = _value(node)
+        except ValueError as error:
+            self._complain(node, path, str(error))
+            return
+        where = self._where(node, path)
+        self.found.append(Given(key=KEYS[path], value=value, where=where, folder=self.path.parent))
+
+    def _complain(self, node: yaml.Node, path: KeyPath, what: str) -> None:
+        self.found.append(Problem(self._where(node, path), what))
+
+    def _where(self, node: yaml.Node, path: KeyPath) -> str:
+        place = f"{self.path}:{_line(node)}"
+        return f"{'.'.join(path)} ({place})" if path else place
+
+
+def _name(node: yaml.Node, path: KeyPath) -> str:
+    """Return a key's name; names of backends are the same in any case and with `-` for `_`."""
+    name = str(node.value) if isinstance(node, yaml.ScalarNode) else "?"
+    if path == ("backends",) and name.lower().replace("-", "_") in SECTIONS[path]:
+        return name.lower().replace("-", "_")
+    return name
+
+
+def _value(node: yaml.Node) -> object:
+    """Return the value of a node.
+
+    Raises:
+        ValueError: it has none. The text holds nothing of it, for it may be secret.
+    """
+    loader = yaml.SafeLoader("")
+    try:
+        value: object = loader.construct_object(node, deep=True)
+    except (yaml.YAMLError, ValueError):  # a tag of its own; a date such as 2026-13-45
+        raise ValueError("is no plain YAML value: put text in quotes") from None
+    return value
+
+
+def _is_empty(root: yaml.Node) -> bool:
+    """Return whether there is nothing but comments below a `---`."""
+    return root.tag == _NULL and root.value == ""
+
+
+def _content(node: yaml.Node) -> str:
+    """Return what stands where a mapping should."""
+    if isinstance(node, yaml.SequenceNode):
+        return "a list"
+    return "null" if node.tag == _NULL else "a single value"
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _unusable(where: str, what: str) -> Reading:
+    return Reading(found=(Problem(where, what),))
+
+
+def _syntax_problem(path: Path, text: str, error: yaml.YAMLError) -> tuple[str, str]:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        what = _QUOTED_NAME.sub(r"\1", error.problem or "")
+        return f"{path}:{error.problem_mark.line + 1}", f"is not valid YAML: {what}"
+    position = error.position if isinstance(error, yaml.reader.ReaderError) else 0
+    line = text.count("\n", 0, position) + 1
+    return f"{path}:{line}", "is not valid YAML: it holds a control character"

@@ -1,0 +1,82 @@
+"""What a Responses stream says, as far as a Chat client can hear it.
+
+Facts are the small alphabet between `chat_decoder`, which decides what counts, and those that
+write: `chat_stream` writes a chunk for each, `chat_whole` adds them up.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import attrs
+
+from codexrelay.protocol.answer import Terminal
+from codexrelay.protocol.raw import JsonObject
+
+FinishReason: TypeAlias = Literal["stop", "tool_calls", "length", "content_filter"]
+
+
+@attrs.frozen
+class Text:
+    """A piece of the answer's text, not empty."""
+
+    text: str
+
+
+@attrs.frozen
+class Refusal:
+    """A piece of a refusal, not empty."""
+
+    text: str
+
+
+@attrs.frozen
+class Thought:
+    """A piece of readable reasoning, not empty; a blank line parts one passage from the next."""
+
+    text: str
+
+
+@attrs.frozen
+class Citation:
+    """A web source of the text, in Chat's form."""
+
+    annotation: JsonObject
+
+
+@attrs.frozen
+class CallOpened:
+    """The model calls a tool. `index` counts the answer's calls from 0, in order of appearance."""
+
+    index: int
+    call_id: str
+    name: str
+    #: Whether its input is raw text instead of JSON arguments.
+    custom: bool
+
+
+@attrs.frozen
+class CallInput:
+    """A piece of a call's arguments (or raw text), not empty."""
+
+    index: int
+    text: str
+
+
+@attrs.frozen
+class CallClosed:
+    """A call's input is complete."""
+
+    index: int
+
+
+@attrs.frozen
+class Ended:
+    """Upstream ended the turn, well or not. The last fact."""
+
+    terminal: Terminal
+    #: None when the turn failed: then nothing may look finished.
+    finish_reason: FinishReason | None = None
+
+
+Fact: TypeAlias = Text | Refusal | Thought | Citation | CallOpened | CallInput | CallClosed | Ended

@@ -1,0 +1,338 @@
+"""A client's Responses request, made fit for the Codex backend: a closed list of changes.
+
+Raw stays raw: whatever is not named here goes out as it was received, unknown fields, item types
+and tool types included. Every change that was made is named in `ShapedRequest.changes`.
+
+Source: wire notes 2.3; the 400 texts of the backend; captured requests of Codex CLI 0.169, OpenCode
+1.18, Droid 0.225, pi 0.73 and the openai SDK 3.54.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from codexrelay.errors import RequestError
+from codexrelay.protocol.raw import Json, JsonObject, get_list, get_text, is_object, kind_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Fields that the backend answers with 400 `Unsupported parameter`.
+_UNSUPPORTED: Final = (
+    "max_output_tokens",
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "metadata",
+    "user",
+    "safety_identifier",
+    "prompt_cache_retention",
+    "truncation",
+    "context_management",
+    # Inferred: of the same kind, and sent by nobody who uses this backend.
+    "stop",
+    "logprobs",
+    "top_logprobs",
+    "n",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+)
+#: Fields that speak to the relay.
+_OURS: Final = ("codex_capabilities", "extra_body")
+
+#: Item type -> how the backend's ids of such items begin.
+_ID_PREFIXES: Final[Mapping[str, tuple[str, ...]]] = {
+    "message": ("msg_",),
+    "reasoning": ("rs_",),
+    "function_call": ("fc_",),
+    "function_call_output": ("fco_", "fc_"),
+    "custom_tool_call": ("ctc_",),
+    "custom_tool_call_output": ("ctco_", "ctc_"),
+    "additional_tools": ("at_",),
+    "web_search_call": ("ws_",),
+    "image_generation_call": ("ig_",),
+    "compaction": ("cmp_",),
+}
+#: Prefixes of other things that agents have been seen to put into an item's id.
+_NO_ITEMS: Final = ("call_", "resp_")
+_KNOWN_PREFIXES: Final = (*(p for own in _ID_PREFIXES.values() for p in own), *_NO_ITEMS)
+_MAX_ID_CHARACTERS: Final = 64
+
+#: Item types that are of no use without a `call_id`.
+_CALLS: Final = frozenset(
+    {
+        "function_call",
+        "function_call_output",
+        "custom_tool_call",
+        "custom_tool_call_output",
+    }
+)
+
+_ENCRYPTED_REASONING: Final = "reasoning.encrypted_content"
+
+#: Field -> its JSON types besides null. `model` and `input` are looked at by themselves.
+_TYPES: Final[Mapping[str, tuple[type, str]]] = {
+    "stream": (bool, "a boolean"),
+    "store": (bool, "a boolean"),
+    "background": (bool, "a boolean"),
+    "instructions": (str, "a string"),
+    "tools": (list, "an array"),
+    "include": (list, "an array"),
+}
+
+
+@attrs.frozen(kw_only=True)
+class ShapedRequest:
+    """A request as the backend gets it, and what the relay must know of the one that came."""
+
+    body: JsonObject
+    #: As the client named it.
+    model: str
+    #: Whether the client asked for a stream; upstream always streams.
+    stream: bool
+    #: Every change, as `PATH: WHAT`. A path counts items as the client sent them.
+    changes: tuple[str, ...]
+
+
+def is_codex_shaped(
+    body: JsonObject, *, user_agent: str | None = None, originator: str | None = None
+) -> bool:
+    """Tell whether a request was written by Codex CLI (or for it), whose bodies need no help.
+
+    Source: Codex CLI 0.169 sends `client_metadata` always, and `additional_tools` as the first item
+    to lite models; its originators are `codex_exec`, `codex-tui`, `codex_cli_rs`, `codex_vscode`.
+    """
+    names = (originator or "", user_agent or "")
+    if "client_metadata" in body or any(name.lower().startswith("codex") for name in names):
+        return True
+    first = next(iter(get_list(body, "input")), None)
+    return is_object(first) and first.get("type") == "additional_tools"
+
+
+def shape(body: Json, *, session_cache_key: str | None, codex_shaped: bool) -> ShapedRequest:
+    """Return the request that goes upstream. `body` itself is not changed.
+
+    Args:
+        body: the client's decoded body.
+        session_cache_key: `prompt_cache_key` for a client that sends none; None adds none.
+        codex_shaped: see `is_codex_shaped`.
+
+    Raises:
+        RequestError: the request cannot be sent, and why.
+    """
+    given, model = _checked(body)
+    changes = _Changes(dict(given))
+    _drop_fields(changes)
+    _shape_input(changes, codex_shaped=codex_shaped)
+    _rename_web_search(changes)
+    _fill(changes, session_cache_key=session_cache_key, codex_shaped=codex_shaped)
+    return ShapedRequest(
+        body=changes.body,
+        model=model,
+        stream=given.get("stream") is True,
+        changes=tuple(changes.named),
+    )
+
+
+# --- what is refused
+
+
+def _checked(body: Json) -> tuple[JsonObject, str]:
+    """Return the body and its model.
+
+    Raises:
+        RequestError: the body has not the form of a Responses request.
+    """
+    if not is_object(body):
+        raise _wrong_type("the body", body, "an object", param=None)
+    model = body.get("model")
+    if model is None or model == "":
+        raise _missing("model")
+    if not isinstance(model, str):
+        raise _wrong_type("`model`", model, "a string", param="model")
+    for field, (expected, name) in _TYPES.items():
+        value = body.get(field)
+        if value is not None and not isinstance(value, expected):
+            raise _wrong_type(f"`{field}`", value, name, param=field)
+    _check_input(body.get("input"))
+    if body.get("background"):
+        raise RequestError(
+            message="`background` responses are not available: the backend keeps no responses",
+            param="background",
+            code="unsupported_parameter",
+        )
+    if body.get("previous_response_id") is not None:
+        # Taken away silently, the model would answer without its history. The code is upstream's
+        # own, at which clients send everything again (wire notes 2.4).
+        raise RequestError(
+            message=(
+                f"Previous response {body['previous_response_id']!r} not found: the backend keeps "
+                "no responses. Send the whole conversation as `input`, with `store` false"
+            ),
+            param="previous_response_id",
+            code="previous_response_not_found",
+        )
+    return body, model
+
+
+def _check_input(items: Json) -> None:
+    if items is None:
+        raise _missing("input")
+    if isinstance(items, str):
+        return
+    if not isinstance(items, list):
+        raise _wrong_type("`input`", items, "a string or an array", param="input")
+    for index, item in enumerate(items):
+        if not is_object(item):
+            raise _wrong_type(f"`input[{index}]`", item, "an object", param=f"input[{index}]")
+
+
+def _missing(field: str) -> RequestError:
+    return RequestError(
+        message=f"the request has no `{field}`", param=field, code="missing_required_parameter"
+    )
+
+
+def _wrong_type(what: str, value: Json, expected: str, *, param: str | None) -> RequestError:
+    return RequestError(
+        message=f"{what} must be {expected}, not {kind_of(value)}", param=param, code="invalid_type"
+    )
+
+
+# --- what is changed
+
+
+@attrs.define(eq=False)
+class _Changes:
+    """A request while it is shaped, and the names of what was changed."""
+
+    #: A copy of the client's object; what is inside it is still the client's own.
+    body: JsonObject
+    named: list[str] = attrs.field(factory=list)
+
+    def name(self, path: str, what: str) -> None:
+        self.named.append(f"{path}: {what}")
+
+    def set(self, field: str, what: str, *, value: Json) -> None:
+        self.body[field] = value
+        self.name(field, what)
+
+
+def _drop_fields(changes: _Changes) -> None:
+    """Remove what the backend refuses, what speaks to the relay, and what says nothing."""
+    for field in (*_UNSUPPORTED, *_OURS, "background", "previous_response_id"):
+        if field in changes.body:
+            del changes.body[field]
+            changes.name(field, "removed")
+
+
+def _shape_input(changes: _Changes, *, codex_shaped: bool) -> None:
+    """Make `input` a list of items that the backend takes and can resolve.
+
+    Raises:
+        RequestError: no item is left.
+    """
+    given = changes.body["input"]
+    if isinstance(given, str):
+        changes.set("input", "a list with one user message", value=[_user_message(given)])
+        return
+    kept: list[Json] = []
+    dropped: list[str] = []
+    for index, item in enumerate(get_list(changes.body, "input")):
+        path = f"input[{index}]"
+        why = _why_dropped(item, codex_shaped=codex_shaped)
+        if why is None:
+            kept.append(_shape_item(changes, path, item))
+        else:
+            changes.name(path, f"removed, {why}")
+            dropped.append(f"{path}: {why}")
+    if dropped and not kept:
+        raise RequestError(message=f"nothing of `input` can be sent ({dropped[0]})", param="input")
+    changes.body["input"] = kept
+
+
+def _user_message(text: str) -> JsonObject:
+    content: list[Json] = [{"type": "input_text", "text": text}]
+    return {"type": "message", "role": "user", "content": content}
+
+
+def _why_dropped(item: Json, *, codex_shaped: bool) -> str | None:
+    """Return why the backend cannot take `item`, None if it can."""
+    if not is_object(item):
+        return None
+    kind = item.get("type")
+    if kind == "item_reference":
+        return "a reference needs a stored response"
+    if kind == "reasoning" and not codex_shaped and not item.get("encrypted_content"):
+        return "reasoning without encrypted_content cannot be read again"
+    # Agents replay fragments of calls that were cut short; the backend answers `empty_string`.
+    if kind in _CALLS and not item.get("call_id"):
+        return "a call needs a call_id"
+    return None
+
+
+def _shape_item(changes: _Changes, path: str, item: Json) -> Json:
+    if not is_object(item):
+        return item
+    if item.get("role") == "system" and item.get("type", "message") == "message":
+        item = item | {"role": "developer"}
+        changes.name(f"{path}.role", "developer instead of system")
+    if "id" in item and (why := _why_foreign(item)) is not None:
+        item = {key: value for key, value in item.items() if key != "id"}
+        changes.name(f"{path}.id", f"removed, {why}")
+    return item
+
+
+def _why_foreign(item: JsonObject) -> str | None:
+    """Return why the backend would refuse the id of `item`, None if nothing says so."""
+    id_ = get_text(item, "id")
+    if not id_:
+        return "it is no text"
+    if len(id_) > _MAX_ID_CHARACTERS:
+        return f"it is longer than {_MAX_ID_CHARACTERS} characters"
+    own = _ID_PREFIXES.get(get_text(item, "type") or "message")
+    if own is not None and not id_.startswith(own) and id_.startswith(_KNOWN_PREFIXES):
+        return f"it does not begin with {own[0]}"
+    return None
+
+
+def _rename_web_search(changes: _Changes) -> None:
+    """Say `web_search` for its older name, in the tools and where one of them is chosen."""
+    tools = list(get_list(changes.body, "tools"))
+    for index, tool in enumerate(tools):
+        if is_object(tool) and _is_old_web_search(tool):
+            tools[index] = tool | {"type": "web_search"}
+            changes.body["tools"] = tools
+            changes.name(f"tools[{index}].type", "web_search")
+    choice = changes.body.get("tool_choice")
+    if is_object(choice) and _is_old_web_search(choice):
+        changes.set("tool_choice", "web_search", value=choice | {"type": "web_search"})
+
+
+def _is_old_web_search(tool: JsonObject) -> bool:
+    # The public API also knows it with a date behind.
+    return (get_text(tool, "type") or "").startswith("web_search_preview")
+
+
+def _fill(changes: _Changes, *, session_cache_key: str | None, codex_shaped: bool) -> None:
+    """Set the fields without which the backend refuses, forgets or misses its cache."""
+    body = changes.body
+    if body.get("store") is not False:
+        changes.set("store", "false", value=False)
+    if body.get("stream") is not True:
+        changes.set("stream", "true", value=True)
+    include = get_list(body, "include")
+    if _ENCRYPTED_REASONING not in include:
+        value = [*include, _ENCRYPTED_REASONING]
+        changes.set("include", f"with {_ENCRYPTED_REASONING}", value=value)
+    if body.get("service_tier") == "fast":
+        changes.set("service_tier", "priority instead of fast", value="priority")
+    if session_cache_key is not None and not body.get("prompt_cache_key"):
+        changes.set("prompt_cache_key", "the session's", value=session_cache_key)
+    # Codex CLI 0.169 sends none, and its lite models want none.
+    none_given = body.get("instructions") is None
+    if none_given and ("instructions" in body or not codex_shaped):
+        changes.set("instructions", "empty", value="")

@@ -1,0 +1,161 @@
+"""What the relay wants to know of a Responses stream, found while the bytes pass.
+
+Nearly every event is a delta, which says nothing that the relay needs. A block of nothing but
+deltas is recognised at once, without a loop over its events (`only_deltas`); everything else is
+looked at event by event (`look`) and noted (`Notes`).
+
+Source: wire notes 3; recorded streams.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from codexrelay.protocol import events, sse
+from codexrelay.protocol.raw import JsonObject, get_number, get_object, get_text, parse_object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Possessive throughout: one pass, 0.13 us per event. Counting the pieces with `bytes.count` took
+# twice as long, and was fooled by events with a line too few and a line too many.
+_DELTAS: Final = re.compile(rb"(?:event: response\.[\w.]++(?<=\.delta)\ndata: \{.*+\n\n)*+")
+_NUMBER_KEY: Final = b'"sequence_number":'
+_NUMBER: Final = re.compile(rb"\s*(\d{1,18})")
+
+TURN_STATE_HEADER: Final = "x-codex-turn-state"
+
+
+def only_deltas(whole: bytes) -> bool:
+    """Tell whether the events of `whole` are all deltas, written as the backend writes them."""
+    return _DELTAS.fullmatch(whole) is not None and b"\r" not in whole
+
+
+def pieces(whole: bytes) -> Iterator[bytes]:
+    """Yield whole events in order: a run of deltas in one piece, each other event by itself."""
+    if b"\r" in whole:
+        yield from sse.split(whole)
+        return
+    begin = 0
+    while begin < len(whole):
+        run = _DELTAS.match(whole, begin)
+        end = begin if run is None else run.end()
+        if end == begin:
+            end = sse.next_end(whole, begin)
+        yield whole[begin:end]
+        begin = end
+
+
+@attrs.frozen
+class Looked:
+    """An event that was looked at."""
+
+    name: str
+    data: bytes
+    #: The parsed data, None where nobody needs it.
+    payload: JsonObject | None = None
+
+
+#: Events whose data is always parsed.
+_PARSED: Final = events.TERMINAL | events.ANNOUNCEMENTS | {events.METADATA, events.RATE_LIMITS}
+
+
+def look(raw: bytes) -> Looked | None:
+    """Return what the event `raw` is, None if it is nothing to the relay (a comment, a side note).
+
+    The name is that of the event line. Without one of ours (some gateways write none, or `message`)
+    it is the data's own `type`, which also has the last word on how the stream ended.
+
+    Raises:
+        ValueError: an event of the stream holds no JSON object.
+    """
+    event = sse.read(raw)
+    if event is None:
+        return None
+    name, data = event.name, event.data
+    if name in _PARSED:
+        payload = parse_object(data)
+        if name in events.TERMINAL:
+            name = get_text(payload, "type") or name
+        return Looked(name, data, payload)
+    if name.startswith("response."):
+        # Worth no parsing: clients do that. A page or a text in its place would break them.
+        if data[:1] != b"{" or data[-1:] != b"}":
+            raise ValueError(name)
+        return Looked(name, data)
+    return _look_inside(name, data)
+
+
+def _look_inside(name: str, data: bytes) -> Looked | None:
+    """Look at an event whose line does not say what it is."""
+    if data == b"[DONE]" or not data:
+        return None
+    try:
+        payload = parse_object(data)
+    except ValueError:
+        if name:  # a side note in a language of its own
+            return None
+        raise
+    return Looked(get_text(payload, "type") or name, data, payload)
+
+
+@attrs.define(eq=False)
+class Notes:
+    """What was found in one stream so far."""
+
+    #: As the first announcement gave them; None before.
+    response_id: str | None = None
+    model: str | None = None
+    created_at: float | None = None
+    #: The data of each `response.output_item.done`, in order of arrival; parsed only when needed.
+    items: list[bytes] = attrs.field(factory=list)
+    #: The latest `codex.rate_limits` event.
+    rate_limits: JsonObject | None = None
+    #: The first turn state that the stream gave: a later one does not replace it (wire notes 2.2).
+    turn_state: str | None = None
+    #: What stands behind the latest `sequence_number` key.
+    _number: bytes = b""
+
+    def count(self, whole: bytes) -> None:
+        """Remember the last sequence number in `whole`.
+
+        Inside a JSON text the key's quotes are escaped, so that what is found is always a key.
+        """
+        at = whole.rfind(_NUMBER_KEY)
+        if at >= 0:
+            at += len(_NUMBER_KEY)
+            self._number = whole[at : at + 20]
+
+    @property
+    def next_number(self) -> int:
+        """The sequence number for an event of ours."""
+        match = _NUMBER.match(self._number)
+        return int(match[1]) + 1 if match else 0
+
+    def note(self, event: Looked) -> None:
+        """Take what `event` says."""
+        match event.name:
+            case "response.created" | "response.in_progress" | "response.queued":
+                self._announced(get_object(event.payload or {}, "response"))
+            case events.ITEM_DONE:
+                self.items.append(event.data)
+            case events.RATE_LIMITS:
+                self.rate_limits = event.payload
+            case events.METADATA:
+                self._metadata(get_object(event.payload or {}, "headers"))
+            case _:
+                pass
+
+    def _announced(self, response: JsonObject) -> None:
+        if self.response_id is None:
+            self.response_id = get_text(response, "id")
+            self.model = get_text(response, "model")
+            self.created_at = get_number(response, "created_at")
+
+    def _metadata(self, headers: JsonObject) -> None:
+        for name, value in headers.items():
+            if name.lower() == TURN_STATE_HEADER and isinstance(value, str):
+                self.turn_state = self.turn_state or value

@@ -1,0 +1,126 @@
+"""Responses → Responses: upstream's own bytes, event for event.
+
+Two things are not upstream's own: a terminal event that real clients would choke on is completed,
+and a stream that cannot go on gets a terminal event of ours. `response.done`, an older name of
+`response.completed` that no client knows, is renamed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from codexrelay.protocol import events, faults, sse
+from codexrelay.protocol.answer import Terminal
+from codexrelay.protocol.raw import JsonObject, dump, get_object, get_text
+from codexrelay.protocol.responses_object import complete, failed
+from codexrelay.protocol.responses_scan import Notes, look, only_deltas, pieces
+
+if TYPE_CHECKING:
+    from codexrelay.protocol.events import TerminalName
+    from codexrelay.protocol.faults import Fault
+
+
+@attrs.define(eq=False, kw_only=True)
+class ResponsesStream:
+    """A `StreamedAnswer`: the same events, exactly one of them terminal."""
+
+    #: Against which upstream's reset times are read, Unix seconds.
+    now_unix_s: float
+    #: Named in an event of ours when the stream has not said them itself.
+    model: str
+    created_unix_s: int
+    keep_alive: bytes = attrs.field(default=sse.comment("keep-alive"), init=False)
+    terminal: Terminal | None = attrs.field(default=None, init=False)
+    #: The response object that the client was given at the end; None unless it worked.
+    response: JsonObject | None = attrs.field(default=None, init=False)
+    notes: Notes = attrs.field(factory=Notes, init=False)
+    _cutter: sse.EventCutter = attrs.field(factory=sse.EventCutter, init=False)
+    #: Whether the stream was ended here, so that nothing of upstream's may follow.
+    _closed: bool = attrs.field(default=False, init=False)
+
+    def feed(self, block: bytes) -> bytes:
+        """See `answer.Answer.feed`. An event that is no JSON object ends the stream as a fault."""
+        whole = self._cutter.feed(block)
+        if not whole:
+            return b""
+        self.notes.count(whole)
+        if only_deltas(whole) and not self._closed:
+            return whole
+        return b"".join([self._pass(raw) for raw in pieces(whole)])
+
+    def fail(self, fault: Fault) -> bytes:
+        """See `answer.Answer.fail`."""
+        self._closed = True
+        self.terminal = self._terminal("failed", {}, fault)
+        event: JsonObject = {
+            "type": events.FAILED,
+            "response": failed(
+                fault, self.notes, model=self.model, created_unix_s=self.created_unix_s
+            ),
+            "sequence_number": self.notes.next_number,
+        }
+        return sse.write(events.FAILED, dump(event))
+
+    def finish(self) -> bytes:
+        """Return nothing: the terminal event is the last."""
+        return b""
+
+    def _pass(self, raw: bytes) -> bytes:
+        """Return what the client gets for one event."""
+        if self._closed:
+            return b""
+        if only_deltas(raw):
+            return raw
+        try:
+            event = look(raw)
+            if event is None:
+                return raw
+            if event.name in events.TERMINAL:
+                return self._end(raw, event.name, event.payload or {})
+        except ValueError:
+            return self._give_up()
+        self.notes.note(event)
+        return raw
+
+    def _give_up(self) -> bytes:
+        """End the stream for an event that is no JSON object."""
+        if self.terminal is None:
+            return self.fail(faults.not_json())
+        self._closed = True
+        return b""
+
+    def _end(self, raw: bytes, name: str, event: JsonObject) -> bytes:
+        """Return what the client gets for a terminal event: nothing if it has had one.
+
+        Raises:
+            ValueError: it or an item that it lacks is no JSON object.
+        """
+        if self.terminal is not None:  # an `error` is followed by `response.failed` (recorded)
+            return b""
+        response = get_object(event, "response")
+        if name in events.FAILURES:
+            fault = faults.from_event(event, now_unix_s=self.now_unix_s)
+            self.terminal = self._terminal("failed", response, fault)
+            return raw
+        if not response:
+            raise ValueError(name)
+        self.response = complete(response, self.notes.items)
+        self.terminal = self._terminal(
+            "incomplete" if name == events.INCOMPLETE else "completed", response
+        )
+        if self.response is response and name != events.DONE:
+            return raw
+        name = events.COMPLETED if name == events.DONE else name
+        return sse.write(name, dump(event | {"type": name, "response": self.response}))
+
+    def _terminal(
+        self, name: TerminalName, response: JsonObject, fault: Fault | None = None
+    ) -> Terminal:
+        return Terminal(
+            name=name,
+            response_id=get_text(response, "id") or self.notes.response_id,
+            usage=get_object(response, "usage") or None,
+            fault=fault,
+        )

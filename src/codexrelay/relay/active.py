@@ -1,0 +1,45 @@
+"""The turns that are running, so that a stop can end each of them properly."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@attrs.define(eq=False)
+class ActiveTurns:
+    """Knows the cancel scope of each running turn."""
+
+    _scopes: set[trio.CancelScope] = attrs.field(factory=set)
+    #: Set once the turns have been told to stop.
+    stopped: bool = False
+
+    @contextlib.contextmanager
+    def enter(self, *, budget_s: float) -> Iterator[trio.CancelScope]:
+        """Run a turn's work in a scope with a deadline; leaves normally if either ends it.
+
+        After it, `stopped` tells a stop from a budget that ran out.
+        """
+        with trio.move_on_after(budget_s) as scope:
+            if self.stopped:
+                scope.cancel()
+            self._scopes.add(scope)
+            try:
+                yield scope
+            finally:
+                self._scopes.discard(scope)
+
+    def stop(self) -> None:
+        """End every running turn, and each that begins later."""
+        self.stopped = True
+        for scope in self._scopes:
+            scope.cancel()
+
+    def __len__(self) -> int:
+        return len(self._scopes)

@@ -1,0 +1,98 @@
+"""How an answer reaches its client: streamed event by event, or as one JSON body."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from codexrelay.protocol.openai_errors import error_body
+
+if TYPE_CHECKING:
+    from codexrelay.protocol.answer import Answer, StreamedAnswer, WholeAnswer
+    from codexrelay.protocol.faults import Fault
+    from codexrelay.protocol.raw import Headers
+    from codexrelay.relay.line import Line
+
+#: Longest `Retry-After` that is given: OpenCode and pi obey it literally, in silence (measured).
+MAX_RETRY_AFTER_S: Final = 60
+
+EVENT_STREAM: Final[Headers] = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # nginx in front must hand on each event at once
+)
+JSON: Final[Headers] = ((b"content-type", b"application/json"),)
+
+
+class Reply(Protocol):
+    """An answer and the way it is sent."""
+
+    #: Headers of a 200.
+    headers: Headers
+    #: Sent while there is nothing to say; None where nothing may precede the body.
+    keep_alive: bytes | None
+
+    @property
+    def answer(self) -> Answer:
+        """What upstream's bytes are fed to."""
+
+    async def finish(self, line: Line, fault: Fault | None) -> None:
+        """Give the client what is still missing, and end.
+
+        `fault` is what ended the turn without a terminal event of upstream's, else None.
+        """
+
+
+class StreamedReply:
+    """Server-sent events."""
+
+    headers = EVENT_STREAM
+
+    def __init__(self, answer: StreamedAnswer) -> None:
+        self.answer = answer
+        self.keep_alive: bytes | None = answer.keep_alive
+
+    async def finish(self, line: Line, fault: Fault | None) -> None:
+        """See `Reply.finish`. Before the line is opened a fault is an HTTP error."""
+        if fault is not None and not line.opened:
+            await refuse(line, fault)
+            return
+        last = b"" if fault is None else self.answer.fail(fault)
+        if last := last + self.answer.finish():
+            await line.write(last)
+        await line.end()
+
+
+class WholeReply:
+    """One JSON body."""
+
+    headers = JSON
+    keep_alive: bytes | None = None
+
+    def __init__(self, answer: WholeAnswer) -> None:
+        self.answer = answer
+
+    async def finish(self, line: Line, fault: Fault | None) -> None:
+        """See `Reply.finish`. Nothing has been sent before, so every fault is an HTTP error."""
+        terminal = self.answer.terminal
+        if terminal is not None:
+            fault = terminal.fault
+        if fault is not None:
+            await refuse(line, fault)
+            return
+        await line.answer(200, line.headers, self.answer.body())
+
+
+async def refuse(line: Line, fault: Fault) -> None:
+    """Answer with `fault` as an HTTP error in the OpenAI shape."""
+    await line.answer(fault.status, [*JSON, *retry_after(fault)], error_body(fault.error))
+
+
+def retry_after(fault: Fault) -> Headers:
+    """Return the `Retry-After` header for a fault that passes, capped at `MAX_RETRY_AFTER_S`.
+
+    Codex CLI comes back after a 429 only if the header is there (measured).
+    """
+    if fault.retry_after_s is None:
+        return ((b"retry-after", b"1"),) if fault.status == 429 else ()
+    seconds = min(MAX_RETRY_AFTER_S, max(1, round(fault.retry_after_s)))
+    return ((b"retry-after", b"%d" % seconds),)

@@ -1,0 +1,209 @@
+"""One turn: lease, send, hold, commit, move; and its one terminal event, whatever happens.
+
+Everything that can go wrong upstream is a value (`Fault`) until the client has to be told.
+Everything that is owned is closed by indentation: when `run_turn` has returned or was cancelled, no
+task, socket or lease of the turn exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import trio
+
+from codexrelay.accounts.lender import Lender
+from codexrelay.backends.backend import Backend, Head, UpstreamRequest
+from codexrelay.protocol import faults
+from codexrelay.protocol.faults import Fault
+from codexrelay.protocol.hold import Hold
+from codexrelay.protocol.raw import Headers
+from codexrelay.relay.active import ActiveTurns
+from codexrelay.relay.budgets import Budgets
+from codexrelay.relay.climb import Served, climb
+from codexrelay.relay.ladder import Ladder
+from codexrelay.relay.line import Line
+from codexrelay.relay.mover import Mover
+from codexrelay.relay.reply import Reply
+from codexrelay.relay.silence import Silence
+
+if TYPE_CHECKING:
+    from codexrelay.accounts.lender import Lease
+    from codexrelay.backends.backend import Attempt
+    from codexrelay.protocol.hold import Output
+    from codexrelay.relay.line import Client
+
+#: For the terminal event and the end of the body, once the turn itself is over: a client that has
+#: stopped reading must not keep the turn.
+FAREWELL_S: Final = 30.0
+
+
+@attrs.frozen(kw_only=True)
+class Turn:
+    """One client request, ready to be sent upstream."""
+
+    #: The upstream request for an account: what only its maker can read is left out for others.
+    request_for: Callable[[str], UpstreamRequest]
+    #: The account that should serve it, if one has a claim.
+    prefer: str | None
+    reply: Reply
+    #: Headers of the answer whatever upstream says.
+    headers: Headers
+    #: Which of upstream's headers the client gets.
+    passed_on: Callable[[Head], Headers]
+
+
+@attrs.frozen(kw_only=True)
+class Relay:
+    """What turns share: wired once, at start."""
+
+    lender: Lender
+    backend: Backend
+    mover: Mover
+    budgets: Budgets
+    active: ActiveTurns
+    keep_alive_s: float
+    wall_clock: Callable[[], float]
+
+
+@attrs.frozen(kw_only=True)
+class Ending:
+    """How a turn ended, for the log and the session."""
+
+    #: The account that served it; None if no attempt was committed.
+    account_id: str | None
+    attempts: int
+    #: What the client was told went wrong; None for a turn that ended well.
+    fault: Fault | None
+    #: Upstream's `x-codex-turn-state` of the committed attempt.
+    turn_state: str | None
+    #: Seconds from the beginning until the first output; None if there was none.
+    first_output_s: float | None
+    total_s: float
+
+
+async def run_turn(turn: Turn, client: Client, relay: Relay) -> Ending:
+    """Serve one turn. The client has its answer, or exactly one error, before this returns.
+
+    Cancelled when the client leaves: upstream is left at once, and nobody is told anything.
+    """
+    run = _Run(turn, relay, client)
+    with relay.active.enter(budget_s=relay.budgets.turn_s) as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run.pulse)
+            run.fault = await run.climb()
+            nursery.cancel_scope.cancel()
+    if scope.cancelled_caught:
+        stopped = relay.active.stopped
+        run.fault = (
+            faults.shutting_down() if stopped else faults.slow("turn_s", relay.budgets.turn_s)
+        )
+    if turn.reply.answer.terminal is not None:  # upstream has ended the turn itself
+        run.fault = None
+    with trio.move_on_after(FAREWELL_S):
+        await turn.reply.finish(run.line, run.fault)
+    return run.ending()
+
+
+class _Run:
+    """A running turn. Only its own task changes it."""
+
+    def __init__(self, turn: Turn, relay: Relay, client: Client) -> None:
+        self.turn = turn
+        self.relay = relay
+        self.line = Line(
+            client,
+            keep_alive_s=relay.keep_alive_s,
+            keep_alive=turn.reply.keep_alive,
+            own_headers=turn.headers,
+            headers=turn.reply.headers,
+        )
+        self.silence = Silence(relay.budgets.silence_s)
+        self.fault: Fault | None = None
+        self.attempts = 0
+        self.account_id: str | None = None
+        self.turn_state: str | None = None
+        self.began_at_s = trio.current_time()
+        self.first_output_at_s: float | None = None
+
+    async def climb(self) -> Fault | None:
+        """Return None once upstream has ended the turn, else what went wrong."""
+        ladder = Ladder(prefer=self.turn.prefer)
+        result = await climb(self.relay.lender, ladder, self.attempt)
+        return result.fault if isinstance(result, Served) else result
+
+    async def attempt(self, lease: Lease) -> Served | Fault:
+        """One upstream request on one account."""
+        self.attempts += 1
+        request = self.turn.request_for(lease.account.id)
+        async with self.relay.backend.attempt(request, lease.account) as attempt:
+            head = await send(attempt, self.relay.budgets)
+            if isinstance(head, Fault):
+                return head
+            if not self.line.opened:
+                self.line.headers = (*self.turn.reply.headers, *self.turn.passed_on(head))
+            hold = Hold(now_unix_s=self.relay.wall_clock())
+            output = await _first_output(attempt, hold, self.relay.budgets)
+            if isinstance(output, Fault):
+                return output
+            # Committed: one upstream, one response id, no retry.
+            self.account_id = lease.account.id
+            self.turn_state = head.headers.get("x-codex-turn-state") or hold.turn_state
+            self.first_output_at_s = trio.current_time()
+            answer = self.turn.reply.answer
+            fault = await self.relay.mover.move(
+                output.held, attempt, answer, self.line, self.silence
+            )
+            told = answer.terminal.fault if answer.terminal is not None else None
+            return Served(fault or told)
+
+    async def pulse(self) -> None:
+        """Show the client life, and end a silence that lasts too long."""
+        while True:
+            # What this waits for only moves away while it sleeps, but for a silence that begins:
+            # that one cannot be over before a whole budget has passed.
+            latest_s = trio.current_time() + self.silence.budget_s
+            await trio.sleep_until(min(self.line.due_at_s, self.silence.due_at_s, latest_s))
+            now_s = trio.current_time()
+            if self.silence.due_at_s <= now_s:
+                self.silence.fire()
+            if self.line.due_at_s <= now_s:
+                await self.line.show_life()
+
+    def ending(self) -> Ending:
+        """Sum up."""
+        terminal, first = self.turn.reply.answer.terminal, self.first_output_at_s
+        return Ending(
+            account_id=self.account_id,
+            attempts=self.attempts,
+            fault=self.fault or (terminal.fault if terminal is not None else None),
+            turn_state=self.turn_state,
+            first_output_s=None if first is None else first - self.began_at_s,
+            total_s=trio.current_time() - self.began_at_s,
+        )
+
+
+async def send(attempt: Attempt, budgets: Budgets) -> Head | Fault:
+    """Send an attempt's request and wait for the head."""
+    with trio.move_on_after(budgets.headers_s):
+        return await attempt.send()
+    return faults.slow("headers_s", budgets.headers_s)
+
+
+async def _first_output(attempt: Attempt, hold: Hold, budgets: Budgets) -> Output | Fault:
+    """Keep events back until the first output; a failure before it is a fault."""
+    budget = "first_event_s"
+    while True:
+        budget_s = getattr(budgets, budget)
+        with trio.move_on_after(budget_s) as scope:
+            received = await attempt.receive()
+        if scope.cancelled_caught:
+            return faults.slow(budget, budget_s)
+        if not isinstance(received, bytes):
+            return received
+        if not received:
+            return hold.end()
+        if (result := hold.feed(received)) is not None:
+            return result
+        budget = "silence_s"

@@ -1,0 +1,127 @@
+"""The web application: every path, and what is checked before any of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from quart import Response, request, websocket
+
+from codexrelay.protocol.openai_errors import error_object
+from codexrelay.server import chat, compact, errors, guard, health, models, responses
+from codexrelay.server.asgi import RelayApp
+from codexrelay.server.incoming import headers_of
+
+if TYPE_CHECKING:
+    from codexrelay.errors import RequestError
+    from codexrelay.server.services import Services
+
+#: Droid once left out `/v1` (reported); Codex CLI and pi use the backend's own path when told so.
+_PREFIXES: Final = ("/v1", "", "/backend-api/codex")
+
+
+def create_app(services: Services) -> RelayApp:
+    """Return the application that serves `services`."""
+    app = RelayApp(__name__, static_folder=None)
+    # Turns have budgets of their own, bodies are counted while they are read.
+    app.config |= {"RESPONSE_TIMEOUT": None, "BODY_TIMEOUT": None, "MAX_CONTENT_LENGTH": None}
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # no CORS: a preflight gets no permission
+    errors.register(app)
+    _register_checks(app, services)
+    for prefix in _PREFIXES:
+        _register_routes(app, services, prefix)
+
+    @app.get("/healthz", provide_automatic_options=False)
+    async def healthz() -> Response:
+        return await health.answer(services)
+
+    return app
+
+
+def _register_routes(app: RelayApp, services: Services, prefix: str) -> None:
+    async def post_responses() -> Response:
+        return await responses.answer(request, services)
+
+    async def post_chat() -> Response:
+        return await chat.answer(request, services)
+
+    async def post_compact() -> Response:
+        return await compact.answer(request, services)
+
+    async def get_models() -> Response:
+        return await models.answer_list(services)
+
+    async def get_model(slug: str) -> Response:
+        return await models.answer_one(services, slug)
+
+    for rest, method, view in (
+        ("/responses", "POST", post_responses),
+        ("/chat/completions", "POST", post_chat),
+        ("/responses/compact", "POST", post_compact),
+        ("/models", "GET", get_models),
+        ("/models/<path:slug>", "GET", get_model),
+    ):
+        app.add_url_rule(
+            prefix + rest,
+            f"{method} {prefix}{rest}",
+            view,
+            methods=[method],
+            provide_automatic_options=False,
+        )
+
+    @app.websocket(f"{prefix}/responses", endpoint=f"WS {prefix}/responses")
+    async def websocket_responses() -> Response:
+        # 426: Codex CLI falls back to POST at once; 404 costs it 7 tries, 400 ends it (measured).
+        refusal = errors.response(
+            426,
+            error_object(
+                "WebSocket is not spoken here; send POST to the same path",
+                type="invalid_request_error",
+                code="upgrade_not_supported",
+            ),
+        )
+        refusal.headers["Connection"] = "close"  # as the server does behind a refused upgrade
+        return refusal
+
+
+def _register_checks(app: RelayApp, services: Services) -> None:
+    def refusal(headers: dict[str, str]) -> Response | None:
+        if (error := _checked(headers, services)) is not None:
+            return errors.refuse(error)
+        return None
+
+    @app.before_request
+    async def check_request() -> Response | None:
+        if (refused := refusal(headers_of(request))) is not None:
+            return refused
+        if services.drain.draining:
+            return _draining()
+        return None
+
+    @app.before_websocket
+    async def check_websocket() -> Response | None:
+        return refusal(headers_of(websocket))
+
+
+def _checked(headers: dict[str, str], services: Services) -> RequestError | None:
+    settings = services.settings
+    return guard.check(
+        host=headers.get("host"),
+        origin=headers.get("origin"),
+        authorization=headers.get("authorization"),
+        api_key=headers.get("x-api-key"),
+        allowed_hosts=settings.allowed_hosts,
+        client_keys=settings.client_keys,
+    )
+
+
+def _draining() -> Response:
+    answer = errors.response(
+        503,
+        error_object(
+            "codexrelay is being stopped; send the request again",
+            type="service_unavailable_error",
+            code="relay_shutting_down",
+        ),
+    )
+    answer.headers["Connection"] = "close"
+    return answer

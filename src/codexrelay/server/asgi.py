@@ -1,0 +1,145 @@
+"""Quart's side of one request: what turns need beyond returning a body.
+
+Two things are added to quart-trio, on both of its version pairs (quart 0.22 with quart-trio 0.12,
+quart 0.23 with 0.13). A view may return a `DeliveredResponse`, whose `deliver` sends the response
+itself, in the request's task and within the request's context: status and headers may wait for
+upstream, and an error before them goes through the application's error handlers like any other.
+And the end of a response is safe from the disconnect that it causes.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import attrs
+import trio
+from hypercorn.typing import ASGISendCallable
+from quart import request
+from quart_trio import QuartTrio
+from quart_trio.asgi import TrioASGIHTTPConnection
+from quart_trio.wrappers import TrioResponse
+
+from codexrelay.server.tcp import WRITE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from hypercorn.typing import ASGIReceiveCallable, ASGIReceiveEvent, ASGISendEvent
+    from quart.ctx import RequestContext
+    from quart.typing import ResponseReturnValue, ResponseTypes
+    from quart.wrappers import Request
+
+_log = logging.getLogger(__name__)
+
+#: Longer than the connection's own patience with a client that does not read.
+FINAL_SEND_S: Final = WRITE_S + 5.0
+_SENDER: Final = "codexrelay.sender"
+
+Header: TypeAlias = tuple[bytes, bytes]
+
+
+@attrs.define(eq=False)
+class ClientSender:
+    """Sends one response, piece by piece. A client that has left cancels the caller."""
+
+    _send: ASGISendCallable
+    #: The head is on its way: no other response can be given any more.
+    started: bool = attrs.field(default=False, init=False)
+    #: The client was told that the response is complete.
+    ended: bool = attrs.field(default=False, init=False)
+
+    async def start(self, status: int, headers: Sequence[Header]) -> None:
+        """Send the head. `headers` need no `date`; without a length the body is chunked."""
+        self.started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def send(self, data: bytes) -> None:
+        """Send a piece of the body; waits while the client does not read."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self) -> None:
+        """Complete the response."""
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        self.ended = True
+
+
+Deliver: TypeAlias = "Callable[[ClientSender], Awaitable[None]]"
+
+
+class DeliveredResponse(TrioResponse):
+    """A response that `deliver` sends itself; its own status, headers and body are never used.
+
+    An exception that leaves `deliver` before `ClientSender.start` becomes an ordinary error answer.
+    Afterwards it is logged, and the connection is closed without a clean end, as it is when
+    `deliver` returns without having called `end`: the client sees a body that was cut.
+    """
+
+    def __init__(self, deliver: Deliver) -> None:
+        # Seen by a client only if `deliver` sends nothing at all.
+        super().__init__(b"", status=500)
+        self.deliver = deliver
+
+
+class RelayHTTPConnection(TrioASGIHTTPConnection):
+    """One request and its response."""
+
+    _sender: ClientSender
+
+    async def handle_messages(  # type: ignore[override]
+        self, nursery: trio.Nursery, request: Request, receive: ASGIReceiveCallable
+    ) -> None:
+        """Hand the client's messages to quart; a disconnect cancels the request."""
+
+        async def receive_or_cancel() -> ASGIReceiveEvent:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                # First of all: quart 0.23 would wake a view that reads the body with an error, and
+                # log that, before it cancels.
+                nursery.cancel_scope.cancel()
+            return message
+
+        await super().handle_messages(nursery, request, receive_or_cancel)
+
+    async def handle_request(  # type: ignore[override]
+        self, nursery: trio.Nursery, request: Request, send: ASGISendCallable
+    ) -> None:
+        """Answer the request."""
+
+        async def send_to_the_end(message: ASGISendEvent) -> None:
+            if message["type"] != "http.response.body" or message.get("more_body", False):
+                await send(message)
+                return
+            # hypercorn queues the disconnect from inside the last send; without the shield
+            # quart-trio cancels that send, and the connection is neither reused nor closed. Goes
+            # when hypercorn tells the application after the send. The deadline matters: a client
+            # that stops reading would otherwise pin this task for ever.
+            with trio.move_on_after(FINAL_SEND_S, shield=True):
+                await send(message)
+
+        self._sender = ClientSender(send_to_the_end)
+        request.scope[_SENDER] = self._sender  # type: ignore[typeddict-unknown-key]
+        await super().handle_request(nursery, request, send_to_the_end)
+
+    async def _send_response(self, send: ASGISendCallable, response: ResponseTypes) -> None:
+        if not self._sender.started:
+            await super()._send_response(send, response)
+
+
+class RelayApp(QuartTrio):
+    """A quart-trio application whose views may return a `DeliveredResponse`."""
+
+    asgi_http_class = RelayHTTPConnection  # type: ignore[mutable-override]
+
+    async def dispatch_request(self, *context: RequestContext) -> ResponseReturnValue:  # type: ignore[override]
+        """Run the view, and deliver what it returns if that delivers itself."""
+        result = await super().dispatch_request(*context)
+        if isinstance(result, DeliveredResponse):
+            sender: ClientSender = request.scope[_SENDER]  # type: ignore[typeddict-item]
+            try:
+                await result.deliver(sender)
+            except Exception:  # the request border: the head is out, only the log can be told
+                if not sender.started:
+                    raise
+                _log.exception("a response was cut by an unforeseen error")
+        return result

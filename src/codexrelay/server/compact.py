@@ -1,0 +1,49 @@
+"""`POST /v1/responses/compact`: the client's own compaction, passed through."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from quart import Response
+
+from codexrelay.backends.codex.headers import passed_on
+from codexrelay.protocol.faults import Fault
+from codexrelay.protocol.openai_errors import error_body
+from codexrelay.protocol.responses_request import _checked as checked
+from codexrelay.relay.reply import JSON, retry_after
+from codexrelay.relay.unary import fetch
+from codexrelay.server import turns
+from codexrelay.server.incoming import receive
+from codexrelay.server.upstream import UpstreamRequests, responses_draft, session_id_for
+
+if TYPE_CHECKING:
+    from quart import Request
+
+    from codexrelay.protocol.raw import Headers
+    from codexrelay.server.services import Services
+
+PATH: Final = "/responses/compact"
+
+
+async def answer(request: Request, services: Services) -> Response:
+    """Serve one compaction request. The body goes out as it came (wire notes 6, v1)."""
+    incoming = await receive(request, services)
+    checked(incoming.body)
+    begun = await turns.begin(incoming, services)
+    requests = UpstreamRequests(
+        path=PATH,
+        accept="application/json",
+        client_headers=incoming.headers,
+        plan=begun.plan,
+        draft=responses_draft(incoming.body),
+        session_id=session_id_for(incoming.body, begun.key.cache_key),
+    )
+    result = await fetch(requests, services.relay, prefer=requests.prefer)
+    if isinstance(result, Fault):
+        return _response(result.status, [*JSON, *retry_after(result)], error_body(result.error))
+    return _response(200, [*JSON, *passed_on(result.head)], result.body)
+
+
+def _response(status: int, headers: Headers, body: bytes) -> Response:
+    pairs = [(name.decode("ascii"), value.decode("latin-1")) for name, value in headers]
+    return Response(body, status, dict(pairs))

@@ -1,0 +1,89 @@
+"""How the server stops: politely first, firmly in the end.
+
+`begin()` ends the accepting and closes the connections that wait for a request; requests under way
+go on. After the grace `expired` tells turns to end with a terminal event of their own, and
+`FINISH_S` later whatever is left is cut. Nobody waits longer than needed: the server returns as
+soon as its last connection is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Final, Protocol
+
+import attrs
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Between `expired` and the cut: the time for a terminal event to reach the client.
+FINISH_S: Final = 5.0
+
+
+class Drainable(Protocol):
+    """What a connection does for a drain. Neither call waits."""
+
+    def close_if_idle(self) -> None:
+        """Close when no request is under way, else go on."""
+
+    def cut(self) -> None:
+        """Close now, and cancel the request under way."""
+
+
+@attrs.define(eq=False)
+class Drain:
+    """The end of one server's life, from the wish to stop until nothing is left."""
+
+    #: Seconds that requests under way may go on as if nothing had happened.
+    grace_s: float
+    #: Set by `begin`: the server wants to stop.
+    begun: trio.Event = attrs.field(factory=trio.Event, init=False)
+    #: The grace is over: turns end themselves now, or are cut `FINISH_S` later.
+    expired: trio.Event = attrs.field(factory=trio.Event, init=False)
+    #: Nothing is left: set by the server as its last act.
+    ended: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _hurried: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _connections: set[Drainable] = attrs.field(factory=set, init=False)
+
+    @property
+    def draining(self) -> bool:
+        """Whether new requests are to be refused (503, `connection: close`)."""
+        return self.begun.is_set()
+
+    def begin(self) -> None:
+        """Start the drain; a second call changes nothing."""
+        self.begun.set()
+        for connection in tuple(self._connections):
+            connection.close_if_idle()
+
+    def hurry(self) -> None:
+        """End the grace at once; only a drain that has begun can be hurried."""
+        self._hurried.set()
+
+    @contextlib.contextmanager
+    def holds(self, connection: Drainable) -> Iterator[None]:
+        """Let `connection` be part of the drain while the context is open."""
+        self._connections.add(connection)
+        if self.draining:  # it was accepted in the last moment
+            connection.close_if_idle()
+        try:
+            yield
+        finally:
+            self._connections.discard(connection)
+
+    async def see_out(self) -> None:
+        """Wait for `begin`, then let the grace and the cut happen on time.
+
+        Cancelled when nothing is left, or when the server itself is cancelled: then what is left is
+        cut too, because a write to a client that does not read is shielded and would outlive it.
+        """
+        try:
+            await self.begun.wait()
+            with trio.move_on_after(self.grace_s):
+                await self._hurried.wait()
+            self.expired.set()
+            await trio.sleep(FINISH_S)
+        finally:
+            for connection in tuple(self._connections):
+                connection.cut()

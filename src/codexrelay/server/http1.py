@@ -1,0 +1,66 @@
+"""HTTP/1.1 and the WebSocket upgrade, and no other protocol.
+
+hypercorn speaks HTTP/2 on any plain connection whose client asks for it, by an upgrade (h2c) or by
+simply starting with the preface. Its HTTP/2 has no working backpressure (0.18: a client that shuts
+its window makes the server buffer the whole stream), so a relay must not offer it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import h11
+from hypercorn.events import Closed
+from hypercorn.protocol.events import Response
+from hypercorn.protocol.h11 import H11Protocol
+
+if TYPE_CHECKING:
+    from hypercorn.protocol.events import Event as StreamEvent
+
+_VERSIONS: Final = frozenset({b"1.0", b"1.1"})
+_HTTP_VERSION_NOT_SUPPORTED: Final = 505
+#: h11's states of a client that has nothing more to send on this connection, or not yet.
+_CLIENT_IS_QUIET: Final = frozenset({h11.IDLE, h11.DONE, h11.MUST_CLOSE, h11.CLOSED})
+
+
+class Http1Protocol(H11Protocol):
+    """hypercorn's HTTP/1.1 without the doors to HTTP/2."""
+
+    @property
+    def client_may_be_sending(self) -> bool:
+        """Whether bytes of the client may still be under way to us.
+
+        True inside a request body, after a malformed request, with a pipelined request behind this
+        one, and for a WebSocket (which has no h11 state at all).
+        """
+        unread, _ = self.connection.trailing_data
+        return bool(unread) or self.connection.their_state not in _CLIENT_IS_QUIET
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """Send an event of the response; while draining its head announces the close."""
+        if isinstance(event, Response) and self.context.terminated.is_set():
+            event = _with_close(event)
+        await super().stream_send(event)
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Ignore an offered upgrade to anything but WebSocket (RFC 9110, 7.8 allows it)."""
+        upgrade = next((value for name, value in event.headers if name == b"upgrade"), b"")
+        if isinstance(self.connection, h11.Connection) and upgrade.lower() != b"websocket":
+            # h11 stops reading behind a request that offers an upgrade until the response has
+            # decided it; a client that leaves in the meantime would not be noticed. Java's HTTP
+            # client offers h2c with every first request.
+            self.connection._cstate.pending_switch_proposals.clear()  # noqa: SLF001
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        if request.http_version in _VERSIONS:
+            await super()._create_stream(request)
+        else:  # `PRI * HTTP/2.0`, or something from the future
+            await self._send_error_response(_HTTP_VERSION_NOT_SUPPORTED)
+            await self.send(Closed())
+
+
+def _with_close(response: Response) -> Response:
+    if response.status_code < 200 or any(n.lower() == b"connection" for n, _ in response.headers):
+        return response
+    headers = [*response.headers, (b"connection", b"close")]
+    return Response(response.stream_id, headers=headers, status_code=response.status_code)

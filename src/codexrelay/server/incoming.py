@@ -1,0 +1,46 @@
+"""A request as the routes see it: an id, headers with lower-case names, a JSON object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import attrs
+
+from codexrelay.protocol.raw import JsonObject
+from codexrelay.server.decode import parse_body, read_body
+
+if TYPE_CHECKING:
+    from quart import Request, Websocket
+
+    from codexrelay.server.services import Services
+
+
+@attrs.frozen(kw_only=True)
+class Incoming:
+    """One decoded client request."""
+
+    id: str
+    #: Lower-case names; of repeated headers the last one.
+    headers: Mapping[str, str]
+    body: JsonObject
+
+
+async def receive(request: Request, services: Services) -> Incoming:
+    """Read and decode a request.
+
+    Raises:
+        RequestError: too large, wrongly encoded, or no JSON object.
+    """
+    data = await read_body(request, max_bytes=services.settings.max_body_bytes)
+    return Incoming(
+        id=f"req_{services.new_id()}", headers=headers_of(request), body=parse_body(data)
+    )
+
+
+def headers_of(request: Request | Websocket) -> dict[str, str]:
+    """Return a request's headers with lower-case names."""
+    return {
+        name.decode("latin-1").lower(): value.decode("latin-1")
+        for name, value in request.scope["headers"]
+    }

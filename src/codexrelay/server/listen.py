@@ -1,0 +1,145 @@
+"""Listening, serving and stopping: what `hypercorn.trio.serve` does, with our connections."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.trio.lifespan import Lifespan
+from hypercorn.trio.worker_context import EventWrapper, WorkerContext
+from hypercorn.utils import repr_socket_addr
+
+from codexrelay.errors import ConfigError, Problem
+from codexrelay.server.tcp import WRITE_S, ClientConnection
+
+if TYPE_CHECKING:
+    from hypercorn.typing import ASGIFramework, LifespanState
+
+    from codexrelay.server.drain import Drain
+
+KEEP_ALIVE_S: Final = 75.0
+
+
+class _DrainBegun(EventWrapper):
+    """`Drain.begun` in the form in which hypercorn asks for it."""
+
+    def __init__(self, drain: Drain) -> None:
+        self._event = drain.begun
+
+
+class _Context(WorkerContext):
+    """hypercorn's view of the server as a whole: does it want to stop?"""
+
+    def __init__(self, drain: Drain) -> None:
+        super().__init__(max_requests=None)
+        self.terminated = _DrainBegun(drain)
+
+
+async def serve(
+    app: ASGIFramework,
+    *,
+    host: str,
+    port: int,
+    drain: Drain,
+    backlog: int = 1024,
+    keep_alive_s: float = KEEP_ALIVE_S,
+    write_s: float = WRITE_S,
+    task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve `app` over HTTP/1.1 until the drain is over.
+
+    Reports the bound URL (`http://127.0.0.1:8080`) through `task_status` once connections are
+    accepted; port 0 takes a free one. A cancel closes everything at once.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+    """
+    config = _config()
+    wrapped = ASGIWrapper(app)
+    state: LifespanState = {}
+    context = _Context(drain)
+
+    async def serve_connection(stream: trio.SocketStream) -> None:
+        connection = ClientConnection(
+            app=wrapped,
+            config=config,
+            context=context,
+            drain=drain,
+            state=state,
+            keep_alive_s=keep_alive_s,
+            write_s=write_s,
+            stream=stream,
+        )
+        await connection.run()
+
+    async with contextlib.AsyncExitStack() as bound:
+        listeners = await _listen(host, port, backlog)
+        for listener in listeners:
+            await bound.enter_async_context(listener)
+        lifespan = Lifespan(wrapped, config, state)
+        async with trio.open_nursery() as owner:
+            await owner.start(lifespan.handle_lifespan)
+            await lifespan.wait_for_startup()
+            owner.start_soon(drain.see_out)
+            async with trio.open_nursery() as connections, trio.open_nursery() as accepting:
+                accepting.start_soon(
+                    partial(
+                        trio.serve_listeners,
+                        serve_connection,
+                        listeners,
+                        handler_nursery=connections,
+                    )
+                )
+                task_status.started(_url(listeners[0]))
+                await drain.begun.wait()
+                accepting.cancel_scope.cancel()
+            await lifespan.wait_for_shutdown()
+            owner.cancel_scope.cancel()
+    drain.ended.set()
+
+
+def _config() -> Config:
+    config = Config()
+    config.accesslog = None
+    config.errorlog = logging.getLogger(__name__)
+    config.include_server_header = False
+    return config
+
+
+async def _listen(host: str, port: int, backlog: int) -> list[trio.SocketListener]:
+    try:
+        return await trio.open_tcp_listeners(port, host=host, backlog=backlog)
+    except OSError as error:
+        raise ConfigError((_problem(host, port, error),)) from error
+
+
+def _problem(host: str, port: int, error: OSError) -> Problem:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return Problem(
+                "server.port",
+                f"port {port} on {host} is in use by another program (another codexrelay?): "
+                "stop that one, or set another port",
+            )
+        case errno.EACCES:
+            return Problem(
+                "server.port",
+                f"this user may not listen on port {port}: set one above 1023",
+            )
+        case _:
+            return Problem(
+                "server.host",
+                f"cannot listen on {host!r} ({error.strerror or error}): set an address of this "
+                "machine; 127.0.0.1 serves this machine alone",
+            )
+
+
+def _url(listener: trio.SocketListener) -> str:
+    bound = listener.socket
+    return f"http://{repr_socket_addr(bound.family, bound.getsockname())}"

@@ -1,0 +1,257 @@
+"""One client's TCP connection.
+
+hypercorn parses the requests and builds the responses; the connection around it is ours, because
+hypercorn 0.18's own one, on trio, writes in a shield without deadline (a client that stops reading
+pins its task for ever), keeps the task and the socket of a client that has left until the
+keep-alive time is over, resets a connection whose client is still uploading (so that an early
+answer may be lost), and waits for ever behind an application that ended without reading its body.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, RawData, Updated
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.typing import (
+    AppWrapper,
+    ASGIReceiveEvent,
+    ConnectionState,
+    LifespanState,
+    WorkerContext,
+)
+from hypercorn.utils import parse_socket_addr
+
+from codexrelay.server.drain import Drain
+from codexrelay.server.http1 import Http1Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from hypercorn.events import Event
+    from hypercorn.typing import ASGISendEvent, Scope
+
+_log = logging.getLogger(__name__)
+
+#: A client that takes none of a block of `_WRITE_BLOCK_BYTES` for so long is given up.
+WRITE_S: Final = 30.0
+#: How long bytes of a client are still read, and dropped, once its last response is out. Closing
+#: with unread bytes makes the kernel reset the connection, and a reset destroys what the client has
+#: not read yet: the answer that told it to stop uploading.
+LINGER_S: Final = 2.0
+_RECEIVE_BYTES: Final = 65536
+_WRITE_BLOCK_BYTES: Final = 262144
+#: How many writes may succeed at once before other tasks get a turn.
+_FAST_WRITES_PER_CHECKPOINT: Final = 16
+
+
+class RequestTasks(TaskGroup):
+    """The tasks of one connection: its requests, one after the other."""
+
+    async def spawn_app(
+        self,
+        app: AppWrapper,
+        config: Config,
+        scope: Scope,
+        send: Callable[[ASGISendEvent | None], Awaitable[None]],
+    ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
+        """Start the application for one request; return what hands it the client's messages.
+
+        Messages for an application that has ended are dropped. (hypercorn's own would wait for it
+        to read them, and the connection with it.)
+        """
+        messages_in, messages = trio.open_memory_channel[ASGIReceiveEvent](
+            config.max_app_queue_size
+        )
+        self.spawn(_run_app, app, scope, messages, send)
+
+        async def put(message: ASGIReceiveEvent) -> None:
+            with contextlib.suppress(trio.BrokenResourceError):
+                await messages_in.send(message)
+
+        return put
+
+
+async def _run_app(
+    app: AppWrapper,
+    scope: Scope,
+    messages: trio.MemoryReceiveChannel[ASGIReceiveEvent],
+    send: Callable[[ASGISendEvent | None], Awaitable[None]],
+) -> None:
+    try:
+        await app(scope, messages.receive, send, trio.to_thread.run_sync, trio.from_thread.run)
+    except* Exception:  # noqa: BLE001 - the request border
+        _log.exception("a request was ended by an unforeseen error")
+    finally:
+        messages.close()
+        await send(None)  # a response that is not complete is cut here
+
+
+@attrs.define(eq=False, kw_only=True)
+class ClientConnection:
+    """Serves the requests of one connection. Implements `drain.Drainable`."""
+
+    app: AppWrapper
+    config: Config
+    context: WorkerContext
+    drain: Drain
+    state: LifespanState
+    #: Seconds without a request after which the connection is closed.
+    keep_alive_s: float
+    write_s: float = WRITE_S
+    stream: trio.SocketStream
+    #: Everything that happens on this connection; cancelled by `cut`.
+    _life: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    #: The reading. Its deadline is the keep-alive time while idle, and the lingering at the end.
+    _reading: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    #: Keeps the writes of a request and of a WebSocket's control frames apart.
+    _writing: trio.Lock = attrs.field(factory=trio.Lock, init=False)
+    #: The socket below trio's, None if trio hides it (then every write takes the long way).
+    _socket: socket.socket | None = attrs.field(init=False)
+    _protocol: Http1Protocol = attrs.field(init=False)
+    #: No request is under way.
+    _idle: bool = attrs.field(default=True, init=False)
+    #: Our last byte is out; what the client still sends is dropped.
+    _closing: bool = attrs.field(default=False, init=False)
+    _fast_writes: int = attrs.field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        below = getattr(self.stream.socket, "_sock", None)
+        self._socket = below if isinstance(below, socket.socket) else None
+
+    async def run(self) -> None:
+        """Serve until either side closes; when it returns, no task and no socket is left."""
+        try:
+            with self.drain.holds(self), self._life:
+                await self._serve()
+        except* Exception:  # noqa: BLE001 - the request border: one connection never ends others
+            _log.exception("a connection was ended by an unforeseen error")
+        finally:
+            await trio.aclose_forcefully(self.stream)
+
+    def close_if_idle(self) -> None:
+        """Close when no request is under way."""
+        if self._idle:
+            self._reading.cancel()
+
+    def cut(self) -> None:
+        """Close now; a write that waits for the client ends too, although it is shielded."""
+        self._life.cancel()
+        self.stream.socket.close()
+
+    async def _serve(self) -> None:
+        trio_socket = self.stream.socket
+        try:
+            client = parse_socket_addr(trio_socket.family, trio_socket.getpeername())
+            server = parse_socket_addr(trio_socket.family, trio_socket.getsockname())
+        except OSError:  # the client has left already
+            return
+        async with RequestTasks() as tasks:
+            self._protocol = Http1Protocol(
+                self.app,
+                self.config,
+                self.context,
+                tasks,
+                ConnectionState(self.state),
+                False,  # noqa: FBT003 - no TLS; hypercorn takes it by position
+                client,
+                server,
+                self._send,
+            )
+            self._await_request()
+            with self._reading:
+                await self._read()
+            await self._protocol.handle(Closed())  # cancels the request under way
+
+    async def _read(self) -> None:
+        # The keep-alive time may run out in the very moment in which a request arrives: then it is
+        # not begun, as if it had come a moment later.
+        while (data := await self._receive()) and not self._reading.cancel_called:
+            if not self._closing:
+                await self._protocol.handle(RawData(data))
+
+    async def _receive(self) -> bytes:
+        """Return what the client sent, `b""` when it has closed its side or is gone."""
+        try:
+            return bytes(await self.stream.receive_some(_RECEIVE_BYTES))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return b""
+
+    async def _send(self, event: Event) -> None:
+        """Do what the protocol wants done with the connection."""
+        if isinstance(event, RawData):
+            await self._write(event.data)
+        elif isinstance(event, Closed):
+            await self._close()
+        elif isinstance(event, Updated):
+            if event.idle:
+                self._await_request()
+            else:
+                self._idle = False
+                self._reading.deadline = float("inf")
+
+    def _await_request(self) -> None:
+        self._idle = True
+        self._reading.deadline = trio.current_time() + self.keep_alive_s
+
+    async def _close(self) -> None:
+        """Tell the client that nothing more comes, and let the reader end."""
+        if self._closing:
+            return
+        self._closing = True
+        linger_s = LINGER_S if self._protocol.client_may_be_sending else 0.0
+        self._reading.deadline = trio.current_time() + linger_s
+        with contextlib.suppress(
+            trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError
+        ):
+            await self.stream.send_eof()
+        await self._protocol.handle(Closed())
+
+    async def _write(self, data: bytes) -> None:
+        """Write all of `data`, or give the client up.
+
+        Mostly the kernel has room, and asking it directly costs a tenth of the way through trio.
+        """
+        if not data:
+            return
+        sent = 0
+        if self._socket is not None and not self._writing.locked():
+            try:
+                sent = self._socket.send(data)
+            except BlockingIOError:
+                pass
+            except OSError:
+                await self._protocol.handle(Closed())
+                return
+        if sent < len(data):
+            await self._write_patiently(memoryview(data)[sent:])
+            return
+        self._fast_writes += 1
+        if self._fast_writes % _FAST_WRITES_PER_CHECKPOINT == 0:
+            await trio.lowlevel.checkpoint()
+
+    async def _write_patiently(self, data: memoryview) -> None:
+        # The shield is outside the lock: no cancel may come between the parts of a chunk, or a
+        # later write (the error event of the very turn that was cancelled) would land inside it.
+        with trio.CancelScope(shield=True) as patience:
+            try:
+                patience.deadline = trio.current_time() + self.write_s
+                async with self._writing:
+                    for start in range(0, len(data), _WRITE_BLOCK_BYTES):
+                        patience.deadline = trio.current_time() + self.write_s
+                        await self.stream.send_all(data[start : start + _WRITE_BLOCK_BYTES])
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+            else:
+                return
+        if patience.cancelled_caught:
+            _log.info("a client took no bytes for %g s; its connection is closed", self.write_s)
+            # Part of a chunk may be out; nothing that could follow it would be understood.
+            self.stream.socket.close()
+        await self._protocol.handle(Closed())

@@ -1,0 +1,133 @@
+"""From a decoded request to its answer: session, plan, turn, log line. Shared by both protocols."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import attrs
+import structlog
+import trio
+
+from codexrelay.backends.codex.headers import TURN_STATE, passed_on
+from codexrelay.errors import SessionLostError
+from codexrelay.protocol.raw import JsonObject
+from codexrelay.relay.reply import Reply
+from codexrelay.relay.turn import Turn, run_turn
+from codexrelay.server.asgi import DeliveredResponse
+from codexrelay.server.incoming import Incoming
+from codexrelay.server.upstream import UpstreamRequests
+from codexrelay.sessions.actor import Session
+from codexrelay.sessions.identity import SessionKey, session_key, user_turn
+from codexrelay.sessions.state import TurnFacts, TurnOutcome, TurnPlan
+
+if TYPE_CHECKING:
+    from codexrelay.relay.turn import Ending
+    from codexrelay.server.asgi import ClientSender
+    from codexrelay.server.services import Services
+
+_log = structlog.get_logger("codexrelay.turns")
+
+
+@attrs.frozen(kw_only=True)
+class Begun:
+    """A request that has found its session and was given its plan."""
+
+    key: SessionKey
+    session: Session
+    user_turn: str
+    plan: TurnPlan
+
+
+@attrs.frozen(kw_only=True)
+class Planned:
+    """A turn before it runs."""
+
+    incoming: Incoming
+    begun: Begun
+    #: `responses` or `chat`, for the log.
+    protocol: str
+    model: str
+    requests: UpstreamRequests
+    reply: Reply
+    #: The encrypted reasoning the answer held, once it has ended: tool-call id -> items.
+    reasoning: Callable[[], Mapping[str, tuple[JsonObject, ...]]] = dict
+
+
+async def begin(incoming: Incoming, services: Services) -> Begun:
+    """Find the request's session and ask for its plan."""
+    key = session_key(incoming.headers, incoming.body)
+    facts = TurnFacts(
+        user_turn=user_turn(incoming.body), offered_turn_state=incoming.headers.get(TURN_STATE)
+    )
+    while True:
+        session = services.sessions.session(key)
+        with contextlib.suppress(SessionLostError):  # its actor has just ended: begin it anew
+            plan = await session.begin_turn(facts)
+            return Begun(key=key, session=session, user_turn=facts.user_turn, plan=plan)
+
+
+def respond(planned: Planned, services: Services) -> DeliveredResponse:
+    """Return the response that runs the turn, in the request's own task, as its body."""
+
+    async def deliver(client: ClientSender) -> None:
+        log = _log.bind(
+            request=planned.incoming.id,
+            protocol=planned.protocol,
+            model=planned.model,
+            client=planned.incoming.headers.get("user-agent", "").partition(" ")[0] or None,
+        )
+        began_at_s = trio.current_time()
+        turn = Turn(
+            request_for=planned.requests,
+            prefer=planned.requests.prefer,
+            reply=planned.reply,
+            headers=[(b"x-codexrelay-request-id", planned.incoming.id.encode())],
+            passed_on=passed_on,
+        )
+        try:
+            ending = await run_turn(turn, client, services.relay)
+        except trio.Cancelled:
+            log.info("client left", after_ms=_ms(trio.current_time() - began_at_s))
+            raise
+        _log_ending(log, planned, ending)
+        await _remember(planned, ending)
+
+    return DeliveredResponse(deliver)
+
+
+async def _remember(planned: Planned, ending: Ending) -> None:
+    """Tell the session what a served turn left behind."""
+    if ending.account_id is None:
+        return
+    outcome = TurnOutcome(
+        user_turn=planned.begun.user_turn,
+        account_id=ending.account_id,
+        turn_state=ending.turn_state,
+        reasoning=planned.reasoning(),
+    )
+    with contextlib.suppress(SessionLostError):  # forgotten while the turn ran
+        await planned.begun.session.end_turn(outcome)
+
+
+def _log_ending(log: structlog.stdlib.BoundLogger, planned: Planned, ending: Ending) -> None:
+    terminal = planned.reply.answer.terminal
+    facts: dict[str, object] = {
+        "account": ending.account_id,
+        "attempts": ending.attempts,
+        "total_ms": _ms(ending.total_s),
+    }
+    if ending.first_output_s is not None:
+        facts["first_output_ms"] = _ms(ending.first_output_s)
+    if terminal is not None and terminal.usage is not None:
+        facts["input_tokens"] = terminal.usage.get("input_tokens")
+        facts["output_tokens"] = terminal.usage.get("output_tokens")
+    if ending.fault is None:
+        log.info(f"turn {terminal.name}" if terminal is not None else "turn ended", **facts)
+    else:
+        log.warning("turn failed", fault=ending.fault.kind.value, why=ending.fault.message, **facts)
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)

@@ -1,0 +1,87 @@
+"""How a conversation is recognised, and where in it a request stands.
+
+Real clients name their session in a header or in the body; two of them (Droid and pi in chat mode)
+send nothing, so that the conversation's opening has to do (measured).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from codexrelay.protocol.raw import dump, get_list, get_text, is_object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from codexrelay.protocol.raw import Json, JsonObject
+
+#: In order: OpenCode, Codex CLI (today and before), pi.
+_HEADERS: Final = ("x-session-id", "x-session-affinity", "session-id", "session_id", "thread-id")
+_FIELDS: Final = ("prompt_cache_key", "session_id", "conversation_id", "safety_identifier")
+
+
+@attrs.frozen(kw_only=True)
+class SessionKey:
+    """What identifies a session in this process."""
+
+    text: str
+    #: The client named it; otherwise it is the fingerprint of the conversation's opening.
+    explicit: bool
+
+    @property
+    def cache_key(self) -> str:
+        """A stable UUID-shaped id for upstream, for clients that bring no `prompt_cache_key`."""
+        digest = hashlib.sha256(b"codexrelay session\0" + self.text.encode()).hexdigest()
+        return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"
+
+
+def session_key(headers: Mapping[str, str], body: JsonObject) -> SessionKey:
+    """Return the key of the session that a request belongs to. Header names are lower-case."""
+    for name in _HEADERS:
+        if value := headers.get(name):
+            return SessionKey(text=value, explicit=True)
+    for name in _FIELDS:
+        if value := get_text(body, name):
+            return SessionKey(text=value, explicit=True)
+    return SessionKey(text=_fingerprint(headers, body), explicit=False)
+
+
+def _fingerprint(headers: Mapping[str, str], body: JsonObject) -> str:
+    """Hash what stays the same while history is appended: system text and the first user message.
+
+    The program's name (not its version) keeps two programs with the same opening apart.
+    """
+    program = headers.get("user-agent", "").partition("/")[0]
+    opening: list[Json] = [program, body.get("instructions")]
+    for item in _items(body):
+        role = item.get("role")
+        if role in ("system", "developer", "user"):
+            opening.append(item.get("content"))
+        if role == "user":
+            break
+    else:
+        opening.append(body.get("input"))
+    return hashlib.sha256(dump(opening)).hexdigest()
+
+
+def user_turn(body: JsonObject) -> str:
+    """Name the user's turn that a request belongs to: it changes with each new user message.
+
+    A tool follow-up, a retry and the client's own compaction in the middle of a turn keep it.
+    Source: the rule for `x-codex-turn-state` (wire notes 2.2).
+    """
+    count, last = 0, body.get("input")
+    for item in _items(body):
+        if item.get("role") == "user":
+            count, last = count + 1, item.get("content")
+    return hashlib.sha256(dump([count, last])).hexdigest()
+
+
+def _items(body: JsonObject) -> Iterator[JsonObject]:
+    """Yield the messages of a Chat request, or the input items of a Responses request."""
+    for item in get_list(body, "messages") or get_list(body, "input"):
+        if is_object(item):
+            yield item

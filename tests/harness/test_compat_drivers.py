@@ -1,0 +1,134 @@
+"""What each driver says about its program; nothing is installed or started."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from harness.compat.drivers import all_drivers
+from harness.compat.drivers.codex_cli import CLIENT_ACCOUNT_ID
+from harness.compat.drivers.driver import Driver, NpmProgram, Order, Variant
+from harness.compat.scenarios import PROMPT, SCENARIOS, Ending
+from harness.compat.verdict import CLIENT_KEY, CLIENT_SECRETS
+
+EVERY_VARIANT = [
+    pytest.param(driver, variant, id=variant.name)
+    for driver in all_drivers()
+    for variant in driver.variants
+]
+RELAY_URL = "http://127.0.0.1:40000"
+
+
+def order_for(variant: Variant) -> Order:
+    return Order(
+        variant=variant,
+        relay_url=RELAY_URL,
+        home=Path("/nowhere/home"),
+        client_key=CLIENT_KEY,
+        prompt=PROMPT,
+    )
+
+
+def driver_of(name: str) -> tuple[Driver, Variant]:
+    return next(
+        (driver, variant)
+        for driver in all_drivers()
+        for variant in driver.variants
+        if variant.name == name
+    )
+
+
+def everything_told(driver: Driver, order: Order) -> str:
+    told = (*driver.files(order).values(), *driver.arguments(order))
+    return "\n".join((*told, *driver.environment(order).values()))
+
+
+@pytest.mark.parametrize(("driver", "variant"), EVERY_VARIANT)
+def test_a_program_is_told_the_relay_the_model_the_key_and_the_prompt(
+    driver: Driver, variant: Variant
+) -> None:
+    told = everything_told(driver, order_for(variant))
+    assert f"{RELAY_URL}/v1" in told
+    assert variant.model in told
+    assert CLIENT_KEY in told
+    assert driver.arguments(order_for(variant))[-1] == PROMPT
+
+
+@pytest.mark.parametrize(("driver", "variant"), EVERY_VARIANT)
+def test_configuration_stays_inside_the_home(driver: Driver, variant: Variant) -> None:
+    for name in driver.files(order_for(variant)):
+        assert not Path(name).is_absolute()
+        assert ".." not in Path(name).parts
+
+
+@pytest.mark.parametrize(("driver", "variant"), EVERY_VARIANT)
+def test_configuration_can_be_parsed(driver: Driver, variant: Variant) -> None:
+    for name, content in driver.files(order_for(variant)).items():
+        {"json": json.loads, "toml": tomllib.loads}[name.rpartition(".")[2]](content)
+
+
+def test_the_names_of_drivers_and_variants_are_unique() -> None:
+    names = [driver.name for driver in all_drivers()]
+    rows = [variant.name for driver in all_drivers() for variant in driver.variants]
+    assert len(set(names)) == len(names)
+    assert len(set(rows)) == len(rows)
+
+
+def test_every_program_is_run_in_each_protocol_it_speaks() -> None:
+    spoken = {
+        driver.name: {variant.protocol for variant in driver.variants} for driver in all_drivers()
+    }
+    both = {"chat", "responses"}
+    assert spoken == {
+        "opencode": both,
+        "droid": both,
+        "codex": {"responses"},
+        "pi": both,
+        "sdk": both,
+    }
+
+
+def test_npm_programs_are_pinned() -> None:
+    pins = {
+        driver.name: driver.program.version
+        for driver in all_drivers()
+        if isinstance(driver.program, NpmProgram)
+    }
+    assert pins == {"opencode": "1.18.33", "droid": "0.225.2", "codex": "0.169.0", "pi": "0.73.1"}
+
+
+def test_a_codex_login_is_kept_and_only_the_model_traffic_goes_to_the_relay() -> None:
+    driver, variant = driver_of("codex-login")
+    files = driver.files(order_for(variant))
+    config = tomllib.loads(files["codex/config.toml"])
+    assert config["openai_base_url"] == f"{RELAY_URL}/v1"
+    assert not config["chatgpt_base_url"].startswith(RELAY_URL)
+    assert "model_provider" not in config
+    tokens = json.loads(files["codex/auth.json"])["tokens"]
+    assert tokens["account_id"] == CLIENT_ACCOUNT_ID
+    assert CLIENT_KEY in tokens["access_token"]
+    assert CLIENT_ACCOUNT_ID in CLIENT_SECRETS
+
+
+def test_codex_without_a_login_has_no_auth_file() -> None:
+    driver, variant = driver_of("codex")
+    assert list(driver.files(order_for(variant))) == ["codex/config.toml"]
+
+
+def test_droid_is_not_given_a_gpt_like_name_over_chat() -> None:
+    _, variant = driver_of("droid-chat")
+    assert "gpt" not in variant.model
+
+
+def test_an_exception_in_the_table_names_a_row_that_exists() -> None:
+    rows = {variant.name for driver in all_drivers() for variant in driver.variants}
+    assert {name for scenario in SCENARIOS for name in scenario.but} <= rows
+
+
+def test_only_a_fault_that_comes_before_the_output_is_repaired_unseen() -> None:
+    repaired = [scenario.name for scenario in SCENARIOS if scenario.repair is not None]
+    assert repaired == ["429", "401", "500"]
+    assert all(scenario.ending is Ending.ANSWERED for scenario in SCENARIOS if scenario.repair)

@@ -1,0 +1,159 @@
+"""Choosing, running and printing cells; no program is started."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+import trio
+from click.testing import CliRunner
+
+from harness.compat import report
+from harness.compat.cell import Cell, Result
+from harness.compat.command import compat, exit_status
+from harness.compat.drivers import all_drivers
+from harness.compat.matrix import cells_of, run_cells
+from harness.compat.scenarios import SCENARIOS
+
+COMMANDS = {driver.name: ("true",) for driver in all_drivers()}
+CELLS = cells_of(all_drivers(), SCENARIOS, commands=COMMANDS, only=["pi"])
+
+GOOD = Result(variant="pi-chat", scenario="tool", seconds=2.04, problems=())
+BAD = Result(
+    variant="pi-chat",
+    scenario="401",
+    seconds=3.0,
+    problems=("exit status 1", "no text"),
+    traces=("stderr: oh", "backend: 1.00 POST /responses 401"),
+)
+
+
+@attrs.define
+class Runner:
+    """Fails the first `fail` runs of each cell; counts how many run at once."""
+
+    fail: int = 0
+    runs: list[Cell] = attrs.field(factory=list)
+    at_once: int = 0
+    most_at_once: int = 0
+
+    async def __call__(self, cell: Cell) -> Result:
+        self.runs.append(cell)
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await trio.testing.wait_all_tasks_blocked()
+        self.at_once -= 1
+        failed = self.runs.count(cell) <= self.fail
+        return Result(
+            variant=cell.variant.name,
+            scenario=cell.scenario.name,
+            seconds=1.0,
+            problems=("oh",) if failed else (),
+        )
+
+
+async def run_with(runner: Runner, *, jobs: int = 2, retry_once: bool = False) -> list[Result]:
+    told: list[Result] = []
+    results = await run_cells(
+        CELLS, run=runner, jobs=jobs, retry_once=retry_once, on_result=told.append
+    )
+    assert list(results) == told
+    return told
+
+
+def test_every_row_has_every_column() -> None:
+    cells = cells_of(all_drivers(), SCENARIOS, commands=COMMANDS)
+    rows = [variant for driver in all_drivers() for variant in driver.variants]
+    assert len(cells) == len(rows) * len(SCENARIOS)
+
+
+def test_a_program_without_a_command_has_no_cells() -> None:
+    cells = cells_of(all_drivers(), SCENARIOS, commands={"pi": ("true",)})
+    assert {cell.driver.name for cell in cells} == {"pi"}
+
+
+@pytest.mark.parametrize(
+    ("only", "rows"),
+    [(["pi"], {"pi-chat", "pi-responses"}), (["pi-chat", "sdk-chat"], {"pi-chat", "sdk-chat"})],
+    ids=["a program", "two rows"],
+)
+def test_programs_and_rows_can_be_chosen(only: list[str], rows: set[str]) -> None:
+    cells = cells_of(all_drivers(), SCENARIOS, commands=COMMANDS, only=only)
+    assert {cell.variant.name for cell in cells} == rows
+
+
+async def test_each_cell_is_run_once_and_so_many_at_a_time() -> None:
+    runner = Runner()
+    await run_with(runner, jobs=3)
+    assert sorted(map(id, runner.runs)) == sorted(map(id, CELLS))
+    assert runner.most_at_once == 3
+
+
+async def test_a_cell_that_failed_is_tried_once_more_and_the_second_try_counts() -> None:
+    results = await run_with(Runner(fail=1), retry_once=True)
+    assert all(result.ok and result.tries == 2 for result in results)
+
+
+async def test_a_cell_that_fails_twice_has_failed() -> None:
+    results = await run_with(Runner(fail=2), retry_once=True)
+    assert not any(result.ok for result in results)
+
+
+async def test_without_being_told_so_nothing_is_tried_again() -> None:
+    runner = Runner(fail=1)
+    results = await run_with(runner)
+    assert not any(result.ok for result in results)
+    assert len(runner.runs) == len(CELLS)
+
+
+def test_the_matrix_shows_seconds_failures_second_tries_and_what_was_left_out() -> None:
+    second = attrs.evolve(GOOD, scenario="401", variant="sdk-chat", tries=2)
+    assert report.matrix([GOOD, BAD, second], {"droid": "npm is not installed"}) == (
+        "seconds   tool    401\n"
+        "pi-chat   ok 2.0  FAIL\n"
+        "sdk-chat  -       ok 2.0*\n"
+        "* the second try\n"
+        "droid: left out: npm is not installed\n"
+    )
+
+
+def test_a_failed_cell_tells_its_problems_and_traces() -> None:
+    assert report.failures([GOOD, BAD]) == (
+        "--- pi-chat 401\n"
+        "wrong: exit status 1\n"
+        "wrong: no text\n"
+        "stderr: oh\n"
+        "backend: 1.00 POST /responses 401\n"
+    )
+
+
+def test_each_cell_is_told_in_a_line_as_it_ends() -> None:
+    assert report.line(GOOD, number=3, total=117) == "[  3/117] pi-chat tool: ok 2.0 s"
+    assert report.line(BAD, number=12, total=117) == ("[ 12/117] pi-chat 401: FAIL (exit status 1)")
+
+
+@pytest.mark.parametrize(
+    ("results", "missing", "skip", "status"),
+    [
+        ([GOOD], {}, False, 0),
+        ([GOOD, BAD], {}, True, 1),
+        ([GOOD], {"pi": "no npm"}, False, 1),
+        ([GOOD], {"pi": "no npm"}, True, 0),
+    ],
+    ids=["all good", "one bad", "one missing", "one missing, which may be"],
+)
+def test_the_exit_status_is_0_only_if_all_went_well(
+    results: list[Result], missing: dict[str, str], *, skip: bool, status: int
+) -> None:
+    assert exit_status(results, missing, skip_missing=skip) == status
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "known"),
+    [("--only", "opencode,vim", "opencode-chat"), ("--scenario", "402", "keep-alive")],
+)
+def test_an_unknown_name_is_refused_with_the_known_ones(
+    option: str, value: str, known: str
+) -> None:
+    result = CliRunner().invoke(compat, [option, value])
+    assert result.exit_code == 2
+    assert known in result.output

@@ -1,0 +1,553 @@
+"""One turn over a scripted backend, in virtual time."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from codexrelay.backends.backend import Head, UpstreamRequest
+from codexrelay.errors import NeedsReauthError, NoAccountError
+from codexrelay.protocol import faults
+from codexrelay.protocol.responses_stream import ResponsesStream
+from codexrelay.protocol.responses_whole import ResponsesWhole
+from codexrelay.relay.active import ActiveTurns
+from codexrelay.relay.budgets import Budgets
+from codexrelay.relay.ladder import LADDER
+from codexrelay.relay.mover import TAIL_S, BodyMover
+from codexrelay.relay.reply import StreamedReply, WholeReply
+from codexrelay.relay.turn import Ending, Relay, Turn, run_turn
+from tests.fakes.client import FakeClient
+from tests.fakes.upstream import FOREVER, FakeLender, Script, ScriptedBackend, Wait, head
+from tests.fakes.virtual_time import in_virtual_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NOW_UNIX_S = 1_000_000.0
+BUDGETS = Budgets(connect_s=5, headers_s=20, first_event_s=30, silence_s=40, turn_s=1000)
+
+
+def event(name: str, **fields: object) -> bytes:
+    data = json.dumps({"type": name, **fields}, separators=(",", ":")).encode()
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), data)
+
+
+RESPONSE: dict[str, object] = {"id": "resp_1", "object": "response", "model": "m", "output": []}
+CREATED = event("response.created", response={**RESPONSE, "status": "in_progress"})
+TEXT = event(
+    "response.output_text.delta",
+    item_id="msg_1",
+    output_index=0,
+    content_index=0,
+    delta="hi",
+    sequence_number=2,
+)
+ITEM = event(
+    "response.output_item.done",
+    output_index=0,
+    item={
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "status": "completed",
+        "content": [{"type": "output_text", "text": "hi", "annotations": []}],
+    },
+    sequence_number=3,
+)
+USAGE = {
+    "input_tokens": 1,
+    "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+    "output_tokens": 1,
+    "output_tokens_details": {"reasoning_tokens": 0},
+    "total_tokens": 2,
+}
+COMPLETED = event(
+    "response.completed",
+    response={**RESPONSE, "status": "completed", "output": [{"type": "x"}], "usage": USAGE},
+    sequence_number=4,
+)
+GOOD: Script = [head(), CREATED, TEXT, ITEM, COMPLETED]
+
+UNAUTHORIZED = faults.from_response(401, {}, b'{"detail":"Unauthorized"}', now_unix_s=NOW_UNIX_S)
+LIMITED = faults.from_response(
+    429,
+    {},
+    b'{"error":{"type":"usage_limit_reached","message":"spent","resets_in_seconds":600}}',
+    now_unix_s=NOW_UNIX_S,
+)
+OVERLOADED = faults.from_response(
+    503,
+    {},
+    b'{"error":{"code":"server_is_overloaded","message":"busy","type":"x"}}',
+    now_unix_s=NOW_UNIX_S,
+)
+REFUSED = faults.from_response(400, {}, b'{"detail":"Bad thing"}', now_unix_s=NOW_UNIX_S)
+BROKEN = faults.broken("reset by peer")
+
+
+@attrs.define(eq=False)
+class Scene:
+    backend: ScriptedBackend
+    client: FakeClient
+    lender: FakeLender
+    relay: Relay
+    turn: Turn
+
+    async def play(self) -> Ending:
+        return await run_turn(self.turn, self.client, self.relay)
+
+
+def scene(
+    *scripts: Script,
+    stream: bool = True,
+    accounts: tuple[str, ...] = ("a",),
+    lender: FakeLender | None = None,
+    client: FakeClient | None = None,
+    budgets: Budgets = BUDGETS,
+    keep_alive_s: float = 15.0,
+) -> Scene:
+    backend = ScriptedBackend(list(scripts))
+    lender = lender or FakeLender(accounts)
+    make: Callable[..., ResponsesStream | ResponsesWhole]
+    make = ResponsesStream if stream else ResponsesWhole
+    answer = make(now_unix_s=NOW_UNIX_S, model="m", created_unix_s=int(NOW_UNIX_S))
+    reply = StreamedReply(answer) if isinstance(answer, ResponsesStream) else WholeReply(answer)
+    turn = Turn(
+        request_for=lambda _: UpstreamRequest(path="/responses", body=b"{}"),
+        prefer=None,
+        reply=reply,
+        headers=[(b"x-own", b"1")],
+        passed_on=_passed_on,
+    )
+    relay = Relay(
+        lender=lender,  # type: ignore[arg-type] - a fake of the same shape
+        backend=backend,
+        mover=BodyMover(),
+        budgets=budgets,
+        active=ActiveTurns(),
+        keep_alive_s=keep_alive_s,
+        wall_clock=lambda: NOW_UNIX_S,
+    )
+    return Scene(backend, client or FakeClient(), lender, relay, turn)
+
+
+def _passed_on(head: Head) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode()) for name, value in head.headers.items()]
+
+
+def at_rest(scene: Scene) -> bool:
+    closed = all(attempt.closed for attempt in scene.backend.attempts)
+    return closed and scene.lender.lent == 0 and len(scene.relay.active) == 0
+
+
+def terminal_events(body: bytes) -> list[str]:
+    names = [line[7:].decode() for line in body.split(b"\n") if line.startswith(b"event: ")]
+    ends = ("response.completed", "response.failed", "response.incomplete", "error")
+    return [name for name in names if name in ends]
+
+
+def failure(body: bytes) -> dict[str, object]:
+    """The error of the last event, which is the relay's own."""
+    data = body.rstrip(b"\n").rsplit(b"\ndata: ", 1)[1]
+    error: dict[str, object] = json.loads(data)["response"]["error"]
+    return error
+
+
+# a turn that works
+
+
+@in_virtual_time
+async def test_a_stream_passes_byte_for_byte() -> None:
+    s = scene(GOOD)
+    ending = await s.play()
+    assert s.client.body == CREATED + TEXT + ITEM + COMPLETED
+    assert (s.client.status, s.client.ended) == (200, True)
+    assert s.client.headers[b"content-type"].startswith(b"text/event-stream")
+    assert ending.fault is None
+    assert ending.account_id == "a"
+    assert at_rest(s)
+
+
+@in_virtual_time
+async def test_headers_of_upstream_and_of_the_relay_reach_the_client() -> None:
+    s = scene([head(x_codex_turn_state="ts-1"), CREATED, TEXT, COMPLETED])
+    ending = await s.play()
+    assert s.client.headers[b"x-codex-turn-state"] == b"ts-1"
+    assert s.client.headers[b"x-own"] == b"1"
+    assert ending.turn_state == "ts-1"
+
+
+@in_virtual_time
+async def test_what_follows_the_terminal_event_passes_and_the_turn_ends_with_the_body() -> None:
+    ping = event("ping", cost="0")
+    s = scene([*GOOD, ping])
+    await s.play()
+    assert s.client.body.endswith(COMPLETED + ping)
+
+
+@in_virtual_time
+async def test_a_body_that_does_not_end_after_the_terminal_event_holds_nobody_up() -> None:
+    s = scene([*GOOD, FOREVER])
+    began_at_s = trio.current_time()
+    ending = await s.play()
+    assert trio.current_time() - began_at_s == pytest.approx(TAIL_S)
+    assert ending.fault is None
+    assert at_rest(s)
+
+
+@in_virtual_time
+async def test_a_whole_answer_is_one_json_body() -> None:
+    s = scene(GOOD, stream=False)
+    await s.play()
+    assert s.client.status == 200
+    assert s.client.headers[b"content-type"] == b"application/json"
+    assert s.client.json["status"] == "completed"
+
+
+# before the first output: the ladder
+
+
+@pytest.mark.parametrize(
+    ("scripts", "accounts", "asked"),
+    [
+        ([[UNAUTHORIZED], GOOD], ("a", "b"), ["a", "a"]),
+        ([[UNAUTHORIZED], [UNAUTHORIZED], GOOD], ("a", "b"), ["a", "a", "b"]),
+        ([[LIMITED], GOOD], ("a", "b"), ["a", "b"]),
+        ([[OVERLOADED], GOOD], ("a", "b"), ["a", "a"]),
+        ([[OVERLOADED], [OVERLOADED], GOOD], ("a", "b"), ["a", "a", "b"]),
+        ([[BROKEN], GOOD], ("a",), ["a", "a"]),
+        ([[head(), CREATED, BROKEN], GOOD], ("a",), ["a", "a"]),
+        ([[head(), CREATED], GOOD], ("a",), ["a", "a"]),
+        (
+            [[head(), CREATED, event("error", error={"type": "usage_limit_reached"})], GOOD],
+            ("a", "b"),
+            ["a", "b"],
+        ),
+    ],
+    ids=[
+        "a 401 refreshes the account that was used",
+        "a second 401 goes to another account",
+        "a spent quota goes to another account",
+        "overload asks the same account once more",
+        "overload twice goes to another account",
+        "a broken connection asks the same account once more",
+        "a connection that breaks after the handshake counts as broken",
+        "an end after the handshake counts as broken",
+        "a usage limit inside a 200 goes to another account",
+    ],
+)
+@in_virtual_time
+async def test_a_fault_before_the_first_output_is_never_seen(
+    scripts: list[Script], accounts: tuple[str, ...], asked: list[str]
+) -> None:
+    s = scene(*scripts, accounts=accounts)
+    ending = await s.play()
+    assert s.backend.accounts_asked == asked
+    assert s.client.body == CREATED + TEXT + ITEM + COMPLETED
+    assert ending.attempts == len(asked)
+    assert ending.fault is None
+    assert at_rest(s)
+
+
+@pytest.mark.parametrize(
+    ("scripts", "status", "message"),
+    [
+        ([[REFUSED]], 400, "Bad thing"),
+        ([[OVERLOADED], [OVERLOADED]], 503, "busy"),
+        ([[BROKEN], [BROKEN]], 502, "reset by peer"),
+        ([[LIMITED]], 429, "usage limit"),
+        ([[FOREVER]], 504, "headers_s"),
+        ([[head(), FOREVER]], 504, "first_event_s"),
+        ([[head(), CREATED, FOREVER]], 504, "silence_s"),
+    ],
+    ids=["refused", "overloaded", "broken", "limited", "headers", "first event", "silence"],
+)
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@in_virtual_time
+async def test_a_turn_that_fails_before_the_first_output_is_an_http_error(
+    scripts: list[Script], status: int, message: str, stream: bool
+) -> None:
+    s = scene(*scripts, stream=stream, keep_alive_s=math.inf)
+    ending = await s.play()
+    assert s.client.status == status
+    error = s.client.json["error"]
+    assert isinstance(error, dict)
+    assert message in error["message"]
+    assert set(error) >= {"message", "type", "code", "param"}
+    assert s.client.ended
+    assert ending.fault is not None
+    assert at_rest(s)
+
+
+@in_virtual_time
+async def test_a_limit_says_when_to_come_back_and_the_header_stays_bearable() -> None:
+    s = scene([LIMITED])
+    await s.play()
+    error = s.client.json["error"]
+    assert isinstance(error, dict)
+    assert error["type"] == "usage_limit_reached"
+    assert error["resets_in_seconds"] == 600
+    assert "10 min" in error["message"]
+    assert s.client.headers[b"retry-after"] == b"60"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (NoAccountError(looked_in="no account file in DIR"), "codex login"),
+        (
+            NeedsReauthError(reasons=(("work", "refresh_token_reused"),)),
+            "account work must sign in",
+        ),
+    ],
+    ids=["no account", "needs reauth"],
+)
+@in_virtual_time
+async def test_without_a_usable_account_the_client_is_told_what_to_do(
+    error: NoAccountError | NeedsReauthError, words: str
+) -> None:
+    s = scene(lender=FakeLender((), raises=error))
+    await s.play()
+    assert s.client.status == 401
+    assert words in str(s.client.json["error"])
+
+
+# after the first output: one terminal
+
+
+@pytest.mark.parametrize(
+    ("rest", "words"),
+    [
+        ([BROKEN], "reset by peer"),
+        ([], "before its terminal event"),
+        ([FOREVER], "silence_s"),
+        ([b"<html>gateway</html>"], "before its terminal event"),
+        ([TEXT[:20]], "before its terminal event"),
+    ],
+    ids=["broken", "end", "silence", "garbage", "cut inside an event"],
+)
+@in_virtual_time
+async def test_a_stream_that_fails_after_the_first_output_ends_with_one_terminal_event(
+    rest: Script, words: str
+) -> None:
+    s = scene([head(), CREATED, TEXT, *rest], keep_alive_s=math.inf)
+    ending = await s.play()
+    assert s.client.status == 200
+    assert s.client.body.startswith(CREATED + TEXT)
+    assert terminal_events(s.client.body) == ["response.failed"]
+    assert words in str(failure(s.client.body)["message"])
+    assert s.client.ended
+    assert ending.fault is not None
+    assert len(s.backend.attempts) == 1
+    assert at_rest(s)
+
+
+@in_virtual_time
+async def test_upstreams_own_failure_passes_as_it_came_and_is_charged_to_the_account() -> None:
+    failed = event(
+        "response.failed",
+        response={**RESPONSE, "error": {"code": "insufficient_quota", "message": "spent"}},
+    )
+    s = scene([head(), CREATED, TEXT, failed])
+    ending = await s.play()
+    assert s.client.body == CREATED + TEXT + failed
+    assert ending.fault is not None
+    assert ending.fault.code == "insufficient_quota"
+    (reported,) = s.lender.reports["a"]
+    assert reported is ending.fault
+
+
+@in_virtual_time
+async def test_a_whole_answer_whose_stream_fails_is_an_http_error() -> None:
+    s = scene([head(), CREATED, TEXT, BROKEN], stream=False)
+    await s.play()
+    assert s.client.status == 502
+
+
+@in_virtual_time
+async def test_the_whole_turn_has_a_budget() -> None:
+    steps: list[Wait | bytes] = [Wait(30), TEXT] * 40
+    s = scene([head(), CREATED, TEXT, *steps], keep_alive_s=math.inf)
+    began_at_s = trio.current_time()
+    await s.play()
+    assert trio.current_time() - began_at_s == pytest.approx(1000)
+    assert terminal_events(s.client.body) == ["response.failed"]
+    assert "turn_s" in str(failure(s.client.body)["message"])
+    assert at_rest(s)
+
+
+@pytest.mark.parametrize("script", [[FOREVER], [head(), FOREVER]], ids=["headers", "first event"])
+@in_virtual_time
+async def test_a_stop_before_the_first_output_is_a_503(script: Script) -> None:
+    s = scene(script)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(s.play)
+        await trio.sleep(1)
+        s.relay.active.stop()
+    assert s.client.status == 503
+    assert at_rest(s)
+
+
+@in_virtual_time
+async def test_a_stop_in_a_stream_ends_it_with_a_terminal_event() -> None:
+    s = scene([head(), CREATED, TEXT, FOREVER])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(s.play)
+        await trio.sleep(1)
+        s.relay.active.stop()
+    assert terminal_events(s.client.body) == ["response.failed"]
+    assert s.client.ended
+    assert at_rest(s)
+
+
+# showing life
+
+
+@in_virtual_time
+async def test_a_silent_stream_shows_life_between_events_only() -> None:
+    s = scene([head(), CREATED, TEXT + ITEM[:10], Wait(35), ITEM[10:], COMPLETED])
+    await s.play()
+    alive = s.turn.reply.keep_alive
+    assert alive is not None
+    assert s.client.body == CREATED + TEXT + alive * 2 + ITEM + COMPLETED
+
+
+@in_virtual_time
+async def test_a_turn_that_waits_for_its_first_output_opens_the_stream_and_still_climbs() -> None:
+    s = scene([Wait(18), OVERLOADED], GOOD)
+    await s.play()
+    alive = s.turn.reply.keep_alive
+    assert alive is not None
+    assert s.client.started_at_s is not None
+    assert s.client.body == alive + CREATED + TEXT + ITEM + COMPLETED
+    assert s.backend.accounts_asked == ["a", "a"]
+
+
+@in_virtual_time
+async def test_once_opened_a_failure_is_a_terminal_event() -> None:
+    s = scene([Wait(18), REFUSED])
+    await s.play()
+    assert s.client.status == 200
+    assert terminal_events(s.client.body) == ["response.failed"]
+    assert "Bad thing" in str(failure(s.client.body)["message"])
+    assert s.client.ended
+
+
+@in_virtual_time
+async def test_a_whole_answer_is_never_preceded_by_anything() -> None:
+    s = scene([head(), Wait(29), *GOOD[1:]], stream=False)
+    await s.play()
+    assert s.client.json["status"] == "completed"
+
+
+@in_virtual_time
+async def test_a_slow_client_is_neither_interrupted_nor_mistaken_for_a_silent_backend() -> None:
+    s = scene(GOOD, client=FakeClient(slow_s=100))
+    ending = await s.play()
+    assert s.client.body == CREATED + TEXT + ITEM + COMPLETED
+    assert ending.fault is None
+
+
+# the client leaves
+
+
+@pytest.mark.parametrize(
+    ("scripts", "lender_wait_s"),
+    [
+        ([GOOD], math.inf),
+        ([[FOREVER]], 0.0),
+        ([[head(), FOREVER]], 0.0),
+        ([[head(), CREATED, FOREVER]], 0.0),
+        ([[head(), CREATED, TEXT, FOREVER]], 0.0),
+        ([[head(), CREATED, TEXT[:10], FOREVER]], 0.0),
+        ([[OVERLOADED], [FOREVER]], 0.0),
+        ([[*GOOD, FOREVER]], 0.0),
+    ],
+    ids=[
+        "waiting for an account",
+        "before the headers",
+        "before the first event",
+        "after the handshake",
+        "mid-stream",
+        "inside an event",
+        "on the second rung",
+        "behind the terminal event",
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@in_virtual_time
+async def test_a_client_that_leaves_frees_everything_at_once(
+    scripts: list[Script], lender_wait_s: float, stream: bool
+) -> None:
+    s = scene(*scripts, stream=stream, lender=FakeLender(("a", "b"), wait_s=lender_wait_s))
+    with trio.move_on_after(0.4) as left:
+        await s.play()
+    assert left.cancelled_caught
+    assert trio.current_time() == pytest.approx(0.4)
+    assert not s.client.ended
+    assert at_rest(s)
+
+
+class CancelAtStep(trio.abc.Instrument):
+    """Cancels `scope` just before the `at`-th task step after this instrument was added."""
+
+    def __init__(self, scope: trio.CancelScope, at: int) -> None:
+        self.scope, self.at, self.steps = scope, at, 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.steps += 1
+        if self.steps == self.at:
+            self.scope.cancel()
+
+
+def _play_cancelled_at(make: Callable[[], Scene], step: int) -> tuple[Scene, bool]:
+    """Play a turn, cancelled before its `step`-th task step; tell whether it finished."""
+    finished = False
+    s: Scene | None = None
+
+    async def main() -> None:
+        nonlocal finished, s
+        s = make()
+        with trio.CancelScope() as scope:
+            instrument = CancelAtStep(scope, step)
+            trio.lowlevel.add_instrument(instrument)
+            try:
+                await s.play()
+                finished = True
+            finally:
+                trio.lowlevel.remove_instrument(instrument)
+        assert not trio.lowlevel.current_task().child_nurseries
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert s is not None
+    return s, finished
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+def test_a_turn_cancelled_at_any_step_leaves_nothing_behind(stream: bool) -> None:
+    def make() -> Scene:
+        return scene(
+            [OVERLOADED],
+            [head(), CREATED, Wait(16), TEXT, ITEM, COMPLETED],
+            stream=stream,
+            accounts=("a", "b"),
+        )
+
+    for step in range(1, 1000):
+        s, finished = _play_cancelled_at(make, step)
+        assert at_rest(s), f"cancelled before step {step}"
+        assert len(terminal_events(s.client.body)) <= 1
+        if finished:
+            assert step > 10
+            return
+    pytest.fail("the turn never finished")
+
+
+def test_every_kind_of_fault_has_its_steps() -> None:
+    assert set(LADDER) == set(faults.FaultKind)

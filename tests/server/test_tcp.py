@@ -1,0 +1,202 @@
+"""The connection around hypercorn's parser, at a real socket."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+from quart import Response, request
+
+from codexrelay.server.asgi import ClientSender, DeliveredResponse, RelayApp
+from tests.fakes.live_server import PATIENCE_S, serving
+
+
+@pytest.fixture
+def app() -> RelayApp:
+    """A small application: `left` is set when a request is cancelled."""
+    app = RelayApp(__name__)
+    app.left = trio.Event()
+
+    @app.get("/small")
+    async def small() -> Response:
+        return Response(b"ok", headers={"Content-Length": "2"})
+
+    @app.route("/wait", methods=["GET", "POST"])
+    async def wait() -> Response:
+        try:
+            await trio.sleep_forever()
+        finally:
+            app.left.set()
+
+    @app.post("/echo")
+    async def echo() -> Response:
+        return Response(await request.get_data())
+
+    @app.get("/flood")
+    async def flood() -> DeliveredResponse:
+        async def deliver(client: ClientSender) -> None:
+            try:
+                await client.start(200, [])
+                while True:
+                    await client.send(b"y" * 65536)
+            finally:
+                app.left.set()
+
+        return DeliveredResponse(deliver)
+
+    @app.get("/count")
+    async def count() -> AsyncIterator[bytes]:
+        async def body() -> AsyncIterator[bytes]:
+            for number in range(1000):
+                yield b"%d," % number
+
+        return body()
+
+    return app
+
+
+async def test_two_hundred_requests_use_one_connection(app: RelayApp) -> None:
+    async with serving(app) as server, server.connect() as client:
+        for _ in range(200):
+            await client.get("/small")
+            assert await client.receive_response() == (200, b"ok")
+
+
+async def test_pipelined_requests_are_answered_in_order(app: RelayApp) -> None:
+    async with serving(app) as server, server.connect() as client:
+        post = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n"
+        await client.send(post + b"1" + post + b"2" + post + b"3")
+        bodies = [(await client.receive_response())[1] for _ in range(3)]
+        assert bodies == [b"1", b"2", b"3"]
+
+
+async def test_many_small_pieces_arrive_whole_and_in_order(app: RelayApp) -> None:
+    async with serving(app) as server, server.connect() as client:
+        await client.get("/count")
+        await client.receive_until(b"\r\n\r\n")
+        chunks = await client.receive_until(b"0\r\n\r\n")
+        assert chunks.split(b"\r\n")[1:-3:2] == [b"%d," % number for number in range(1000)]
+
+
+async def test_the_kernel_is_asked_directly_so_that_a_write_is_cheap(app: RelayApp) -> None:
+    # The cheap way needs the socket inside trio's. If trio hides it, everything still works and
+    # costs ten times as much; then this test says so.
+    listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
+    async with listener:
+        assert isinstance(listener.socket._sock, socket.socket)
+
+
+async def test_an_idle_connection_is_closed_after_the_keep_alive_time(app: RelayApp) -> None:
+    async with serving(app, keep_alive_s=0.05) as server, server.connect() as client:
+        await client.get("/small")
+        await client.receive_response()
+        assert await client.receive_rest() == b""
+
+
+async def test_a_connection_that_never_asks_is_closed_after_the_keep_alive_time(
+    app: RelayApp,
+) -> None:
+    async with serving(app, keep_alive_s=0.05) as server, server.connect() as client:
+        await client.send(b"GET /small HT")
+        assert await client.receive_rest() == b""
+
+
+async def test_a_client_that_leaves_between_requests_leaves_nothing_behind(app: RelayApp) -> None:
+    # keep_alive_s is long: a task that waited for it would hold the server up below.
+    async with serving(app) as server:
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        async with server.connect() as client:
+            await client.get("/small")
+            await client.receive_response()
+        with trio.fail_after(PATIENCE_S):
+            while trio.lowlevel.current_statistics().tasks_living > tasks:
+                await trio.sleep(0.001)  # noqa: ASYNC110 - a statistic has no event
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["closes", "resets"])
+async def test_a_client_that_leaves_cancels_its_request(app: RelayApp, *, reset: bool) -> None:
+    async with serving(app) as server:
+        async with server.connect() as client:
+            await client.get("/wait")
+            await trio.sleep(0.01)
+            if reset:
+                client.stream.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )
+        with trio.fail_after(PATIENCE_S):
+            await app.left.wait()
+
+
+async def test_a_client_that_leaves_during_its_upload_cancels_its_request(app: RelayApp) -> None:
+    async with serving(app) as server:
+        async with server.connect() as client:
+            await client.send(b"POST /wait HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\nabc")
+            await trio.sleep(0.01)
+        with trio.fail_after(PATIENCE_S):
+            await app.left.wait()
+
+
+async def test_a_client_that_leaves_while_it_is_written_to_cancels_its_request(
+    app: RelayApp,
+) -> None:
+    async with serving(app) as server:
+        async with server.connect() as client:
+            await client.get("/flood")
+            await client.receive_until(b"yyyy")
+        with trio.fail_after(PATIENCE_S):
+            await app.left.wait()
+
+
+async def test_a_client_that_stops_reading_is_given_up_after_the_write_deadline(
+    app: RelayApp,
+) -> None:
+    async with serving(app, write_s=0.05) as server, server.connect() as client:
+        await client.get("/flood")
+        with trio.fail_after(PATIENCE_S):
+            await app.left.wait()
+        assert not server.returned.is_set()
+
+
+async def test_an_offered_upgrade_to_http2_is_ignored(app: RelayApp) -> None:
+    async with serving(app) as server, server.connect() as client:
+        await client.send(
+            b"GET /small HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+            b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n"
+        )
+        assert await client.receive_response() == (200, b"ok")
+
+
+async def test_a_client_that_offered_http2_and_leaves_cancels_its_request(app: RelayApp) -> None:
+    async with serving(app) as server:
+        async with server.connect() as client:
+            await client.send(
+                b"GET /wait HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+            )
+            await trio.sleep(0.01)
+        with trio.fail_after(PATIENCE_S):
+            await app.left.wait()
+
+
+async def test_http2_with_prior_knowledge_is_refused(app: RelayApp) -> None:
+    async with serving(app) as server, server.connect() as client:
+        await client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9))
+        answer = await client.receive_rest()
+        assert answer.startswith(b"HTTP/1.1 505 ")
+        assert answer.count(b"HTTP/") == 1
+
+
+async def test_a_malformed_request_is_answered_and_the_connection_closed(app: RelayApp) -> None:
+    async with serving(app) as server, server.connect() as client:
+        await client.send(b"NOT HTTP AT ALL\r\n\r\n")
+        assert (await client.receive_rest()).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_a_response_has_a_date_and_does_not_name_the_server(app: RelayApp) -> None:
+    async with serving(app) as server, server.connect() as client:
+        await client.get("/small")
+        head = (await client.receive_until(b"\r\n\r\n")).lower()
+        assert b"\r\ndate: " in head
+        assert b"\r\nserver: " not in head
