@@ -48,20 +48,25 @@ async def run_cells(
 ) -> tuple[Result, ...]:
     """Let `run` run each of `cells`, `jobs` at a time; `on_result` is told of each as it ends.
 
+    The results come in the order of the cells.
+
     With `retry_once` a cell that failed is run again, and the second try is its result.
     """
-    results: list[Result] = []
-    waiting = iter(cells)
+    results: dict[int, Result] = {}
+    waiting = enumerate(cells)
 
     async def work() -> None:
-        for cell in waiting:  # the workers take turns: no checkpoint between them and the iterator
+        for (
+            place,
+            cell,
+        ) in waiting:  # the workers take turns: no checkpoint between them and the iterator
             result = await run(cell)
             if retry_once and not result.ok:
                 result = attrs.evolve(await run(cell), tries=2)
-            results.append(result)
+            results[place] = result
             on_result(result)
 
     async with trio.open_nursery() as nursery:
         for _ in range(jobs):
             nursery.start_soon(work)
-    return tuple(results)
+    return tuple(results[place] for place in range(len(cells)))

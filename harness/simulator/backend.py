@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.simulator.arrival import Arrival
 
 
-@attrs.define(eq=False, kw_only=True)
+@attrs.define(eq=False, repr=False, kw_only=True)
 class SimulatedBackend:
     """The state behind the endpoints, and the switches that tests, demos and `/_sim` turn."""
 

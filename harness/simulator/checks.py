@@ -58,13 +58,16 @@ def _input_refusal(items: list[JsonObject]) -> JsonObject | None:
             return _invalid(
                 f"Item with id '{item.get('id')}' not found: nothing is kept when `store` is false."
             )
-    for call_type, (output_type, words) in _PAIRS.items():
-        calls = _call_ids(items, call_type)
-        outputs = _call_ids(items, output_type)
+    pairs = [
+        (_call_ids(items, call_type), _call_ids(items, output_type), words)
+        for call_type, (output_type, words) in _PAIRS.items()
+    ]
+    for calls, outputs, words in pairs:
         if orphan := next((call_id for call_id in outputs if call_id not in calls), None):
             return _invalid(f"No tool call found for {words} output with call_id {orphan}.")
-        if open_call := next((call_id for call_id in calls if call_id not in outputs), None):
-            return _invalid(f"No tool output found for {words} {open_call}.")
+    for calls, outputs, words in pairs:
+        if unanswered := next((call_id for call_id in calls if call_id not in outputs), None):
+            return _invalid(f"No tool output found for {words} {unanswered}.")
     return None
 
 

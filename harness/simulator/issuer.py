@@ -37,7 +37,7 @@ class _Access:
     revoked: bool = False
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class _Family:
     """The refresh tokens that follow from one sign-in; one of them is good at a time."""
 
@@ -50,8 +50,8 @@ class _Family:
 class TokenPair:
     """What a sign-in or a refresh gives."""
 
-    access_token: str
-    refresh_token: str
+    access_token: str = attrs.field(repr=False)
+    refresh_token: str = attrs.field(repr=False)
     expires_unix_s: float
 
 
@@ -79,7 +79,7 @@ _UNKNOWN_401: Final[JsonObject] = {
 _MISSING_401: Final[JsonObject] = {"detail": "Unauthorized"}
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Issuer:
     """Owns the tokens of all accounts."""
 

@@ -27,7 +27,7 @@ def _ignore(_: Seen) -> None:
     """Do nothing with a request that has ended."""
 
 
-@attrs.define(eq=False, kw_only=True)
+@attrs.define(eq=False, repr=False, kw_only=True)
 class Simulator(SimulatedBackend):
     """A simulated Codex backend and its sign-in service.
 

@@ -513,7 +513,7 @@ def test_a_short_client_key_is_a_warning_that_does_not_show_it(sources: Sources)
     [
         (
             f"{BACKEND}.api_base_url",
-            "http://someone:password@127.0.0.1:99/codex?a=b",
+            "http://someone:password@127.0.0.1:99/codex",
             "access tokens go to http://127.0.0.1:99, not to https://chatgpt.com",
         ),
         (
@@ -523,8 +523,8 @@ def test_a_short_client_key_is_a_warning_that_does_not_show_it(sources: Sources)
         ),
         (
             f"{BACKEND}.extra.codex.oauth_issuer",
-            "http://[::1",
-            "refresh tokens go to http://[::1, not to https://auth.openai.com",
+            "http://[::1]:99",
+            "refresh tokens go to http://[::1]:99, not to https://auth.openai.com",
         ),
     ],
 )

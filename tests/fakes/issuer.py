@@ -61,6 +61,7 @@ class FakeIssuer(httpx.AsyncBaseTransport):
     _families: dict[str, _Family] = attrs.field(factory=dict)
     _bearers: dict[str, _Family] = attrs.field(factory=dict)
     _serial: int = 0
+    _arrival: trio.Event = attrs.field(factory=trio.Event)
 
     def sign_in(self, workspace_id: str, *, lifetime_s: float | None = None) -> Credentials:
         """Return the tokens of a new sign-in."""
@@ -70,6 +71,11 @@ class FakeIssuer(httpx.AsyncBaseTransport):
         """Tell whether a backend would take the access token, its expiry left aside."""
         return bearer in self._bearers and not self._bearers[bearer].revoked
 
+    async def wait_for_calls(self, count: int) -> None:
+        """Return once `count` calls have arrived in all."""
+        while len(self.calls) < count:
+            await self._arrival.wait()
+
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         trouble = self.troubles.pop(0) if self.troubles else None
         if trouble is Trouble.UNREACHABLE:
@@ -77,6 +83,8 @@ class FakeIssuer(httpx.AsyncBaseTransport):
         assert (request.method, request.url.path) == ("POST", "/oauth/token")
         body = orjson.loads(await request.aread())
         self.calls.append(body)
+        self._arrival.set()
+        self._arrival = trio.Event()
         if self.gate is not None:
             self.waiting += 1
             await self.gate.wait()

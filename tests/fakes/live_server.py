@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
@@ -12,12 +10,17 @@ import trio
 
 from codexrelay.server import listen
 from codexrelay.server.drain import Drain
+from codexrelay.server.tcp import Patience
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from hypercorn.typing import ASGIFramework
 
 #: To fail, never to synchronise.
 PATIENCE_S = 20.0
+#: A server that never loses patience, so that whatever a test sees has another cause.
+PATIENT = Patience(keep_alive_s=1000.0, write_s=1000.0, linger_s=1000.0)
 
 
 class RawClient:
@@ -95,8 +98,7 @@ async def serving(
     *,
     host: str = "127.0.0.1",
     grace_s: float = 0.0,
-    keep_alive_s: float = 1000.0,
-    write_s: float = 1000.0,
+    patience: Patience = PATIENT,
 ) -> AsyncIterator[LiveServer]:
     """Serve `app`; at the end of the block the server is drained, and must be gone soon."""
     drain = Drain(grace_s=grace_s)
@@ -109,14 +111,13 @@ async def serving(
                 host=host,
                 port=0,
                 drain=drain,
-                keep_alive_s=keep_alive_s,
-                write_s=write_s,
+                patience=patience,
                 task_status=task_status,
             )
         returned.set()
 
     async with trio.open_nursery() as nursery:
-        server = LiveServer(await nursery.start(partial(run)), drain, returned, scope)
+        server = LiveServer(await nursery.start(run), drain, returned, scope)
         yield server
         drain.begin()
         await server.wait_returned()

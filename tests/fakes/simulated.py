@@ -10,7 +10,7 @@ import httpx
 import trio
 
 from codexrelay.protocol import sse
-from codexrelay.protocol.raw import parse_object
+from codexrelay.protocol.raw import dump, parse_object
 from harness.simulator import Simulator
 
 if TYPE_CHECKING:
@@ -77,3 +77,15 @@ def events_of(body: bytes) -> list[JsonObject]:
     """Return the parsed events of a whole stream."""
     events = [event for raw in sse.split(body) if (event := sse.read(raw)) is not None]
     return [parse_object(event.data) for event in events]
+
+
+def raw_request(simulator: Simulator, body: JsonObject) -> bytes:
+    """Return a model request of the first account as bytes of HTTP/1.1."""
+    content = dump(body)
+    headers = {
+        "host": "backend",
+        "content-length": str(len(content)),
+        **signed_in_headers(simulator, simulator.accounts[0].name),
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"POST /responses HTTP/1.1\r\n{head}\r\n".encode() + content

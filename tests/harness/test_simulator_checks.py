@@ -38,7 +38,7 @@ DETAILS: Final[dict[str, tuple[JsonObject, str]]] = {
     ),
     "unknown fault": (request(user("[sim fault=flood]")), "No fault is called 'flood'"),
 } | {
-    name: (request(_HELLO, **{name: "x"}), f"Unsupported parameter: {name}") for name in UNSUPPORTED
+    name: (request(_HELLO) | {name: "x"}, f"Unsupported parameter: {name}") for name in UNSUPPORTED
 }
 
 

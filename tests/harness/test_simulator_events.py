@@ -8,7 +8,7 @@ import pytest
 import trio
 from openai.types.responses import ResponseStreamEvent
 
-from codexrelay.protocol.raw import dump, parse_object
+from codexrelay.protocol.raw import dump, is_object, parse_object
 from harness.simulator import Simulator
 from tests.fakes.simulated import request, simulated, user
 
@@ -20,13 +20,16 @@ _MODELS: Final = {
     for model in get_args(get_args(ResponseStreamEvent)[0])
 }
 #: The keys of a recorded `response` object, in their order.
-_RESPONSE_KEYS: Final = (
-    "id object created_at status background completed_at error frequency_penalty "
-    "incomplete_details instructions max_output_tokens max_tool_calls model moderation output "
-    "parallel_tool_calls presence_penalty previous_response_id prompt_cache_key "
-    "prompt_cache_retention reasoning safety_identifier service_tier store temperature text "
-    "tool_choice tool_usage tools top_logprobs top_p truncation usage user metadata"
-).split()
+# fmt: off
+_RESPONSE_KEYS: Final = [
+    "id", "object", "created_at", "status", "background", "completed_at", "error",
+    "frequency_penalty", "incomplete_details", "instructions", "max_output_tokens",
+    "max_tool_calls", "model", "moderation", "output", "parallel_tool_calls", "presence_penalty",
+    "previous_response_id", "prompt_cache_key", "prompt_cache_retention", "reasoning",
+    "safety_identifier", "service_tier", "store", "temperature", "text", "tool_choice",
+    "tool_usage", "tools", "top_logprobs", "top_p", "truncation", "usage", "user", "metadata",
+]
+# fmt: on
 _BASH: Final[JsonObject] = {
     "type": "function",
     "name": "bash",
@@ -127,7 +130,7 @@ def test_the_stream_begins_with_the_handshake_and_ends_with_its_only_terminal_ev
 
 
 def test_response_objects_have_the_recorded_keys_and_one_id(events: list[JsonObject]) -> None:
-    responses = [event["response"] for event in events if isinstance(event.get("response"), dict)]
+    responses = [response for event in events if is_object(response := event.get("response"))]
     assert {tuple(response) for response in responses} == {tuple(_RESPONSE_KEYS)}
     assert len({response["id"] for response in responses}) == 1
 

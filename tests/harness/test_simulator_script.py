@@ -184,18 +184,15 @@ OUTPUTS: Final[dict[str, Json]] = {
 }
 
 
-def calls(*outputs: Json, kind: str = "function") -> list[JsonObject]:
+def calls(*outputs: Json, kind: str = "function_call") -> list[JsonObject]:
     """Return a user message, calls and their outputs."""
-    name = "function_call" if kind == "function" else "custom_tool_call"
-    ids = [f"call_{number}" for number in range(len(outputs))]
-    return [
-        user(_PROMPT),
-        *({"type": name, "call_id": call_id, "name": "bash", "arguments": ""} for call_id in ids),
-        *(
-            {"type": f"{name}_output", "call_id": call_id, "output": output}
-            for call_id, output in zip(ids, outputs, strict=True)
-        ),
-    ]
+    items = [user(_PROMPT)]
+    ends: list[JsonObject] = []
+    for number, output in enumerate(outputs):
+        ids: JsonObject = {"call_id": f"call_{number}"}
+        items.append(ids | {"type": kind, "name": "bash", "arguments": ""})
+        ends.append(ids | {"type": f"{kind}_output", "output": output})
+    return items + ends
 
 
 @pytest.mark.parametrize("output", OUTPUTS.values(), ids=OUTPUTS.keys())
@@ -204,7 +201,7 @@ def test_a_tool_output_at_the_end_is_quoted_by_its_first_line(output: Json) -> N
 
 
 def test_a_custom_tools_output_is_quoted_though_settings_follow_it() -> None:
-    items = calls(OUTPUTS["codex lite"], kind="custom")
+    items = calls(OUTPUTS["codex lite"], kind="custom_tool_call")
     assert said(script_for(lite_request(*items))) == "The command printed: hi"
 
 

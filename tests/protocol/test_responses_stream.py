@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import orjson
 import pytest
@@ -8,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codexrelay.protocol import faults, sse
-from codexrelay.protocol.answer import StreamedAnswer
 from codexrelay.protocol.faults import Fault, FaultKind
 from codexrelay.protocol.raw import JsonObject, parse_object
 from codexrelay.protocol.responses_stream import ResponsesStream
@@ -24,6 +24,9 @@ from tests.fakes.responses_events import (
     incomplete,
     text,
 )
+
+if TYPE_CHECKING:
+    from codexrelay.protocol.answer import StreamedAnswer
 
 NOW_UNIX_S = 1_795_347_089.0
 MESSAGE = {"id": "msg_1", "type": "message", "role": "assistant", "content": []}
@@ -93,6 +96,39 @@ def test_what_is_handed_on_ends_at_the_end_of_an_event(cuts: set[int]) -> None:
     for block in cut_at(WHOLE, cuts):
         given_out = answer.feed(block)
         assert given_out == b"" or given_out.endswith(b"\n\n")
+
+
+@given(
+    events=st.lists(
+        st.sampled_from(
+            [
+                text("a"),
+                event("response.output_text.delta", delta="b", sequence_number=7),
+                created(),
+                done(1, **CALL),
+                done(0, **MESSAGE),
+                event("response.unheard_of", sequence_number=9),
+                text("c").replace(b"\n", b"\r\n"),
+                b": comment\n\n",
+                b"data: " + text("d").partition(b"data: ")[2],
+                b"event: response.a.delta\ndata: x.delta\ndata: {}\n\n",
+                completed(),
+                completed(None, output=[MESSAGE]),
+                failed("server_is_overloaded", "busy"),
+            ]
+        ),
+        max_size=10,
+    ),
+    data=st.data(),
+)
+def test_blocks_give_what_single_events_give(events: list[bytes], data: st.DataObject) -> None:
+    body = b"".join(events)
+    cuts = data.draw(st.sets(st.integers(0, len(body))))
+    one_by_one, slow = played(*sse.split(body))
+    in_blocks, fast = played(*cut_at(body, cuts))
+    assert in_blocks == one_by_one
+    assert fast.terminal == slow.terminal
+    assert fast.response == slow.response
 
 
 def test_a_block_of_deltas_is_handed_on_without_a_copy() -> None:

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 
 from codexrelay.protocol import faults
-from codexrelay.protocol.answer import WholeAnswer
 from codexrelay.protocol.faults import FaultKind
 from codexrelay.protocol.responses_whole import ResponsesWhole
 from tests.fakes.responses_events import (
@@ -21,6 +20,9 @@ from tests.fakes.responses_events import (
     incomplete,
     text,
 )
+
+if TYPE_CHECKING:
+    from codexrelay.protocol.answer import WholeAnswer
 
 MESSAGE = {
     "id": "msg_1",

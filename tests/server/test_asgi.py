@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
-import pytest
 import trio
 from quart import Response, request
 
 from codexrelay.server.asgi import ClientSender, DeliveredResponse, RelayApp
 from tests.fakes.live_server import PATIENCE_S, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import pytest
 
 CHUNKED_END = b"0\r\n\r\n"
 
@@ -140,7 +144,7 @@ async def test_an_early_answer_reaches_a_client_that_is_still_uploading() -> Non
     async with serving(app_delivering(deliver)) as server, server.connect() as client:
         await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n")
         # As most clients do: the upload first, then a look at the answer.
-        await _upload(client.stream, 20_000_000)
+        await _upload(client.stream, 6_000_000)
         assert await client.receive_response() == (413, b"large")
         assert await client.receive_rest() == b""
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from quart import Response, request
+import trio.testing
+from quart import Response, request, websocket
+from trio_websocket import open_websocket_url
 
 from codexrelay.server.asgi import ClientSender, DeliveredResponse, RelayApp
+from codexrelay.server.tcp import Patience
 from tests.fakes.live_server import PATIENCE_S, serving
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 
 @pytest.fixture
@@ -55,6 +61,15 @@ def app() -> RelayApp:
 
         return body()
 
+    @app.websocket("/socket")
+    async def echo_messages() -> None:
+        while True:
+            await websocket.send(await websocket.receive())
+
+    @app.websocket("/no-socket")
+    async def refuse_messages() -> Response:
+        return Response("no", status=426)
+
     return app
 
 
@@ -90,7 +105,10 @@ async def test_the_kernel_is_asked_directly_so_that_a_write_is_cheap(app: RelayA
 
 
 async def test_an_idle_connection_is_closed_after_the_keep_alive_time(app: RelayApp) -> None:
-    async with serving(app, keep_alive_s=0.05) as server, server.connect() as client:
+    async with (
+        serving(app, patience=Patience(keep_alive_s=0.05)) as server,
+        server.connect() as client,
+    ):
         await client.get("/small")
         await client.receive_response()
         assert await client.receive_rest() == b""
@@ -99,21 +117,25 @@ async def test_an_idle_connection_is_closed_after_the_keep_alive_time(app: Relay
 async def test_a_connection_that_never_asks_is_closed_after_the_keep_alive_time(
     app: RelayApp,
 ) -> None:
-    async with serving(app, keep_alive_s=0.05) as server, server.connect() as client:
+    async with (
+        serving(app, patience=Patience(keep_alive_s=0.05)) as server,
+        server.connect() as client,
+    ):
         await client.send(b"GET /small HT")
         assert await client.receive_rest() == b""
 
 
 async def test_a_client_that_leaves_between_requests_leaves_nothing_behind(app: RelayApp) -> None:
-    # keep_alive_s is long: a task that waited for it would hold the server up below.
     async with serving(app) as server:
+        await trio.testing.wait_all_tasks_blocked()  # the accepting task has begun
         tasks = trio.lowlevel.current_statistics().tasks_living
         async with server.connect() as client:
             await client.get("/small")
             await client.receive_response()
         with trio.fail_after(PATIENCE_S):
-            while trio.lowlevel.current_statistics().tasks_living > tasks:
-                await trio.sleep(0.001)  # noqa: ASYNC110 - a statistic has no event
+            # A statistic has no event to wait for.
+            while trio.lowlevel.current_statistics().tasks_living > tasks:  # noqa: ASYNC110
+                await trio.sleep(0.001)
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closes", "resets"])
@@ -153,7 +175,7 @@ async def test_a_client_that_leaves_while_it_is_written_to_cancels_its_request(
 async def test_a_client_that_stops_reading_is_given_up_after_the_write_deadline(
     app: RelayApp,
 ) -> None:
-    async with serving(app, write_s=0.05) as server, server.connect() as client:
+    async with serving(app, patience=Patience(write_s=0.05)) as server, server.connect() as client:
         await client.get("/flood")
         with trio.fail_after(PATIENCE_S):
             await app.left.wait()
@@ -182,6 +204,7 @@ async def test_a_client_that_offered_http2_and_leaves_cancels_its_request(app: R
 
 async def test_http2_with_prior_knowledge_is_refused(app: RelayApp) -> None:
     async with serving(app) as server, server.connect() as client:
+        # The answer is complete, whatever else the client says; it is read and dropped.
         await client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9))
         answer = await client.receive_rest()
         assert answer.startswith(b"HTTP/1.1 505 ")
@@ -200,3 +223,24 @@ async def test_a_response_has_a_date_and_does_not_name_the_server(app: RelayApp)
         head = (await client.receive_until(b"\r\n\r\n")).lower()
         assert b"\r\ndate: " in head
         assert b"\r\nserver: " not in head
+
+
+async def test_a_websocket_exchanges_messages(app: RelayApp) -> None:
+    async with serving(app) as server:
+        url = server.url.replace("http", "ws") + "/socket"
+        with trio.fail_after(PATIENCE_S):
+            async with open_websocket_url(url) as socket_:
+                for text in ("one", "two"):
+                    await socket_.send_message(text)
+                    assert await socket_.get_message() == text
+
+
+async def test_a_websocket_can_be_refused_with_a_status(app: RelayApp) -> None:
+    async with serving(app) as server, server.connect() as client:
+        await client.send(
+            b"GET /no-socket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        answer = await client.receive_rest()
+        assert answer.startswith(b"HTTP/1.1 426 ")
+        assert answer.endswith(b"\r\n\r\nno")

@@ -192,8 +192,7 @@ def _code_of(value: JsonObject) -> str | None:
 async def _read(response: httpx.Response) -> bytes:
     body = bytearray()
     async for chunk in response.aiter_bytes():
-        if len(body) <= _MAX_ANSWER_BYTES:  # no tokens are longer; what is cut fails to parse
-            body += chunk
+        body += chunk[: _MAX_ANSWER_BYTES - len(body)]  # no tokens are longer; a cut fails to parse
     return bytes(body)
 
 

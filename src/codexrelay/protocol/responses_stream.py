@@ -43,10 +43,8 @@ class ResponsesStream:
     def feed(self, block: bytes) -> bytes:
         """See `answer.Answer.feed`. An event that is no JSON object ends the stream as a fault."""
         whole = self._cutter.feed(block)
-        if not whole:
-            return b""
-        self.notes.count(whole)
         if only_deltas(whole) and not self._closed:
+            self.notes.count(whole)
             return whole
         return b"".join([self._pass(raw) for raw in pieces(whole)])
 
@@ -68,20 +66,19 @@ class ResponsesStream:
         return b""
 
     def _pass(self, raw: bytes) -> bytes:
-        """Return what the client gets for one event."""
+        """Return what the client gets for a piece (`responses_scan.pieces`)."""
         if self._closed:
             return b""
-        if only_deltas(raw):
-            return raw
-        try:
-            event = look(raw)
-            if event is None:
-                return raw
-            if event.name in events.TERMINAL:
-                return self._end(raw, event.name, event.payload or {})
-        except ValueError:
-            return self._give_up()
-        self.notes.note(event)
+        if not only_deltas(raw):
+            try:
+                event = look(raw)
+                if event is not None and event.name in events.TERMINAL:
+                    return self._end(raw, event.name, event.payload or {})
+            except ValueError:
+                return self._give_up()
+            if event is not None:
+                self.notes.note(event)
+        self.notes.count(raw)
         return raw
 
     def _give_up(self) -> bytes:

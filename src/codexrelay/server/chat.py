@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -62,9 +63,16 @@ async def answer(request: Request, services: Services) -> DeliveredResponse:
             session_id=session_id_for(draft.body, begun.key.cache_key),
         ),
         reply=StreamedReply(reply) if isinstance(reply, ChatStream) else WholeReply(reply),
-        reasoning=lambda: {call: tuple(items) for call, items in reply.reasoning.items()},
+        reasoning=partial(_reasoning, reply),
     )
     return turns.respond(planned, services)
+
+
+def _reasoning(reply: ChatStream | ChatWhole) -> dict[str, tuple[JsonObject, ...]]:
+    """What the session remembers of an answer: nothing of one that broke off."""
+    if reply.terminal is None or reply.terminal.name != "completed":
+        return {}
+    return {call_id: tuple(items) for call_id, items in reply.reasoning.items()}
 
 
 class _Recall:

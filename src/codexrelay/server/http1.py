@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import h11
 from hypercorn.events import Closed
 from hypercorn.protocol.events import Response
-from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
 
 if TYPE_CHECKING:
     from hypercorn.protocol.events import Event as StreamEvent
@@ -31,10 +31,13 @@ class Http1Protocol(H11Protocol):
         """Whether bytes of the client may still be under way to us.
 
         True inside a request body, after a malformed request, with a pipelined request behind this
-        one, and for a WebSocket (which has no h11 state at all).
+        one, and on a WebSocket.
         """
-        unread, _ = self.connection.trailing_data
-        return bool(unread) or self.connection.their_state not in _CLIENT_IS_QUIET
+        connection = self.connection
+        if isinstance(connection, H11WSConnection):
+            connection = connection.h11_connection
+        unread, _ = connection.trailing_data
+        return bool(unread) or connection.their_state not in _CLIENT_IS_QUIET
 
     async def stream_send(self, event: StreamEvent) -> None:
         """Send an event of the response; while draining its head announces the close."""

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
@@ -16,14 +16,12 @@ from hypercorn.trio.worker_context import EventWrapper, WorkerContext
 from hypercorn.utils import repr_socket_addr
 
 from codexrelay.errors import ConfigError, Problem
-from codexrelay.server.tcp import WRITE_S, ClientConnection
+from codexrelay.server.tcp import ClientConnection, Patience
 
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIFramework, LifespanState
 
     from codexrelay.server.drain import Drain
-
-KEEP_ALIVE_S: Final = 75.0
 
 
 class _DrainBegun(EventWrapper):
@@ -48,8 +46,7 @@ async def serve(
     port: int,
     drain: Drain,
     backlog: int = 1024,
-    keep_alive_s: float = KEEP_ALIVE_S,
-    write_s: float = WRITE_S,
+    patience: Patience = Patience(),  # noqa: B008 - frozen
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` over HTTP/1.1 until the drain is over.
@@ -72,8 +69,7 @@ async def serve(
             context=context,
             drain=drain,
             state=state,
-            keep_alive_s=keep_alive_s,
-            write_s=write_s,
+            patience=patience,
             stream=stream,
         )
         await connection.run()

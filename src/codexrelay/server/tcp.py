@@ -39,16 +39,26 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: A client that takes none of a block of `_WRITE_BLOCK_BYTES` for so long is given up.
+#: Default of `Patience.write_s`.
 WRITE_S: Final = 30.0
-#: How long bytes of a client are still read, and dropped, once its last response is out. Closing
-#: with unread bytes makes the kernel reset the connection, and a reset destroys what the client has
-#: not read yet: the answer that told it to stop uploading.
-LINGER_S: Final = 2.0
 _RECEIVE_BYTES: Final = 65536
 _WRITE_BLOCK_BYTES: Final = 262144
 #: How many writes may succeed at once before other tasks get a turn.
 _FAST_WRITES_PER_CHECKPOINT: Final = 16
+
+
+@attrs.frozen(kw_only=True)
+class Patience:
+    """How long a connection waits for its client, in seconds."""
+
+    #: For the next request, from the accept or from the end of the last response.
+    keep_alive_s: float = 75.0
+    #: For the client to take a block of `_WRITE_BLOCK_BYTES`; then it is given up.
+    write_s: float = WRITE_S
+    #: For the client to stop sending once its last response is out. Closing with unread bytes makes
+    #: the kernel reset the connection, and a reset destroys what the client has not read yet: the
+    #: very answer that told it to stop uploading.
+    linger_s: float = 2.0
 
 
 class RequestTasks(TaskGroup):
@@ -102,9 +112,7 @@ class ClientConnection:
     context: WorkerContext
     drain: Drain
     state: LifespanState
-    #: Seconds without a request after which the connection is closed.
-    keep_alive_s: float
-    write_s: float = WRITE_S
+    patience: Patience
     stream: trio.SocketStream
     #: Everything that happens on this connection; cancelled by `cut`.
     _life: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
@@ -198,14 +206,14 @@ class ClientConnection:
 
     def _await_request(self) -> None:
         self._idle = True
-        self._reading.deadline = trio.current_time() + self.keep_alive_s
+        self._reading.deadline = trio.current_time() + self.patience.keep_alive_s
 
     async def _close(self) -> None:
         """Tell the client that nothing more comes, and let the reader end."""
         if self._closing:
             return
         self._closing = True
-        linger_s = LINGER_S if self._protocol.client_may_be_sending else 0.0
+        linger_s = self.patience.linger_s if self._protocol.client_may_be_sending else 0.0
         self._reading.deadline = trio.current_time() + linger_s
         with contextlib.suppress(
             trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError
@@ -227,7 +235,7 @@ class ClientConnection:
             except BlockingIOError:
                 pass
             except OSError:
-                await self._protocol.handle(Closed())
+                await self._give_up()
                 return
         if sent < len(data):
             await self._write_patiently(memoryview(data)[sent:])
@@ -241,17 +249,25 @@ class ClientConnection:
         # later write (the error event of the very turn that was cancelled) would land inside it.
         with trio.CancelScope(shield=True) as patience:
             try:
-                patience.deadline = trio.current_time() + self.write_s
+                patience.deadline = trio.current_time() + self.patience.write_s
                 async with self._writing:
                     for start in range(0, len(data), _WRITE_BLOCK_BYTES):
-                        patience.deadline = trio.current_time() + self.write_s
+                        patience.deadline = trio.current_time() + self.patience.write_s
                         await self.stream.send_all(data[start : start + _WRITE_BLOCK_BYTES])
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass
             else:
                 return
         if patience.cancelled_caught:
-            _log.info("a client took no bytes for %g s; its connection is closed", self.write_s)
+            _log.info(
+                "a client took no bytes for %g s; its connection is closed", self.patience.write_s
+            )
             # Part of a chunk may be out; nothing that could follow it would be understood.
             self.stream.socket.close()
+        await self._give_up()
+
+    async def _give_up(self) -> None:
+        """The client is gone: cancel the request under way, which may be the caller."""
         await self._protocol.handle(Closed())
+        # A request that does nothing but write would never let the others run, nor its own cancel.
+        await trio.lowlevel.checkpoint()

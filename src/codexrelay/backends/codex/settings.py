@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 import attrs
 from attrs import validators as v
@@ -11,7 +12,17 @@ from codexrelay.accounts.settings import DEFAULT_ISSUER, ManagedOAuthSettings
 
 DEFAULT_API_BASE_URL: Final = "https://chatgpt.com/backend-api/codex"
 
-_URL = v.matches_re(r"https?://[^\s/]+.*")
+
+def _is_base_url(_instance: object, _field: attrs.Attribute[str], value: str) -> None:
+    """Raises ValueError: it is no http or https URL to which a path can be appended."""
+    try:
+        url = urlsplit(value)
+        usable = url.scheme in ("http", "https") and bool(url.hostname)
+        _ = url.port  # raises for one that is no number
+    except ValueError:
+        usable = False
+    if not usable or url.query or url.fragment:
+        raise ValueError("must be an http or https URL without query, such as https://host/path")
 
 
 @attrs.frozen(kw_only=True)
@@ -34,7 +45,7 @@ class CodexSettings:
     """`extra.codex`: what belongs to Codex alone."""
 
     #: The sign-in service; tokens are refreshed at `{oauth_issuer}/oauth/token`.
-    oauth_issuer: str = attrs.field(default=DEFAULT_ISSUER, validator=_URL)
+    oauth_issuer: str = attrs.field(default=DEFAULT_ISSUER, validator=_is_base_url)
     managed_oauth: ManagedOAuthSettings = attrs.field(factory=ManagedOAuthSettings)
 
 
@@ -51,13 +62,13 @@ class CodexBackendSettings:
 
     type: Literal["openai-codex"] = "openai-codex"
     #: `/responses`, `/responses/compact` and `/models` are appended.
-    api_base_url: str = attrs.field(default=DEFAULT_API_BASE_URL, validator=_URL)
+    api_base_url: str = attrs.field(default=DEFAULT_API_BASE_URL, validator=_is_base_url)
     #: Seconds of upstream silence that end a turn; `budgets.silence_s` overrides it.
     timeout: float = attrs.field(default=120.0, validator=v.gt(0))
     #: Folder that holds Codex CLI's `auth.json`; unset means `CODEX_HOME`, then `~/.codex`.
     auth_path: str | None = None
-    #: How bytes reach the backend: `direct` is the relay's own and fastest; `httpx` is httpx's stock
-    #: one, which honours the proxy variables of the environment.
+    #: How bytes reach the backend: `direct` is the relay's own, the fastest; `httpx` is httpx's
+    #: stock one, which honours the proxy variables of the environment.
     transport: Literal["direct", "httpx"] = "direct"
     budgets: BudgetSettings = attrs.field(factory=BudgetSettings)
     extra: ExtraSettings = attrs.field(factory=ExtraSettings)

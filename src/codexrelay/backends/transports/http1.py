@@ -23,8 +23,10 @@ def head_of(request: httpx.Request) -> bytes:
     """Return the request line and the headers as they go out, with the blank line.
 
     Raises:
-        httpx.LocalProtocolError: a line break in method, target or a header.
+        httpx.LocalProtocolError: a line break in method, target or a header; no Host.
     """
+    if "host" not in request.headers:  # httpx adds one unless the request was made with a stream
+        raise httpx.LocalProtocolError("the request has no Host header")
     lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
     lines += [b"%b: %b" % header for header in request.headers.raw]
     for line in lines:

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from codexrelay.accounts.files import Locks, replace_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+on_unix = pytest.mark.skipif(os.name == "nt", reason="file modes and links of Unix")
+
+
+def test_a_replaced_file_holds_the_new_bytes_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    replace_file(path, b"old")
+    replace_file(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+@on_unix
+def test_a_replaced_file_is_for_its_owner_only(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(b"old")
+    path.chmod(0o644)
+    replace_file(path, b"new")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@on_unix
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    real, link = tmp_path / "real" / "auth.json", tmp_path / "auth.json"
+    real.parent.mkdir()
+    real.write_bytes(b"old")
+    link.symlink_to(real)
+    replace_file(link, b"new")
+    assert link.is_symlink()
+    assert real.read_bytes() == b"new"
+
+
+def test_a_failed_replacement_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.mkdir()  # a folder cannot be replaced by a file
+    with pytest.raises(OSError, match=r".+"):
+        replace_file(path, b"new")
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_locks_are_taken_all_or_none(tmp_path: Path) -> None:
+    first, second = tmp_path / "1.lock", tmp_path / "2.lock"
+    both, one = Locks((first, second)), Locks((second,))
+    assert one.try_acquire()
+    assert not both.try_acquire()
+    other = Locks((first,))
+    assert other.try_acquire()
+    other.release()
+    one.release()
+
+
+def test_released_locks_can_be_taken_by_others(tmp_path: Path) -> None:
+    mine, theirs = Locks((tmp_path / "x.lock",)), Locks((tmp_path / "x.lock",))
+    assert mine.try_acquire()
+    assert not theirs.try_acquire()
+    mine.release()
+    assert theirs.try_acquire()
+    theirs.release()
+
+
+def test_a_lock_that_cannot_be_made_is_an_error_and_keeps_none(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    good, bad = tmp_path / "x.lock", tmp_path / "file" / "y.lock"
+    with pytest.raises(OSError, match=r".+"):
+        Locks((good, bad)).try_acquire()
+    again = Locks((good,))
+    assert again.try_acquire()
+    again.release()

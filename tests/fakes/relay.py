@@ -1,0 +1,224 @@
+"""A whole relay in this process: real sockets on both sides, a simulated backend behind it."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import attrs
+import httpx
+import trio
+
+from codexrelay.backends.codex.backend import CodexBackend
+from codexrelay.backends.codex.settings import (
+    BudgetSettings,
+    CodexBackendSettings,
+    CodexSettings,
+    ExtraSettings,
+)
+from codexrelay.backends.transports.direct import DirectTransport
+from codexrelay.cli import process
+from codexrelay.cli.process import Running, World
+from codexrelay.config.settings import BackendsSettings, ServerSettings, Settings
+from codexrelay.protocol.raw import dump
+from codexrelay.server.drain import Drain
+from harness.simulator import Seen, Simulator
+from tests.fakes.live_server import PATIENCE_S, RawClient
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from codexrelay.protocol.raw import JsonObject
+    from codexrelay.server.services import Services
+
+#: Between two looks at what tells nobody when it changes.
+_LOOK_AGAIN_S = 0.005
+
+
+@attrs.frozen(kw_only=True)
+class LiveRelay:
+    """A relay under test, and both its sides."""
+
+    url: str
+    #: Talks to the relay. Keeps no connection, so that none is left behind.
+    http: httpx.AsyncClient
+    simulator: Simulator
+    services: Services
+    drain: Drain
+    #: Folder of the account files.
+    store: Path
+    #: Set when the relay has stopped.
+    stopped: trio.Event
+
+    @property
+    def asked(self) -> list[Seen]:
+        """The model requests that the backend has seen, in the order of arrival."""
+        return [seen for seen in self.simulator.seen if seen.path.endswith("/responses")]
+
+    @property
+    def refreshes(self) -> list[Seen]:
+        """The token requests that the issuer has seen."""
+        return [seen for seen in self.simulator.seen if seen.path.endswith("/oauth/token")]
+
+    async def post(
+        self, path: str, body: JsonObject, *, headers: dict[str, str] | None = None
+    ) -> httpx.Response:
+        """Send a request as an agent does and read the whole answer."""
+        return await self.http.post(path, json=body, headers=headers)
+
+    @asynccontextmanager
+    async def connect(self, *, receive_buffer_bytes: int | None = None) -> AsyncIterator[RawClient]:
+        """Open a raw connection; `receive_buffer_bytes` makes a client that soon takes no more."""
+        host, port = self.url.removeprefix("http://").split(":")
+        socket = trio.socket.socket()
+        if receive_buffer_bytes is not None:
+            socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_buffer_bytes)
+        await socket.connect((host, int(port)))
+        async with trio.SocketStream(socket) as stream:
+            yield RawClient(stream)
+
+    @property
+    def burden(self) -> dict[str, int]:
+        """What turns hold; all of it is 0 when none runs."""
+        relay = self.services.relay
+        held = {"turns": len(relay.active), "leases": relay.lender.leased}
+        if isinstance(relay.backend, CodexBackend) and isinstance(
+            relay.backend.transport, DirectTransport
+        ):
+            held["upstream connections"] = relay.backend.transport.busy_connections
+        return held
+
+    async def until_at_rest(self, *, within_s: float = PATIENCE_S) -> None:
+        """Wait until nothing of any turn is left."""
+        await eventually(lambda: not any(self.burden.values()), self, within_s=within_s)
+
+    async def until_left(self, seen: Seen, *, within_s: float = PATIENCE_S) -> None:
+        """Wait until the backend has noticed that the relay gave `seen` up."""
+        with trio.fail_after(within_s):
+            await self.simulator.wait_until(lambda: seen.ended)
+        assert seen.left_at_s is not None, "the backend was read to the end"
+
+    async def until_asked(self, count: int = 1) -> Seen:
+        """Wait until the backend has seen so many model requests; return the last of them."""
+        with trio.fail_after(PATIENCE_S):
+            await self.simulator.wait_until(lambda: len(self.asked) >= count)
+        return self.asked[count - 1]
+
+
+async def eventually(
+    condition: Callable[[], bool], told: object = "it", *, within_s: float = PATIENCE_S
+) -> None:
+    """Wait for something that tells nobody when it happens."""
+    with trio.move_on_after(within_s):
+        while True:
+            if condition():
+                return
+            await trio.sleep(_LOOK_AGAIN_S)
+    raise AssertionError(f"{told!r} did not come to it within {within_s} s")
+
+
+@asynccontextmanager
+async def relaying(
+    folder: Path,
+    simulator: Simulator | None = None,
+    *,
+    server: ServerSettings = ServerSettings(),
+    budgets: BudgetSettings = BudgetSettings(),
+    backend: CodexBackendSettings = CodexBackendSettings(),
+    signed_in: bool = True,
+) -> AsyncIterator[LiveRelay]:
+    """Run a relay in front of `simulator`; addresses and folders in the settings are replaced.
+
+    At the end of the block every turn must have left nothing behind, and the relay must stop.
+    An `api_base_url` of `backend` that is not the default is kept.
+    """
+    simulator = simulator or Simulator()
+    store = folder / "accounts"
+    if signed_in:
+        simulator.write_store(store)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(simulator.serve)
+        settings = Settings(
+            server=attrs.evolve(server, port=0),
+            backends=BackendsSettings(
+                openai_codex=_pointed_at(simulator, attrs.evolve(backend, budgets=budgets), store)
+            ),
+        )
+        world = World(
+            legacy_folders=(),
+            wall_clock=simulator.wall_clock,
+            new_id=lambda: uuid4().hex,
+        )
+        drain, stopped = Drain(grace_s=server.drain_grace_s), trio.Event()
+        running = await nursery.start(partial(_run, settings, world, drain, stopped))
+        limits = httpx.Limits(max_keepalive_connections=0)
+        async with httpx.AsyncClient(
+            base_url=running.url, trust_env=False, timeout=PATIENCE_S, limits=limits
+        ) as http:
+            relay = LiveRelay(
+                url=running.url,
+                http=http,
+                simulator=simulator,
+                services=running.services,
+                drain=drain,
+                store=store,
+                stopped=stopped,
+            )
+            yield relay
+        await relay.until_at_rest()
+        drain.begin()
+        with trio.fail_after(PATIENCE_S):
+            await stopped.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def _run(
+    settings: Settings,
+    world: World,
+    drain: Drain,
+    stopped: trio.Event,
+    *,
+    task_status: trio.TaskStatus[Running],
+) -> None:
+    await process.run(settings, world, drain, task_status=task_status)
+    stopped.set()
+
+
+def _pointed_at(
+    simulator: Simulator, backend: CodexBackendSettings, store: Path
+) -> CodexBackendSettings:
+    is_default = backend.api_base_url == CodexBackendSettings().api_base_url
+    return attrs.evolve(
+        backend,
+        api_base_url=simulator.api_base_url if is_default else backend.api_base_url,
+        extra=ExtraSettings(
+            codex=CodexSettings(
+                oauth_issuer=simulator.issuer_url,
+                managed_oauth=attrs.evolve(
+                    backend.extra.codex.managed_oauth, storage_path=str(store)
+                ),
+            )
+        ),
+    )
+
+
+def post_bytes(path: str, body: JsonObject, **headers: str) -> bytes:
+    """Return a POST as bytes of HTTP/1.1, for a raw client."""
+    content = dump(body)
+    named = {"host": "localhost", "content-length": str(len(content)), **headers}
+    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in named.items())
+    return f"POST {path} HTTP/1.1\r\n{lines}\r\n".encode() + content
+
+
+def ask(text: str = "hello", **more: object) -> JsonObject:
+    """Return the smallest Responses request."""
+    return {"model": "gpt-5.5", "input": text, "stream": True} | more
+
+
+def ask_chat(text: str = "hello", **more: object) -> JsonObject:
+    """Return the smallest Chat request."""
+    messages = [{"role": "user", "content": text}]
+    return {"model": "gpt-5.5", "messages": messages, "stream": True} | more
