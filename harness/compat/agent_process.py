@@ -69,7 +69,8 @@ def make_home(home: Path, files: Mapping[str, str]) -> None:
 class Exit:
     """How a run ended."""
 
-    #: Exit status; negative: ended by that signal; None: killed, because its time was up.
+    #: Exit status as a shell shows it: 130 is SIGINT, whether the program died of it or said so.
+    #: None: it was killed, because its time was up.
     status: int | None = None
     #: When it was interrupted, on trio's clock; None if it was not.
     interrupted_at_s: float | None = None
@@ -112,7 +113,12 @@ async def run(
         _kill_group(process)
         with trio.move_on_after(REAP_S, shield=True):
             await process.wait()
-    return Exit(status=status, interrupted_at_s=interrupted_at_s)
+    return Exit(status=shell_status(status), interrupted_at_s=interrupted_at_s)
+
+
+def shell_status(status: int) -> int:
+    """Return a POSIX exit status as a shell shows it: 128 and the signal that ended the program."""
+    return 128 - status if status < 0 else status
 
 
 def _kill_group(process: trio.Process) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -10,18 +9,19 @@ import attrs
 import trio
 
 from codexrelay.accounts.lender import RESCAN_S
-from codexrelay.protocol.raw import (
-    JsonObject,
-    dump,
-    get_list,
-    get_number,
-    get_object,
-    get_text,
-    is_object,
-    parse,
-)
+from codexrelay.errors import in_words
+from codexrelay.protocol.raw import get_number, get_object, get_text
 from harness.demo.client import CHAT, DONE, RESPONSES, tool_call
 from harness.demo.facts import Fact, equal, ms, soon, whole
+from harness.demo.requests import (
+    SHELL,
+    chat_request,
+    responses_request,
+    say,
+    tool_exchange,
+    tool_outputs,
+    user,
+)
 from harness.demo.stage import Stage, statuses
 from harness.simulator.accounts import write_account_file
 
@@ -30,29 +30,17 @@ if TYPE_CHECKING:
 
 Play: TypeAlias = Callable[[Stage], Awaitable[list[Fact]]]
 
-MODEL: Final = "gpt-5.5"
 SPEECH: Final = (
     "Each word of this answer leaves the simulated backend by itself, "
-    "and is in your terminal before the next one is on its way."
+    "and is on your screen before the next one has left."
 )
-SHORT_SPEECH: Final = "And you have noticed nothing at all."
+SHORT_SPEECH: Final = "The client has noticed nothing at all."
 COMMAND: Final = "echo hi"
 #: From the moment a client closes until the backend is left.
 LEAVE_S: Final = 1.0
-RESETS_IN_S: Final = 45 * 60
-
-_SHELL: Final[JsonObject] = {
-    "type": "function",
-    "function": {
-        "name": "bash",
-        "description": "Run a command.",
-        "parameters": {
-            "type": "object",
-            "properties": {"command": {"type": "string"}},
-            "required": ["command"],
-        },
-    },
-}
+RESETS_IN_S: Final = 45 * 60.0
+#: How far a reset time may have moved between backend and client: both count whole seconds.
+_RESET_SLACK_S: Final = 10.0
 
 
 @attrs.frozen
@@ -60,64 +48,65 @@ class Scene:
     """One thing that the relay does for a client."""
 
     title: str
+    #: Plays it and returns what came of it.
     play: Play
 
 
 async def streamed_responses(stage: Stage) -> list[Fact]:
     """Stream an answer in the backend's own protocol."""
-    answer = await stage.ask(RESPONSES, responses_request(SPEECH))
+    answer = await stage.ask(RESPONSES, responses_request(say(SPEECH)))
     sent = stage.simulator.bodies[-1]
     return [
-        *arrived(answer, SPEECH),
+        *_arrived(answer, SPEECH),
         equal("terminal event", answer.terminal, ["response.completed"]),
-        Fact(f"{len(sent)} bytes left the backend, the same arrived", holds=answer.body == sent),
+        equal("bytes that left the backend", len(sent), len(answer.body)),
+        Fact("the client got the very same bytes", holds=answer.body == sent),
         await stage.logs("turn completed"),
     ]
 
 
 async def streamed_chat(stage: Stage) -> list[Fact]:
     """Stream an answer in the other protocol, translated."""
-    answer = await stage.ask(CHAT, chat_request([user(told_to_say(SPEECH))]))
+    answer = await stage.ask(CHAT, chat_request([user(say(SPEECH))]))
     return [
-        *arrived(answer, SPEECH),
+        *_arrived(answer, SPEECH),
         equal("finish reason", answer.finish_reasons, ["stop"]),
-        Fact("[DONE] came last", holds=answer.events[-1:] == answer.done),
+        Fact("[DONE] came last", holds=[e.data for e in answer.events[-1:]] == [DONE]),
         await stage.logs("turn completed"),
     ]
 
 
 async def tool_loop(stage: Stage) -> list[Fact]:
     """Let the model call a tool, run it, and send back what it printed."""
-    messages = [user(f"Run the shell command '{COMMAND}' and tell me what it printed.")]
-    call = tool_call(await stage.ask(CHAT, chat_request(messages, _SHELL)))
+    prompt = user(f"Run the shell command '{COMMAND}' and tell me what it printed.")
+    call = tool_call(await stage.ask(CHAT, chat_request([prompt], SHELL)))
     function = get_object(call, "function")
-    arguments = get_text(function, "arguments") or ""
-    called = equal("the model called", f"{get_text(function, 'name')} {arguments}", _WANTED_CALL)
+    called = equal(
+        "the model called", get_text(function, "arguments"), f'{{"command":"{COMMAND}"}}'
+    )
     if not called.holds:  # and nothing else is run
         return [called]
     done = await trio.run_process(COMMAND, shell=True, capture_stdout=True)
     printed = done.stdout.decode().strip()
-    stage.page.line("ran", f"{COMMAND}   which printed: {printed}")
-    messages += [
-        {"role": "assistant", "content": None, "tool_calls": [call]},
-        {"role": "tool", "tool_call_id": get_text(call, "id"), "content": printed},
-    ]
-    answer = await stage.ask(CHAT, chat_request(messages, _SHELL))
+    stage.page.line("tool", f"{COMMAND}  ->  {printed}")
+    messages = [prompt, *tool_exchange(call, printed)]
+    answer = await stage.ask(CHAT, chat_request(messages, SHELL))
     return [
         called,
         equal("the backend got the output", tool_outputs(stage.turns[-1].body), [printed]),
-        equal("the final text", answer.text, f"The command printed: {printed}"),
+        equal("final text", answer.text, f"The command printed: {printed}"),
         await stage.logs("turn completed", times=2),
     ]
 
 
 async def expired_token(stage: Stage) -> list[Fact]:
-    """Let the relay find a token that has expired in the account's file."""
-    await _age(stage)
-    answer = await stage.ask(RESPONSES, responses_request(SHORT_SPEECH))
+    """Give the relay an account whose token has expired."""
+    stage.page.line("before", "the account file is replaced by one whose token has expired")
+    await _put_expired_token(stage)
+    answer = await stage.ask(RESPONSES, responses_request(say(SHORT_SPEECH)))
     return [
-        *arrived(answer, SHORT_SPEECH),
-        equal("refreshes at the sign-in service", statuses(stage.refreshes), [200]),
+        *_arrived(answer, SHORT_SPEECH),
+        equal("the sign-in service was asked once, and answered", statuses(stage.refreshes), [200]),
         equal("the backend answered", statuses(stage.turns), [200]),
         await stage.logs("account refreshed"),
         await stage.logs("turn completed"),
@@ -126,13 +115,14 @@ async def expired_token(stage: Stage) -> list[Fact]:
 
 async def rejected_token(stage: Stage) -> list[Fact]:
     """Let the backend reject a token that looks good."""
+    stage.page.line("before", "the backend ceases to take the token, which had days to live")
     stage.simulator.expire(stage.account)
-    stage.page.line("meanwhile", "the backend stops taking the account's token, hours too early")
-    answer = await stage.ask(RESPONSES, responses_request(SHORT_SPEECH))
+    answer = await stage.ask(RESPONSES, responses_request(say(SHORT_SPEECH)))
     return [
-        *arrived(answer, SHORT_SPEECH),
+        *_arrived(answer, SHORT_SPEECH),
         equal("the backend answered", statuses(stage.turns), [401, 200]),
-        equal("refreshes at the sign-in service", statuses(stage.refreshes), [200]),
+        equal("the sign-in service was asked once, and answered", statuses(stage.refreshes), [200]),
+        await stage.logs("account refreshed"),
         await stage.logs("turn completed"),
     ]
 
@@ -149,10 +139,10 @@ async def client_leaves(stage: Stage) -> list[Fact]:
         leaving.cancel()
 
     with trio.CancelScope() as leaving:
-        await stage.ask(RESPONSES, responses_request(SPEECH), hear=leave)
+        await stage.ask(RESPONSES, responses_request(say(SPEECH)), hear=leave)
     if not leaving.cancelled_caught:
         return [Fact("the answer ended before the client could leave", holds=False)]
-    stage.page.line("then", "the backend falls silent, and the client closes its connection")
+    stage.page.line("after", "the backend falls silent, and the client closes its connection")
     (turn,) = stage.turns
     with trio.move_on_after(LEAVE_S):
         await stage.simulator.wait_until(lambda: turn.ended)
@@ -166,30 +156,27 @@ async def client_leaves(stage: Stage) -> list[Fact]:
 async def cut_stream(stage: Stage) -> list[Fact]:
     """Let the backend end its stream in mid-answer, as if that were all."""
     stage.simulator.queue_faults("eof")
-    stage.page.line("meanwhile", "the backend closes its stream after the first word")
-    answer = await stage.ask(RESPONSES, responses_request(SPEECH))
+    answer = await stage.ask(RESPONSES, responses_request(say(SPEECH)))
+    stage.page.line("after", "the backend ends its stream, as if that were all")
     last = answer.objects[-1] if answer.events else {}
-    error = get_object(get_object(last, "response"), "error")
-    stage.page.line("error", get_text(error, "message") or "")
+    message = get_text(get_object(get_object(last, "response"), "error"), "message")
     return [
         equal("status", answer.status, 200),
         equal("terminal event", answer.terminal, ["response.failed"]),
-        Fact("it came last", holds=answer.terminal[-1:] == [event_name(last)]),
-        Fact("it says what happened", holds=bool(get_text(error, "message"))),
+        Fact("it is the last event", holds=get_text(last, "type") in answer.terminal),
+        Fact(f"it says: {message}", holds=message is not None),
         await stage.logs("turn failed"),
     ]
 
 
-async def limit_reached(stage: Stage) -> list[Fact]:
+async def spent_account(stage: Stage) -> list[Fact]:
     """Use up the only account, and ask twice."""
+    stage.page.line("before", f"the account's limit is reached for {in_words(RESETS_IN_S)}")
     stage.simulator.limit(stage.account, resets_in_s=RESETS_IN_S)
-    stage.page.line("meanwhile", "the only account reaches its usage limit")
-    answers = [await stage.ask(CHAT, chat_request([user("Hello?")])) for _ in range(2)]
-    for answer in answers:
-        stage.page.line("error", f"{answer.status} {get_text(answer.error, 'message')}")
+    first, second = [await stage.ask(CHAT, chat_request([user("Hello?")])) for _ in range(2)]
     return [
-        equal("statuses", [answer.status for answer in answers], [429, 429]),
-        *(resets(answer) for answer in answers),
+        *_limited(first),
+        *_limited(second),
         equal("the backend was asked once, and answered", statuses(stage.turns), [429]),
         await stage.logs("turn failed", times=2),
     ]
@@ -200,9 +187,49 @@ SCENES: Final = (
     Scene("A streamed answer on /v1/responses", streamed_responses),
     Scene("A streamed answer on /v1/chat/completions", streamed_chat),
     Scene("A tool call, answered by the client", tool_loop),
-    Scene("An expired token is refreshed before it is used", expired_token),
-    Scene("A 401 is repaired without the client seeing it", rejected_token),
-    Scene("A client that leaves takes the backend's work with it", client_leaves),
-    Scene("A stream that breaks off still ends with a proper event", cut_stream),
-    Scene("A used-up account is reported with the time of its reset", limit_reached),
+    Scene("An expired token, refreshed before it is used", expired_token),
+    Scene("A 401, repaired without the client seeing it", rejected_token),
+    Scene("A client that leaves: the backend is left at once", client_leaves),
+    Scene("A stream that breaks off: the client is told so", cut_stream),
+    Scene("A spent account: the client is told when it is free again", spent_account),
 )
+
+
+def _arrived(answer: Answer, speech: str) -> list[Fact]:
+    """Judge an answer that should have come in full."""
+    first = "never" if answer.first_event_s is None else f"after {ms(answer.first_event_s)}"
+    return [
+        equal("status", answer.status, 200),
+        Fact(f"{len(answer.events)} events in {ms(answer.total_s)}, the first {first}"),
+        whole(answer.text, speech),
+    ]
+
+
+def _limited(answer: Answer) -> list[Fact]:
+    """Judge an answer that should tell when there is quota again."""
+    resets_in_s = get_number(answer.error, "resets_in_seconds")
+    close = resets_in_s is not None and abs(resets_in_s - RESETS_IN_S) < _RESET_SLACK_S
+    return [
+        equal("status", answer.status, 429),
+        Fact(f"it says: {get_text(answer.error, 'message')}"),
+        Fact(f"it resets in {resets_in_s} s", holds=close),
+    ]
+
+
+async def _put_expired_token(stage: Stage) -> None:
+    """Sign the account in as if that had been long ago, and wait until the relay looks again."""
+    simulator, account = stage.simulator, stage.simulator.account(stage.account)
+    now_unix_s = simulator.wall_clock()
+    tokens = simulator.issuer.sign_in(
+        account, now_unix_s=now_unix_s - account.token_lifetime_s - 60.0
+    )
+    write_account_file(
+        stage.store,
+        account,
+        access_token=tokens.access_token,
+        refresh_token=tokens.refresh_token,
+        expires_unix_s=tokens.expires_unix_s,
+        now_unix_s=now_unix_s,
+    )
+    # With a little more, as the relay counts by another clock.
+    await trio.sleep(RESCAN_S + 0.1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import attrs
 import httpx
 import pytest
@@ -12,9 +10,8 @@ import trio
 from codexrelay.backends.codex import catalogue
 from codexrelay.backends.codex.catalogue import Catalogue, packaged
 from codexrelay.errors import NoAccountError
-
-if TYPE_CHECKING:
-    from codexrelay.protocol.raw import JsonObject
+from codexrelay.protocol.raw import JsonObject
+from tests.fakes.virtual_time import in_virtual_time
 
 LIVE: list[JsonObject] = [{"slug": "live"}]
 
@@ -35,9 +32,7 @@ class Backend:
         return self.answer
 
 
-pytestmark = pytest.mark.usefixtures("autojump_clock")
-
-
+@in_virtual_time
 async def test_the_backends_list_is_served_and_remembered_for_its_time() -> None:
     backend = Backend()
     models = Catalogue(backend.fetch, ttl_s=300)
@@ -50,11 +45,12 @@ async def test_the_backends_list_is_served_and_remembered_for_its_time() -> None
     assert backend.asked == 2
 
 
+@in_virtual_time
 async def test_the_clock_can_be_another() -> None:
     backend, now = Backend(), [1000.0]
     models = Catalogue(backend.fetch, lambda: now[0])
     await models.models()
-    await trio.sleep(100_000)
+    await trio.sleep(80_000)
     await models.models()
     assert backend.asked == 1
     now[0] += 301
@@ -62,6 +58,7 @@ async def test_the_clock_can_be_another() -> None:
     assert backend.asked == 2
 
 
+@in_virtual_time
 async def test_requests_that_come_together_ask_once() -> None:
     backend, got = Backend(), []
     models = Catalogue(backend.fetch)
@@ -76,6 +73,7 @@ async def test_requests_that_come_together_ask_once() -> None:
     assert backend.asked == 1
 
 
+@in_virtual_time
 async def test_a_request_that_leaves_while_it_asks_leaves_nothing_behind() -> None:
     backend, got = Backend(takes_s=2), []
     models = Catalogue(backend.fetch)
@@ -93,6 +91,7 @@ async def test_a_request_that_leaves_while_it_asks_leaves_nothing_behind() -> No
     assert backend.asked == 2
 
 
+@in_virtual_time
 async def test_a_request_that_leaves_while_it_waits_disturbs_nobody() -> None:
     backend = Backend(takes_s=2)
     models = Catalogue(backend.fetch)
@@ -116,6 +115,7 @@ async def test_a_request_that_leaves_while_it_waits_disturbs_nobody() -> None:
     ],
     ids=["lookup", "no account", "no connection", "no JSON", "empty list"],
 )
+@in_virtual_time
 async def test_the_packaged_list_is_served_until_the_backend_answers(
     answer: list[JsonObject] | Exception,
 ) -> None:
@@ -129,6 +129,7 @@ async def test_the_packaged_list_is_served_until_the_backend_answers(
     assert await models.models() == LIVE
 
 
+@in_virtual_time
 async def test_the_last_list_of_the_backend_is_better_than_the_packaged_one() -> None:
     backend = Backend()
     models = Catalogue(backend.fetch, ttl_s=10)
@@ -139,6 +140,7 @@ async def test_the_last_list_of_the_backend_is_better_than_the_packaged_one() ->
     assert backend.asked == 2
 
 
+@in_virtual_time
 async def test_a_backend_that_does_not_answer_is_waited_for_a_few_seconds() -> None:
     models = Catalogue(Backend(takes_s=1000).fetch)
     began_at_s = trio.current_time()
@@ -146,6 +148,7 @@ async def test_a_backend_that_does_not_answer_is_waited_for_a_few_seconds() -> N
     assert trio.current_time() - began_at_s == pytest.approx(catalogue.FETCH_S)
 
 
+@in_virtual_time
 async def test_a_bug_reaches_the_request_that_met_it_and_no_other() -> None:
     backend = Backend(TypeError("a bug"))
     models = Catalogue(backend.fetch)

@@ -151,21 +151,20 @@ def test_framing_without_end_is_cut_off(begin: bytes, more: bytes) -> None:
     assert "bytes of headers" in reader.fault
 
 
-def request(**headers: str) -> httpx.Request:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx.Request("POST", "http://a/b?c=d", headers={"Host": "a", **named})
+def request(*headers: tuple[str, str]) -> httpx.Request:
+    return httpx.Request("GET", "http://a/b?c=d", headers=[("Host", "a"), *headers])
 
 
 def test_a_head_is_the_request_line_and_the_headers_as_given() -> None:
-    assert head_of(request(X_Note="é")) == (
-        b"POST /b?c=d HTTP/1.1\r\nHost: a\r\nX-Note: \xc3\xa9\r\nContent-Length: 0\r\n\r\n"
+    assert head_of(request(("X-Note", "a: b"), ("x-note", ""))) == (
+        b"GET /b?c=d HTTP/1.1\r\nHost: a\r\nX-Note: a: b\r\nx-note: \r\n\r\n"
     )
 
 
 @pytest.mark.parametrize("value", ["a\r\nb: c", "a\nb", "a\rb", "a\0b"])
 def test_a_head_cannot_be_broken_open_by_a_value_and_the_error_keeps_it_secret(value: str) -> None:
     with pytest.raises(httpx.LocalProtocolError, match="'Authorization'") as caught:
-        head_of(request(Authorization=f"Bearer secret{value}"))
+        head_of(request(("Authorization", f"Bearer secret{value}")))
     assert "secret" not in str(caught.value)
 
 
@@ -177,6 +176,6 @@ def test_a_body_that_is_not_as_long_as_announced_is_refused(announced: int) -> N
 
 
 def test_a_request_cannot_have_two_framings() -> None:
-    both = request(Content_Length="3", Transfer_Encoding="chunked")
+    both = request(("Content-Length", "3"), ("Transfer-Encoding", "chunked"))
     with pytest.raises(httpx.LocalProtocolError):
         BodyFramer.of(both)

@@ -37,6 +37,8 @@ class Recorded:
     api: str
     request: JsonObject | None
     body: bytes
+    #: Whether each of its events is JSON.
+    sound: bool
 
 
 def recorded_streams(api: str = "responses") -> tuple[Recorded, ...]:
@@ -114,10 +116,19 @@ def _streams(folder: Path) -> tuple[Recorded, ...]:
             api=recorded.exchange.api,
             request=recorded.exchange.request,
             body=recorded.body or b"".join(_framed(data) for _, data in recorded.events),
+            sound=all(_is_json(data) for _, data in recorded.events if data != "[DONE]"),
         )
         for recorded in _loader(folder).iter_recorded()
         if recorded.stream
     )
+
+
+def _is_json(data: str) -> bool:
+    try:
+        parse(data)
+    except ValueError:
+        return False
+    return True
 
 
 def _framed(data: str) -> bytes:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import attrs
+import h11
 import httpx
 import trio
 
@@ -24,18 +26,69 @@ from codexrelay.cli.process import Running, World
 from codexrelay.config.settings import BackendsSettings, ServerSettings, Settings
 from codexrelay.protocol.raw import dump
 from codexrelay.server.drain import Drain
+from codexrelay.server.services import Services
 from harness.simulator import Seen, Simulator
 from tests.fakes.live_server import PATIENCE_S, RawClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
 
-    from codexrelay.protocol.raw import JsonObject
-    from codexrelay.server.services import Services
+    from codexrelay.protocol.raw import Json, JsonObject
 
 #: Between two looks at what tells nobody when it changes.
-_LOOK_AGAIN_S = 0.005
+_LOOK_AGAIN_S: Final = 0.005
+_SERVER: Final = ServerSettings()
+_BUDGETS: Final = BudgetSettings()
+_BACKEND: Final = CodexBackendSettings()
+
+
+@attrs.define(eq=False)
+class OpenTurn:
+    """A turn whose client reads when it is told to."""
+
+    stream: trio.SocketStream
+    #: The answer's body so far.
+    body: bytearray = attrs.field(factory=bytearray)
+    status: int | None = None
+    #: The body has come to its proper end.
+    complete: bool = False
+    _http: h11.Connection = attrs.field(factory=lambda: h11.Connection(h11.CLIENT))
+
+    def __attrs_post_init__(self) -> None:
+        # h11 wants to know of the request that was sent by other means.
+        self._http.send(h11.Request(method="POST", target="/", headers=[("host", "localhost")]))
+        self._http.send(h11.EndOfMessage())
+
+    async def until(self, text: bytes, *, times: int = 1) -> None:
+        """Read until the body has `text` so many times."""
+        with trio.fail_after(PATIENCE_S):
+            while self.body.count(text) < times:
+                assert not self.complete, f"{text!r} did not come, only {bytes(self.body)!r}"
+                await self._read()
+
+    async def to_the_end(self) -> bytes:
+        """Read the whole body and return it.
+
+        Raises:
+            h11.RemoteProtocolError: the server cut it.
+        """
+        with trio.fail_after(PATIENCE_S):
+            while not self.complete:
+                await self._read()
+        return bytes(self.body)
+
+    async def _read(self) -> None:
+        match event := self._http.next_event():
+            case h11.NEED_DATA:
+                self._http.receive_data(await self.stream.receive_some(65536))
+            case h11.Response():
+                self.status = event.status_code
+            case h11.Data():
+                self.body += event.data
+            case h11.EndOfMessage():
+                self.complete = True
+            case _:
+                raise AssertionError(f"{event!r} in an answer")
 
 
 @attrs.frozen(kw_only=True)
@@ -79,6 +132,18 @@ class LiveRelay:
         await socket.connect((host, int(port)))
         async with trio.SocketStream(socket) as stream:
             yield RawClient(stream)
+
+    @asynccontextmanager
+    async def open_turn(
+        self, body: JsonObject, *, path: str = "/v1/responses", **more: int
+    ) -> AsyncIterator[OpenTurn]:
+        """Send a request and leave, at the end of the block, whatever has come by then.
+
+        `more` goes to `connect`.
+        """
+        async with self.connect(**more) as client:
+            await client.send(post_bytes(path, body))
+            yield OpenTurn(client.stream)
 
     @property
     def burden(self) -> dict[str, int]:
@@ -125,9 +190,9 @@ async def relaying(
     folder: Path,
     simulator: Simulator | None = None,
     *,
-    server: ServerSettings = ServerSettings(),
-    budgets: BudgetSettings = BudgetSettings(),
-    backend: CodexBackendSettings = CodexBackendSettings(),
+    server: ServerSettings = _SERVER,
+    budgets: BudgetSettings = _BUDGETS,
+    backend: CodexBackendSettings = _BACKEND,
     signed_in: bool = True,
 ) -> AsyncIterator[LiveRelay]:
     """Run a relay in front of `simulator`; addresses and folders in the settings are replaced.
@@ -190,7 +255,7 @@ async def _run(
 def _pointed_at(
     simulator: Simulator, backend: CodexBackendSettings, store: Path
 ) -> CodexBackendSettings:
-    is_default = backend.api_base_url == CodexBackendSettings().api_base_url
+    is_default = backend.api_base_url == _BACKEND.api_base_url
     return attrs.evolve(
         backend,
         api_base_url=simulator.api_base_url if is_default else backend.api_base_url,
@@ -213,12 +278,14 @@ def post_bytes(path: str, body: JsonObject, **headers: str) -> bytes:
     return f"POST {path} HTTP/1.1\r\n{lines}\r\n".encode() + content
 
 
-def ask(text: str = "hello", **more: object) -> JsonObject:
+def ask(text: str = "hello", **more: Json) -> JsonObject:
     """Return the smallest Responses request."""
-    return {"model": "gpt-5.5", "input": text, "stream": True} | more
+    body: JsonObject = {"model": "gpt-5.5", "input": text, "stream": True}
+    return body | more
 
 
-def ask_chat(text: str = "hello", **more: object) -> JsonObject:
+def ask_chat(text: str = "hello", **more: Json) -> JsonObject:
     """Return the smallest Chat request."""
-    messages = [{"role": "user", "content": text}]
-    return {"model": "gpt-5.5", "messages": messages, "stream": True} | more
+    messages: list[Json] = [{"role": "user", "content": text}]
+    body: JsonObject = {"model": "gpt-5.5", "messages": messages, "stream": True}
+    return body | more

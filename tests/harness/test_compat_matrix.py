@@ -51,13 +51,15 @@ class Runner:
         )
 
 
-async def run_with(runner: Runner, *, jobs: int = 2, retry_once: bool = False) -> list[Result]:
+async def run_with(
+    runner: Runner, *, jobs: int = 2, retry_once: bool = False
+) -> tuple[Result, ...]:
     told: list[Result] = []
     results = await run_cells(
         CELLS, run=runner, jobs=jobs, retry_once=retry_once, on_result=told.append
     )
-    assert list(results) == told
-    return told
+    assert set(map(id, told)) == set(map(id, results))
+    return results
 
 
 def test_every_row_has_every_column() -> None:
@@ -86,6 +88,13 @@ async def test_each_cell_is_run_once_and_so_many_at_a_time() -> None:
     await run_with(runner, jobs=3)
     assert sorted(map(id, runner.runs)) == sorted(map(id, CELLS))
     assert runner.most_at_once == 3
+
+
+async def test_results_come_in_the_order_of_the_cells() -> None:
+    results = await run_with(Runner(), jobs=3)
+    assert [(result.variant, result.scenario) for result in results] == [
+        (cell.variant.name, cell.scenario.name) for cell in CELLS
+    ]
 
 
 async def test_a_cell_that_failed_is_tried_once_more_and_the_second_try_counts() -> None:

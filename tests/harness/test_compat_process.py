@@ -14,6 +14,7 @@ from harness.compat.agent_process import (
     bare_environment,
     make_home,
     run,
+    shell_status,
 )
 
 GENEROUS_S = 30.0
@@ -48,6 +49,13 @@ async def test_standard_input_is_closed(tmp_path: Path) -> None:
     with trio.fail_after(GENEROUS_S):
         await run(program)
     assert program.stdout_path.read_text().strip() == "''"
+
+
+@pytest.mark.parametrize(
+    ("status", "shown"), [(0, 0), (1, 1), (-2, 130), (-9, 137)], ids=["0", "1", "INT", "KILL"]
+)
+def test_a_signal_and_its_status_are_one_thing(status: int, shown: int) -> None:
+    assert shell_status(status) == shown
 
 
 def test_nothing_of_the_persons_environment_is_passed_on(tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from codexrelay.protocol.chat_stream import ChatStream
 from codexrelay.protocol.chat_whole import ChatWhole
 from tests.fakes import responses_events as upstream
 from tests.fakes.chat_client import ChatClient
+from tests.fakes.recordings import recorded_streams
 
 if TYPE_CHECKING:
     from codexrelay.protocol.chat_request import ChatTurn
-    from tests.protocol.conftest import Recording
 
 SQL = {"type": "custom", "custom": {"name": "sql"}}
 
@@ -226,17 +226,13 @@ def test_a_completion_is_the_sum_of_the_chunks(answer: bytes) -> None:
     check_sum(answer)
 
 
-def test_recorded_streams_are_heard_alike_whole_and_in_chunks(
-    recorded_responses: list[Recording],
-) -> None:
-    ended = {check_sum(recording.body) for recording in recorded_responses if recording.sound}
+def test_recorded_streams_are_heard_alike_whole_and_in_chunks() -> None:
+    ended = {check_sum(recording.body) for recording in recorded_streams() if recording.sound}
     assert ended == {"stop", "tool_calls", None}
 
 
-def test_recorded_streams_with_broken_events_end_as_broken(
-    recorded_responses: list[Recording],
-) -> None:
-    for recording in recorded_responses:
+def test_recorded_streams_with_broken_events_end_as_broken() -> None:
+    for recording in recorded_streams():
         if not recording.sound:
             assert check_sum(recording.body) is None, recording.name
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from codexrelay.errors import RequestError
 from codexrelay.protocol.models_list import model_object, openai_list
-from codexrelay.protocol.raw import JsonObject
+
+if TYPE_CHECKING:
+    from codexrelay.protocol.raw import JsonObject
 
 MODELS: list[JsonObject] = [
     {"slug": "first", "visibility": "list", "unknown key": [1]},

@@ -25,6 +25,7 @@ ODD_EVENTS = [
     b"event: response.a.delta\nevent: response.completed\ndata: {}\n\n",
     b"event: response.a.delta\ndata: {}\nevent: response.completed\n\n",
     b"event: response.a.delta\r\ndata: {}\r\n\r\n",
+    b"event: response.a.delta\ndata: {}\revent: response.completed\n\n",
     b"event: response.a.delta\ndata: <html>\n\n",
     b"\n",
 ]
@@ -111,6 +112,7 @@ def test_an_event_is_named_by_its_line_and_else_by_its_data(
         b"event: response.created\ndata: []\n\n",
         b"event: error\ndata: \n\n",
         b"event: response.output_text.done\ndata: <html>\n\n",
+        b'event: response.output_text.done\ndata: {"text":"cut sh\n\n',
         b"data: <html>\n\n",
         b"data: 7\n\n",
     ],

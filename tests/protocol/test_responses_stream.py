@@ -181,8 +181,16 @@ def test_an_empty_output_is_rebuilt_in_the_order_of_the_output() -> None:
 
 @pytest.mark.parametrize(
     "usage",
-    [None, {}, "none", {"input_tokens": 3, "output_tokens": 4}, {**USAGE, "total_tokens": None}],
-    ids=["null", "empty", "text", "without a total", "total null"],
+    [
+        None,
+        {},
+        "none",
+        {"input_tokens": 3, "output_tokens": 4},
+        {**USAGE, "total_tokens": None},
+        {**USAGE, "input_tokens_details": {}},
+        {**USAGE, "output_tokens_details": None},
+    ],
+    ids=["null", "empty", "text", "no total", "null total", "no input details", "no output ones"],
 )
 def test_a_lacking_usage_is_completed_with_zeros(usage: object) -> None:
     given_out, answer = played(completed(usage, output=[MESSAGE]))
@@ -221,6 +229,11 @@ def test_a_usage_that_lacks_only_the_newest_count_is_left_alone() -> None:
     raw = completed(USAGE, output=[MESSAGE])
     assert "cache_write_tokens" not in USAGE["input_tokens_details"]
     assert played(done(0, **MESSAGE), raw)[0].endswith(raw)
+
+
+def test_an_ending_that_lacks_nothing_keeps_its_very_bytes() -> None:
+    raw = completed(output=[]).replace(b'":', b'": ')
+    assert played(created(), raw)[0] == created() + raw
 
 
 def test_response_done_reaches_the_client_as_response_completed() -> None:
@@ -332,6 +345,11 @@ def test_a_failed_stream_ends_with_one_event_that_goes_on_counting() -> None:
     assert answer.terminal is not None
     assert answer.terminal.fault == faults.ended_early()
     assert answer.feed(text("too late")) == b""
+
+
+def test_every_event_counts_for_the_number_of_ours() -> None:
+    _, answer = played(event("response.output_text.done", sequence_number=5))
+    assert last_event(answer.fail(faults.ended_early()))["sequence_number"] == 6
 
 
 def test_a_stream_that_had_said_nothing_fails_under_a_name_of_ours() -> None:

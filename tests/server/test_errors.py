@@ -1,8 +1,7 @@
-"""What a client sees when something goes wrong: exactly one error, in a form that it understands."""
+"""What a client sees when something goes wrong: exactly one error, in a form that it knows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -21,6 +20,7 @@ from tests.fakes.chat_client import ChatClient
 from tests.fakes.relay import ask, ask_chat, relaying
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import httpx
@@ -69,7 +69,7 @@ WITHIN: Final[Mapping[str, Told]] = {
     "eof": Told(502, "upstream_stream_incomplete", "ended before its terminal event"),
     "hang": Told(504, "upstream_timeout_silence", "budgets.silence_s"),
 }
-#: No table can say how it ends: what a client cannot read may stand in a part that it does not need.
+#: Ends one way or the other: what cannot be read may stand in a part that nobody needs.
 GARBAGE: Final = "garbage"
 #: Shapes of a good answer that real clients choke on.
 MENDED: Final = ("no_usage", "no_output")
@@ -301,7 +301,7 @@ async def test_upstreams_own_retry_after_is_kept(tmp_path: Path) -> None:
 async def test_a_stream_that_was_shown_life_is_told_its_failure_as_an_event(
     tmp_path: Path,
 ) -> None:
-    server, budgets = ServerSettings(keep_alive_s=0.05), BudgetSettings(headers_s=0.3)
+    server, budgets = ServerSettings(keep_alive_s=0.02), BudgetSettings(headers_s=0.5)
     async with relaying(tmp_path, server=server, budgets=budgets) as relay:
         answers = await everyway(relay, "[sim fault=hang_early]")
     streamed, chat = answers["responses streamed"], answers["chat streamed"]
@@ -319,7 +319,9 @@ async def test_a_stream_that_was_shown_life_is_told_its_failure_as_an_event(
 
 
 async def test_the_whole_turn_has_a_budget_too(tmp_path: Path) -> None:
-    async with relaying(tmp_path, budgets=BudgetSettings(turn_s=0.2)) as relay:
+    # Shown life, so that on a slow machine too the stream is open when the budget runs out.
+    server, budgets = ServerSettings(keep_alive_s=0.02), BudgetSettings(turn_s=0.5)
+    async with relaying(tmp_path, server=server, budgets=budgets) as relay:
         answers = await everyway(relay, "[sim fault=hang]")
     terminal = terminal_of(answers["responses streamed"])
     assert code_in(terminal) == "upstream_timeout_turn"

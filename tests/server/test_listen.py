@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 import trio
 import trio.testing
@@ -15,6 +13,7 @@ from codexrelay.server import listen
 from codexrelay.server.asgi import ClientSender, DeliveredResponse, RelayApp
 from codexrelay.server.drain import Drain
 from tests.fakes.live_server import PATIENCE_S, serving
+from tests.fakes.virtual_time import in_virtual_time
 
 
 @pytest.fixture
@@ -218,9 +217,8 @@ class Connection:
         self.told.append(("cut", trio.current_time()))
 
 
-async def test_the_grace_then_the_finish_then_the_cut(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+@in_virtual_time
+async def test_the_grace_then_the_finish_then_the_cut() -> None:
     drain, connection = Drain(grace_s=20), Connection()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(drain.see_out)
@@ -243,12 +241,11 @@ async def test_a_connection_accepted_in_the_last_moment_is_told_at_once() -> Non
         assert [what for what, _ in connection.told] == ["close"]
 
 
-async def test_what_is_cancelled_with_the_server_is_cut(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+@in_virtual_time
+async def test_what_is_cancelled_with_the_server_is_cut() -> None:
     drain, connection = Drain(grace_s=20), Connection()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(drain.see_out))
+        nursery.start_soon(drain.see_out)
         with drain.holds(connection):
             await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()

@@ -84,7 +84,7 @@ class Driver(Protocol):
 
     @property
     def interrupted_status(self) -> int:
-        """Return its exit status after SIGINT; negative means ended by that signal."""
+        """Return its exit status after SIGINT, as a shell shows it."""
 
     @property
     def logs(self) -> tuple[str, ...]:

@@ -26,8 +26,7 @@ class OpenAISdk:
         Variant(name=f"sdk-chat{WHOLE}", protocol="chat", model="gpt-5.5"),
         Variant(name=f"sdk-responses{WHOLE}", protocol="responses", model="gpt-5.5"),
     )
-    #: Python leaves KeyboardInterrupt to the signal.
-    interrupted_status: Final = -2
+    interrupted_status: Final = 130
     logs: Final[tuple[str, ...]] = ()
 
     def files(self, order: Order) -> Mapping[str, str]:

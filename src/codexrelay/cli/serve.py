@@ -18,11 +18,14 @@ import trio
 from codexrelay.cli import logs, process
 from codexrelay.cli.process import Running, World
 from codexrelay.config.folders import legacy_folders
+from codexrelay.config.keys import KEYS
 from codexrelay.config.loading import load
 from codexrelay.errors import ConfigError, NoAccountError
 from codexrelay.server.drain import Drain
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from codexrelay.config.loading import Loaded
 
 #: Exit status for a configuration that cannot be used.
@@ -31,20 +34,31 @@ _UNUSABLE: Final = 2
 _log = structlog.get_logger("codexrelay.serve")
 
 
+def _flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one flag for each configuration key; values are checked with the rest."""
+    for key in reversed(tuple(KEYS.values())):
+        told = key.name
+        if isinstance(key.field.default, str | int | float):
+            told += f"  [default: {key.field.default}]"
+        # click takes identifiers only: `server__port` for `server.port`.
+        option = click.option(key.flag, "__".join(key.path), metavar="VALUE", help=told)
+        command = option(command)
+    return command
+
+
 @click.command()
 @click.option(
     "--config",
     "config_path",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Configuration file (YAML).",
+    help="Configuration file (YAML); the variable CODEXRELAY_CONFIG may name it too.",
 )
-@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
-@click.option("--port", type=int, help="Port to listen on; 0 takes a free one.  [default: 8787]")
-def serve(config_path: Path | None, host: str | None, port: int | None) -> None:
+@_flags
+def serve(config_path: Path | None, **flags: str | None) -> None:
     """Relay requests of coding agents to the Codex backend until interrupted."""
-    flags = {"server.host": host, "server.port": port}
+    given = {name.replace("__", "."): value for name, value in flags.items()}
     try:
-        loaded = load(config_path=config_path, environ=os.environ, flags=flags)
+        loaded = load(config_path=config_path, environ=os.environ, flags=given)
         trio.run(_serve, loaded)
     except* ConfigError as group:
         for problem in _problems(group):

@@ -5,6 +5,7 @@ Raw stays raw: what the relay forwards is the dict that was received, never a mo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeAlias, TypeGuard
 
@@ -41,8 +42,15 @@ def parse_object(data: bytes | bytearray | memoryview | str) -> JsonObject:
 
 
 def dump(value: Json) -> bytes:
-    """Serialise compactly, in UTF-8, without escaping what needs none."""
-    return orjson.dumps(value)
+    """Serialise compactly, in UTF-8, without escaping what needs none.
+
+    Raises:
+        ValueError: it is nested deeper than 254 levels, which `parse` takes.
+    """
+    try:
+        return orjson.dumps(value)
+    except TypeError as error:  # orjson's word for its recursion limit
+        raise ValueError(f"the JSON is nested too deeply: {error}") from None
 
 
 def is_object(value: Json) -> TypeGuard[JsonObject]:
@@ -77,9 +85,10 @@ def get_number(value: JsonObject, key: str) -> float | None:
         return float(inner)
     if isinstance(inner, str):
         try:
-            return float(inner)
+            number = float(inner)
         except ValueError:
             return None
+        return number if math.isfinite(number) else None
     return None
 
 

@@ -29,7 +29,7 @@ _SDK_DEMANDS: Final[Mapping[str, Json]] = {
     "tools": [],
 }
 
-#: Where upstream's own code says nothing better: kind -> a code that the SDK and Codex CLI know.
+#: Kinds told as `rate_limit_exceeded`, at which Codex CLI waits and tries again.
 _RETRY_LATER: Final = frozenset({FaultKind.LIMITED, FaultKind.THROTTLED})
 
 
@@ -65,22 +65,16 @@ def rebuild_output(done: Iterable[JsonObject]) -> list[Json]:
 
 def complete_usage(usage: JsonObject) -> JsonObject:
     """Return `usage` with every key that the SDK 3.54 demands; unknown counts are 0."""
-    total = _count(usage, "input_tokens") + _count(usage, "output_tokens")
-    input_details, output_details = (
-        get_object(usage, "input_tokens_details"),
-        get_object(usage, "output_tokens_details"),
-    )
+    into = get_object(usage, "input_tokens_details")
+    out_of = get_object(usage, "output_tokens_details")
+    input_tokens, output_tokens = _count(usage, "input_tokens"), _count(usage, "output_tokens")
     return usage | {
-        "input_tokens": _count(usage, "input_tokens"),
-        "input_tokens_details": input_details
-        | {
-            "cached_tokens": _count(input_details, "cached_tokens"),
-            "cache_write_tokens": _count(input_details, "cache_write_tokens"),
-        },
-        "output_tokens": _count(usage, "output_tokens"),
-        "output_tokens_details": output_details
-        | {"reasoning_tokens": _count(output_details, "reasoning_tokens")},
-        "total_tokens": _count(usage, "total_tokens") or total,
+        "input_tokens": input_tokens,
+        "input_tokens_details": into
+        | {key: _count(into, key) for key in ("cached_tokens", "cache_write_tokens")},
+        "output_tokens": output_tokens,
+        "output_tokens_details": out_of | {"reasoning_tokens": _count(out_of, "reasoning_tokens")},
+        "total_tokens": _count(usage, "total_tokens") or input_tokens + output_tokens,
     }
 
 

@@ -123,7 +123,7 @@ def shape(body: Json, *, session_cache_key: str | None, codex_shaped: bool) -> S
     Raises:
         RequestError: the request cannot be sent, and why.
     """
-    given, model = _checked(body)
+    given, model = checked(body)
     changes = _Changes(dict(given))
     _drop_fields(changes)
     _shape_input(changes, codex_shaped=codex_shaped)
@@ -140,7 +140,7 @@ def shape(body: Json, *, session_cache_key: str | None, codex_shaped: bool) -> S
 # --- what is refused
 
 
-def _checked(body: Json) -> tuple[JsonObject, str]:
+def checked(body: Json) -> tuple[JsonObject, str]:
     """Return the body and its model.
 
     Raises:

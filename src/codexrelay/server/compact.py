@@ -9,7 +9,7 @@ from quart import Response
 from codexrelay.backends.codex.headers import passed_on
 from codexrelay.protocol.faults import Fault
 from codexrelay.protocol.openai_errors import error_body
-from codexrelay.protocol.responses_request import _checked as checked
+from codexrelay.protocol.responses_request import checked
 from codexrelay.relay.reply import JSON, retry_after
 from codexrelay.relay.unary import fetch
 from codexrelay.server import turns

@@ -9,6 +9,7 @@ import attrs
 
 from codexrelay.backends.backend import UpstreamRequest
 from codexrelay.backends.codex.headers import request_headers
+from codexrelay.errors import RequestError
 from codexrelay.protocol.raw import Json, JsonObject, dump, get_list, get_text, is_object
 from codexrelay.sessions.state import TurnPlan
 
@@ -28,7 +29,11 @@ class Draft:
 
 @attrs.define(eq=False, kw_only=True)
 class UpstreamRequests:
-    """Makes the request for whichever account a turn is given."""
+    """Makes the request for whichever account a turn is given.
+
+    Raises:
+        RequestError: the body cannot be serialised.
+    """
 
     path: str
     accept: str
@@ -38,8 +43,14 @@ class UpstreamRequests:
     #: Names the session for clients that do not do so themselves.
     session_id: str
     #: Serialised bodies: the usual one, and the one for other accounts.
-    _own: bytes | None = None
-    _others: bytes | None = None
+    _own: bytes = attrs.field(init=False)
+    _others: bytes | None = attrs.field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        try:
+            self._own = dump(self.draft.body)
+        except ValueError as error:
+            raise RequestError(message=str(error), code="invalid_json") from None
 
     def __call__(self, account_id: str) -> UpstreamRequest:
         """Return the request for `account_id`."""
@@ -66,8 +77,6 @@ class UpstreamRequests:
     def _body(self, account_id: str) -> bytes:
         others = self.draft.body_for_others
         if others is None or self.plan.account_id in (None, account_id):
-            if self._own is None:
-                self._own = dump(self.draft.body)
             return self._own
         if self._others is None:
             self._others = dump(others())

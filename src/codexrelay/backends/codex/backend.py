@@ -39,6 +39,8 @@ class CodexBackend:
     base_url: httpx.URL
     connect_s: float
     wall_clock: Callable[[], float]
+    #: By path; there are three of them, and joining one costs as much as sending it.
+    _urls: dict[str, httpx.URL] = attrs.field(factory=dict, init=False)
 
     @asynccontextmanager
     async def attempt(
@@ -53,7 +55,11 @@ class CodexBackend:
 
     def url(self, path: str) -> httpx.URL:
         """Return the URL of `path` (with its query) below the base URL."""
-        return self.base_url.copy_with(raw_path=self.base_url.raw_path.rstrip(b"/") + path.encode())
+        url = self._urls.get(path)
+        if url is None:
+            raw_path = self.base_url.raw_path.rstrip(b"/") + path.encode()
+            url = self._urls[path] = self.base_url.copy_with(raw_path=raw_path)
+        return url
 
 
 @attrs.define(eq=False)

@@ -17,11 +17,11 @@ def _is_base_url(_instance: object, _field: attrs.Attribute[str], value: str) ->
     """Raises ValueError: it is no http or https URL to which a path can be appended."""
     try:
         url = urlsplit(value)
-        usable = url.scheme in ("http", "https") and bool(url.hostname)
-        _ = url.port  # raises for one that is no number
-    except ValueError:
+        named = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        usable = named and not url.query and not url.fragment
+    except ValueError:  # a host or a port that is none
         usable = False
-    if not usable or url.query or url.fragment:
+    if not usable:
         raise ValueError("must be an http or https URL without query, such as https://host/path")
 
 

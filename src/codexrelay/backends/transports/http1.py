@@ -162,7 +162,7 @@ class ResponseReader:
             self._give_up(f"more than {MAX_FRAMING_BYTES} bytes of headers or framing")
 
     def _finish(self) -> None:
-        if self.to_head_request and self._pieces:
+        if self._pieces and (self.to_head_request or not self.head_complete):
             self._pieces.clear()
             self.keeps_alive = False  # a body where none may be
         # The parser holds our methods: a cycle that only the garbage collector would break.

@@ -1,0 +1,125 @@
+"""Starts simulator and relay, plays the scenes, and stops everything again."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import httpx
+import trio
+
+from harness.compat.relay_process import RelayStartError, running_relay
+from harness.demo.facts import Fact
+from harness.demo.stage import Stage
+from harness.demo.tap import TappedSimulator
+from harness.simulator import SimulatedAccount
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.demo.printing import Page
+    from harness.demo.scenes import Scene
+
+ACCOUNT: Final = SimulatedAccount("demo")
+#: A scene takes a second or two; this is for a machine that has other things to do.
+SCENE_S: Final = 20.0
+
+
+async def run(scenes: Sequence[Scene], page: Page, *, pace_s: float) -> bool:
+    """Play `scenes` against a relay process of their own, and return whether all of them worked.
+
+    `pace_s` is the backend's pause between two words, in seconds. When this is cancelled, the relay
+    is killed and its folder removed.
+    """
+    with tempfile.TemporaryDirectory(prefix="codexrelay-demo-", ignore_cleanup_errors=True) as name:
+        try:
+            return await _run(scenes, page, Path(name), pace_s=pace_s)
+        except* RelayStartError as group:
+            page.log("relay", _told(group).splitlines())
+            page.line("FAILED", "the relay did not start", style="bold red")
+    return False
+
+
+async def _run(scenes: Sequence[Scene], page: Page, folder: Path, *, pace_s: float) -> bool:
+    async with trio.open_nursery() as nursery:
+        simulator = TappedSimulator(accounts=[ACCOUNT], pace_s=pace_s)
+        await nursery.start(simulator.serve)
+        page.line("backend", f"{simulator.base_url} (simulated; no account, no network)")
+        store = folder / "accounts"
+        simulator.write_store(store)
+        async with (
+            running_relay(folder, _settings(simulator, store)) as relay,
+            # Without time-outs of its own: a scene has a deadline.
+            httpx.AsyncClient(base_url=relay.url, trust_env=False, timeout=None) as http,
+        ):
+            page.line("relay", f"{relay.url}/v1 (a process, as `codexrelay serve` starts it)")
+            stage = Stage(
+                simulator=simulator,
+                account=ACCOUNT.name,
+                store=store,
+                http=http,
+                log=relay.log,
+                page=page,
+            )
+            worked = await play(scenes, stage)
+        nursery.cancel_scope.cancel()
+    return worked
+
+
+async def play(scenes: Sequence[Scene], stage: Stage) -> bool:
+    """Play scenes in order, show what came of them, and return whether all of them worked."""
+    began_at_s = trio.current_time()
+    worked = 0
+    for number, scene in enumerate(scenes, 1):
+        stage.page.title(f"{number}  {scene.title}")
+        stage.begin()
+        facts = await _play_one(scene, stage)
+        worked += _show(facts, stage)
+    seconds = trio.current_time() - began_at_s
+    good = worked == len(scenes)
+    stage.page.title(f"{worked} of {len(scenes)} scenes worked, in {seconds:.1f} s")
+    return good
+
+
+async def _play_one(scene: Scene, stage: Stage) -> list[Fact]:
+    try:
+        with trio.fail_after(SCENE_S):
+            return await scene.play(stage)
+    except trio.TooSlowError:
+        return [Fact(f"it was not over within {SCENE_S:g} s", holds=False)]
+    except (httpx.HTTPError, ValueError) as error:  # no answer, or one that nobody can read
+        return [Fact(f"{type(error).__name__}: {error}", holds=False)]
+
+
+def _show(facts: list[Fact], stage: Stage) -> bool:
+    """Show what a scene has come to, and return whether it worked."""
+    page, good = stage.page, all(fact.holds for fact in facts)
+    for number, fact in enumerate(facts):
+        style = "" if fact.holds else "bold red"
+        label = "seen" if number == 0 else ""
+        page.line(label if fact.holds else "FAILED", fact.text, style=style)
+    page.log("relay log", stage.logged)
+    page.line("ok" if good else "FAILED", "", style="")
+    return good
+
+
+def _settings(simulator: TappedSimulator, store: Path) -> dict[str, object]:
+    """Return the relay's configuration: the simulator is its backend and its sign-in service."""
+    codex = {
+        "oauth_issuer": simulator.issuer_url,
+        "managed_oauth": {"storage_path": str(store), "allow_legacy_fallback": False},
+    }
+    backend = {
+        "type": "openai-codex",
+        "api_base_url": simulator.api_base_url,
+        "extra": {"codex": codex},
+    }
+    return {"backends": {"openai_codex": backend}}
+
+
+def _told(error: BaseException) -> str:
+    """Return the texts of all errors in a group of groups."""
+    if isinstance(error, BaseExceptionGroup):
+        return "\n".join(_told(inner) for inner in error.exceptions)
+    return str(error)

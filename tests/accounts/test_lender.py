@@ -1,0 +1,512 @@
+from __future__ import annotations
+
+import contextlib
+import random
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import orjson
+import pytest
+import trio
+import trio.testing
+
+from codexrelay.accounts.legacy import LegacyStore
+from codexrelay.accounts.lender import (
+    LEGACY_BUFFER_S,
+    PATIENCE_S,
+    RESCAN_S,
+    Lease,
+    Lender,
+    error_of,
+    open_lender,
+)
+from codexrelay.accounts.pool import REFUSED_REASON, Choice, PassedOver, Why
+from codexrelay.accounts.settings import ManagedOAuthSettings
+from codexrelay.accounts.sources import Sources
+from codexrelay.accounts.store import AccountStore
+from codexrelay.errors import AllLimitedError, NeedsReauthError, NoAccountError
+from codexrelay.protocol.faults import Fault, FaultKind
+from codexrelay.protocol.openai_errors import error_object
+from tests.fakes.cancel_at_step import CancelAtStep
+from tests.fakes.issuer import FakeIssuer, Trouble
+from tests.fakes.tokens import an_account, write_account
+from tests.fakes.wall_clock import NOW_UNIX_S as NOW
+from tests.fakes.wall_clock import WallClock
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from codexrelay.accounts.account import Account
+
+BUFFER_S = 300.0
+
+
+def a_fault(kind: FaultKind, *, resets_at_unix_s: float | None = None) -> Fault:
+    return Fault(
+        kind=kind,
+        status=400,
+        error=error_object("words", type="some_type"),
+        resets_at_unix_s=resets_at_unix_s,
+    )
+
+
+LIMITED = a_fault(FaultKind.LIMITED, resets_at_unix_s=NOW + 900)
+UNAUTHORIZED = a_fault(FaultKind.UNAUTHORIZED)
+
+
+@attrs.define(eq=False)
+class Scene:
+    """A folder of accounts and their issuer; lenders are opened over it."""
+
+    folder: Path
+    clock: WallClock = attrs.field(factory=WallClock)
+    issuer: FakeIssuer = attrs.field(init=False)
+    settings: ManagedOAuthSettings = attrs.field(factory=ManagedOAuthSettings)
+
+    def __attrs_post_init__(self) -> None:
+        self.issuer = FakeIssuer(self.clock)
+
+    @property
+    def store(self) -> AccountStore:
+        return AccountStore(self.folder / "store")
+
+    def sign_in(self, *names: str, lifetime_s: float = 3600.0) -> None:
+        for name in names:
+            pair = self.issuer.sign_in(f"workspace-of-{name}", lifetime_s=lifetime_s)
+            write_account(self.folder / "store", name, pair)
+
+    def sign_in_codex_cli(self, *, lifetime_s: float) -> None:
+        pair = self.issuer.sign_in("workspace-of-codex-cli", lifetime_s=lifetime_s)
+        tokens = {"access_token": pair.access_token, "refresh_token": pair.refresh_token}
+        (self.folder / "codex").mkdir()
+        (self.folder / "codex" / "auth.json").write_bytes(orjson.dumps({"tokens": tokens}))
+
+    def stored(self, name: str) -> Account:
+        account = self.store.read(name)
+        assert account is not None
+        return account
+
+    def open(self) -> AbstractAsyncContextManager[Lender]:
+        sources = Sources(store=self.store, legacy=LegacyStore((self.folder / "codex",)))
+        return open_lender(
+            sources,
+            self.settings,
+            issuer_url="http://issuer.invalid",
+            transport=self.issuer,
+            wall_clock=self.clock,
+        )
+
+    @property
+    def calls(self) -> int:
+        return len(self.issuer.calls)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+async def lend(lender: Lender, fault: Fault | None = None, **how: object) -> Account:
+    """Hold a lease for an instant, report on it, and return its account."""
+    async with lender.lease(**how) as lease:  # type: ignore[arg-type] - passed on as given
+        lease.report(fault)
+        return lease.account
+
+
+async def test_nine_turns_over_three_accounts_are_three_each(scene: Scene) -> None:
+    scene.sign_in("a", "b", "c")
+    async with scene.open() as lender:
+        lent = [(await lend(lender)).id for _ in range(9)]
+    assert Counter(lent) == {"a": 3, "b": 3, "c": 3}
+    assert scene.calls == 0
+
+
+async def test_a_token_that_expires_within_the_buffer_is_refreshed_before_it_is_used(
+    scene: Scene,
+) -> None:
+    scene.sign_in("work", lifetime_s=200)
+    old = scene.stored("work")
+    async with scene.open() as lender:
+        account = await lend(lender)
+    assert scene.calls == 1
+    assert account.credentials != old.credentials
+    assert account == scene.stored("work")
+
+
+async def test_after_a_401_the_account_that_was_used_is_refreshed_once_and_used_again(
+    scene: Scene,
+) -> None:
+    scene.sign_in("a", "b")
+    async with scene.open() as lender:
+        rejected = await lend(lender, UNAUTHORIZED, prefer="b")
+        account = await lend(lender, prefer="b")
+    assert (account.id, scene.calls) == ("b", 1)
+    assert account.credentials.access_token != rejected.credentials.access_token
+    assert scene.issuer.calls[0]["refresh_reason"] == "unauthorized_recovery"
+
+
+async def test_two_turns_with_one_rejected_token_make_one_call(scene: Scene) -> None:
+    scene.sign_in("work")
+    async with scene.open() as lender:
+        async with lender.lease() as first, lender.lease() as second:
+            first.report(UNAUTHORIZED)
+            second.report(UNAUTHORIZED)
+        async with trio.open_nursery() as turns:
+            turns.start_soon(lend, lender)
+            turns.start_soon(lend, lender)
+    assert scene.calls == 1
+
+
+async def test_an_account_that_cannot_be_refreshed_any_more_falls_through_to_another(
+    scene: Scene,
+) -> None:
+    scene.sign_in("a", "b")
+    scene.issuer._answer(scene.stored("a").credentials.refresh_token or "")  # spent elsewhere
+    async with scene.open() as lender:
+        assert (await lend(lender, UNAUTHORIZED)).id == "a"
+        assert (await lend(lender, prefer="a")).id == "b"
+        assert [(await lend(lender)).id for _ in range(2)] == ["b", "b"]
+    assert scene.calls == 1
+    assert scene.stored("a").needs_reauth == "refresh_token_reused"
+
+
+async def test_when_the_last_account_is_dead_the_error_names_it_and_why(scene: Scene) -> None:
+    scene.sign_in("work", lifetime_s=-1)
+    scene.issuer._answer(scene.stored("work").credentials.refresh_token or "")
+    async with scene.open() as lender:
+        with pytest.raises(NeedsReauthError, match=r"work.*refresh_token_reused"):
+            await lend(lender)
+        scene.sign_in("work")
+        assert (await lend(lender)).id == "work"  # no restart, no wait
+
+
+async def test_three_fresh_tokens_that_are_all_rejected_end_an_account(scene: Scene) -> None:
+    scene.sign_in("work")
+    async with scene.open() as lender:
+        for _ in range(3):
+            await lend(lender, UNAUTHORIZED)
+        with pytest.raises(NeedsReauthError):
+            await lend(lender)
+    assert scene.calls == 2
+    assert scene.stored("work").needs_reauth == REFUSED_REASON
+
+
+async def test_with_every_account_limited_no_call_is_made_and_the_first_recovery_is_told(
+    scene: Scene,
+) -> None:
+    scene.sign_in("a", "b", lifetime_s=1_000_000)
+    async with scene.open() as lender:
+        await lend(lender, a_fault(FaultKind.LIMITED, resets_at_unix_s=NOW + 500), prefer="a")
+        await lend(lender, LIMITED, prefer="b")
+        with pytest.raises(AllLimitedError) as caught:
+            await lend(lender)
+        assert caught.value.resets == (("a", NOW + 500), ("b", NOW + 900))
+        assert caught.value.resets_in_s == 500
+        assert caught.value.plan_type == "plus"
+        scene.clock.now_unix_s += 500
+        assert (await lend(lender)).id == "a"
+    assert scene.calls == 0
+
+
+async def test_a_cool_down_outlives_the_process(scene: Scene) -> None:
+    scene.sign_in("work")
+    async with scene.open() as lender:
+        await lend(lender, LIMITED)
+    async with scene.open() as lender:
+        with pytest.raises(AllLimitedError):
+            await lend(lender)
+    assert scene.stored("work").rate_limited_until_unix_s == NOW + 900
+
+
+async def test_a_cool_down_is_stored_while_the_lender_is_open(scene: Scene) -> None:
+    scene.sign_in("work")
+    async with scene.open() as lender:
+        await lend(lender, LIMITED)
+        with trio.fail_after(30):
+            while scene.stored("work").rate_limited_until_unix_s is None:  # noqa: ASYNC110 - a file
+                await trio.sleep(0.001)
+
+
+async def test_a_cool_down_that_another_program_clears_is_over_without_restart(
+    scene: Scene,
+) -> None:
+    scene.sign_in("work")
+    async with scene.open() as lender:
+        await lend(lender, LIMITED)
+        await lender.save()
+        await lender.rescan()
+        scene.store.save_limit("work", None, now_unix_s=NOW)
+        assert (await lend(lender)).id == "work"
+
+
+async def test_starting_without_accounts_is_no_error_and_the_first_one_is_used_at_once(
+    scene: Scene,
+) -> None:
+    async with scene.open() as lender:
+        assert lender.accounts() == ()
+        with pytest.raises(NoAccountError) as caught:
+            await lend(lender)
+        assert str(scene.folder / "store") in str(caught.value)
+        assert str(scene.folder / "codex") in str(caught.value)
+        scene.sign_in("work")
+        assert (await lend(lender)).id == "work"
+
+
+async def test_changed_files_are_noticed_within_a_second(scene: Scene) -> None:
+    scene.sign_in("a")
+    async with scene.open() as lender:
+        await lend(lender)
+        scene.sign_in("b")
+        (scene.folder / "store" / "a.json").unlink()
+        assert (await lend(lender)).id == "a"  # within the second
+        scene.clock.now_unix_s += RESCAN_S
+        assert (await lend(lender)).id == "b"
+        scene.clock.now_unix_s -= 3600  # the clock of the machine was put back
+        scene.sign_in("c")
+        assert (await lend(lender)).id == "c"
+
+
+async def test_problems_of_files_are_told_and_gone_when_repaired(scene: Scene) -> None:
+    scene.sign_in("work")
+    path = scene.folder / "store" / "broken.json"
+    path.write_bytes(b"{}")
+    async with scene.open() as lender:
+        assert [problem.where for problem in lender.problems()] == [f"{path}: access_token"]
+        assert [account.id for account in lender.accounts()] == ["work"]
+        path.unlink()
+        await lender.rescan()
+        assert lender.problems() == ()
+
+
+@pytest.mark.parametrize("trouble", [Trouble.UNREACHABLE, Trouble.BUSY, Trouble.ANSWER_LOST])
+async def test_a_good_token_is_used_when_it_cannot_be_refreshed_early(
+    scene: Scene, trouble: Trouble
+) -> None:
+    scene.sign_in("work", lifetime_s=200)
+    scene.issuer.troubles = [trouble]
+    async with scene.open() as lender:
+        tokens = {(await lend(lender)).credentials for _ in range(3)}
+    assert tokens == {scene.stored("work").credentials}
+
+
+@pytest.mark.parametrize("fault", [UNAUTHORIZED, None], ids=["rejected", "expired"])
+async def test_a_useless_token_is_never_used(scene: Scene, fault: Fault | None) -> None:
+    scene.sign_in("a", "b", lifetime_s=600)
+    async with scene.open() as lender:
+        await lend(lender, fault, prefer="a")
+        if fault is None:
+            scene.clock.now_unix_s += 600
+            scene.sign_in("b", lifetime_s=600)
+        scene.issuer.troubles = [Trouble.UNREACHABLE] * 2
+        assert (await lend(lender, prefer="a")).id == "b"
+
+
+async def test_when_the_issuer_is_away_and_no_token_is_good_the_error_says_so(
+    scene: Scene,
+) -> None:
+    scene.sign_in("work", lifetime_s=-1)
+    scene.issuer.troubles = [Trouble.UNREACHABLE]
+    async with scene.open() as lender:
+        with pytest.raises(NoAccountError, match=r"work cannot be refreshed.*cannot be reached"):
+            await lend(lender)
+
+
+async def test_a_turn_does_not_sit_out_a_slow_issuer_while_its_token_is_good(
+    scene: Scene, mock_clock: trio.testing.MockClock
+) -> None:
+    scene.sign_in("work", lifetime_s=200)
+    scene.issuer.gate = trio.Event()
+    lent: list[Account] = []
+    async with scene.open() as lender:
+
+        async def turn() -> None:
+            lent.append(await lend(lender))
+
+        async with trio.open_nursery() as turns:
+            turns.start_soon(turn)
+            await scene.issuer.wait_for_calls(1)
+            mock_clock.jump(PATIENCE_S)
+        assert scene.issuer.waiting == 1  # the flight goes on
+        scene.issuer.gate.set()
+        await turn()
+    assert [account.credentials.refresh_token for account in lent] == ["rt_1", "rt_2"]
+    assert scene.calls == 1
+
+
+async def test_a_preferred_account_is_lent_while_it_is_usable(scene: Scene) -> None:
+    scene.sign_in("a", "b", "c")
+    async with scene.open() as lender:
+        assert [(await lend(lender, prefer="c")).id for _ in range(3)] == ["c", "c", "c"]
+        await lend(lender, LIMITED, prefer="c")
+        assert (await lend(lender, prefer="c")).id == "a"
+
+
+async def test_accounts_the_turn_has_tried_are_not_lent_again(scene: Scene) -> None:
+    scene.sign_in("a", "b")
+    async with scene.open() as lender:
+        assert (await lend(lender, rejected=frozenset({"a"}))).id == "b"
+        with pytest.raises(NoAccountError, match=r"account a was tried; account b was tried"):
+            await lend(lender, rejected=frozenset({"a", "b"}))
+
+
+@pytest.mark.parametrize(("rest_of_life_s", "calls"), [(LEGACY_BUFFER_S + 1, 0), (1, 1)])
+async def test_codex_clis_token_is_left_to_codex_cli_until_it_is_about_to_expire(
+    scene: Scene, rest_of_life_s: float, calls: int
+) -> None:
+    scene.sign_in_codex_cli(lifetime_s=rest_of_life_s)
+    async with scene.open() as lender:
+        assert (await lend(lender)).id == "codex-cli"
+    assert scene.calls == calls
+
+
+async def test_managed_accounts_take_over_from_codex_clis_without_restart(scene: Scene) -> None:
+    scene.sign_in_codex_cli(lifetime_s=3600)
+    async with scene.open() as lender:
+        assert (await lend(lender)).id == "codex-cli"
+        scene.sign_in("work")
+        scene.clock.now_unix_s += RESCAN_S
+        assert (await lend(lender)).id == "work"
+
+
+async def test_every_lease_pairs_a_bearer_with_its_own_workspace(scene: Scene) -> None:
+    names = ("a", "b", "c", "d")
+    scene.sign_in(*names, lifetime_s=BUFFER_S + 1)
+    rng = random.Random(7)
+    owner: dict[str, str] = {}
+
+    async def turn(lender: Lender) -> None:
+        async with lender.lease() as lease:
+            tokens, workspace_id = lease.account.credentials, lease.account.workspace_id
+            assert workspace_id == f"workspace-of-{lease.account.id}"
+            assert owner.setdefault(tokens.access_token, workspace_id) == workspace_id
+            assert scene.issuer.takes(tokens.access_token)
+            await trio.lowlevel.checkpoint()
+            scene.clock.now_unix_s += 1
+            resets_at = scene.clock() + 20
+            lease.report(None)  # or tokens that are rejected in a row would end the account
+            lease.report(
+                rng.choice(
+                    [None, UNAUTHORIZED, a_fault(FaultKind.LIMITED, resets_at_unix_s=resets_at)]
+                )
+            )
+
+    async def some_turns(lender: Lender) -> None:
+        for _ in range(4):
+            with contextlib.suppress(AllLimitedError):
+                await turn(lender)
+            scene.clock.now_unix_s += 1
+
+    async with scene.open() as lender:
+        async with trio.open_nursery() as turns:
+            for _ in range(50):
+                turns.start_soon(some_turns, lender)
+        assert lender.leased == 0
+    assert scene.calls > 4
+    assert all(scene.stored(name).needs_reauth is None for name in names)
+
+
+async def test_a_turn_cancelled_at_any_step_leaves_the_books_right(tmp_path: Path) -> None:
+    for at in range(1, 1000):
+        scene = Scene(tmp_path / str(at))
+        scene.sign_in("work", lifetime_s=200)
+        async with scene.open() as lender:
+            with trio.CancelScope() as scope:
+                canceller = CancelAtStep(scope, at)
+                trio.lowlevel.add_instrument(canceller)
+                try:
+                    async with lender.lease() as lease:
+                        assert lender.leased == 1
+                        lease.report(LIMITED)
+                        await trio.lowlevel.checkpoint()
+                finally:
+                    trio.lowlevel.remove_instrument(canceller)
+            assert lender.leased == 0
+            scene.clock.now_unix_s += 1000
+            account = await lend(lender)
+            assert scene.issuer.takes(account.credentials.access_token)
+            assert scene.issuer._families[account.credentials.refresh_token or ""].current == (
+                account.credentials.refresh_token
+            )
+            assert account.credentials == scene.stored("work").credentials
+        if not scope.cancelled_caught:
+            break
+    else:
+        pytest.fail("the turn never finished")
+    assert at > 3
+
+
+async def test_a_closed_lender_leaves_no_task_and_has_stored_the_pair_of_its_last_call(
+    scene: Scene,
+) -> None:
+    scene.sign_in("work", lifetime_s=-1)
+    scene.issuer.gate = trio.Event()
+    tasks = trio.lowlevel.current_statistics().tasks_living
+    async with trio.open_nursery() as process:
+
+        @process.start_soon
+        async def _() -> None:
+            async with scene.open() as lender:
+                await lend(lender)
+
+        await scene.issuer.wait_for_calls(1)
+        process.cancel_scope.cancel()
+        scene.issuer.gate.set()
+    assert trio.lowlevel.current_statistics().tasks_living == tasks
+    assert scene.stored("work").credentials.refresh_token == "rt_2"
+
+
+def passed(name: str, why: Why, **more: object) -> PassedOver:
+    account = an_account(name, plan_type="plus")
+    return PassedOver(account=account, why=why, **more)  # type: ignore[arg-type] - as given
+
+
+COOLING = passed("cooling", Why.COOLING, until_unix_s=NOW + 120)
+DEAD = passed("dead", Why.NEEDS_REAUTH, reason="refresh_token_reused")
+ASIDE = passed("aside", Why.SET_ASIDE, reason="usage_not_included", until_unix_s=NOW + 9)
+TRIED = passed("tried", Why.RULED_OUT)
+
+
+@pytest.mark.parametrize(
+    ("passed_over", "stuck", "expected", "words"),
+    [
+        pytest.param((), {}, NoAccountError, "no account file in X", id="none at all"),
+        pytest.param((COOLING, DEAD), {}, AllLimitedError, "(cooling)", id="quota"),
+        pytest.param((COOLING, TRIED), {}, AllLimitedError, "(cooling)", id="quota, one tried"),
+        pytest.param((DEAD,), {}, NeedsReauthError, "refresh_token_reused", id="all dead"),
+        pytest.param(
+            (DEAD, TRIED), {}, NoAccountError, "account tried was tried", id="dead and tried"
+        ),
+        pytest.param((DEAD, ASIDE), {}, NoAccountError, "usage_not_included", id="no Codex"),
+        pytest.param(
+            (COOLING, TRIED),
+            {"tried": "issuer away"},
+            NoAccountError,
+            "account tried cannot be refreshed at the moment (issuer away)",
+            id="issuer away",
+        ),
+        pytest.param(
+            (COOLING, TRIED),
+            {"tried": "issuer away"},
+            NoAccountError,
+            "account cooling waits 2 min for its quota",
+            id="issuer away, quota told too",
+        ),
+    ],
+)
+def test_the_error_says_what_stands_in_the_way(
+    passed_over: tuple[PassedOver, ...], stuck: dict[str, str], expected: type, words: str
+) -> None:
+    choice = Choice(account=None, passed_over=passed_over)
+    error = error_of(choice, stuck, looked_in="no account file in X", now_unix_s=NOW)
+    assert type(error) is expected
+    assert words in str(error)
+
+
+async def test_a_lease_shows_no_token(scene: Scene) -> None:
+    scene.sign_in("work")
+    async with scene.open() as lender, lender.lease() as lease:
+        assert isinstance(lease, Lease)
+        assert lease.account.credentials.access_token not in repr(lease)
+        assert (lease.account.credentials.refresh_token or "") not in repr(lease)
