@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import attrs
 import trio
@@ -17,19 +17,14 @@ from harness.compat.drivers.driver import Driver, Order, Variant
 from harness.compat.install import Command
 from harness.compat.relay_process import RelayStartError, running_relay
 from harness.compat.scenarios import PROMPT, Ending, Scenario
+from harness.compat.traces import last_words, text_of, told_by, traces_of
 from harness.compat.verdict import CLIENT_KEY, LEAVE_S, Evidence, problems_of
-from harness.simulator import Seen, SimulatedAccount, Simulator
-
-if TYPE_CHECKING:
-    from harness.compat.relay_process import RelayProcess
+from harness.simulator import SimulatedAccount, Simulator
 
 #: A program that has not ended by then never will. The slowest cell took 25 s on a busy machine.
 PATIENCE_S: Final = 90.0
 #: Two, so that a turn can be moved from one to the other.
 ACCOUNTS: Final = (SimulatedAccount("one"), SimulatedAccount("two"))
-
-_TAIL_LINES: Final = 12
-_TAIL_CHARACTERS: Final = 300
 
 
 @attrs.frozen(kw_only=True)
@@ -80,7 +75,7 @@ async def run_cell(cell: Cell) -> Result:
             problems = problems_of(evidence)
         except* RelayStartError as group:
             problems = ("the relay did not start",)
-            traces = tuple(f"relay: {line}" for line in _tail(_told(group)))
+            traces = tuple(last_words("relay", told_by(group)))
     return Result(
         variant=cell.variant.name,
         scenario=cell.scenario.name,
@@ -88,13 +83,6 @@ async def run_cell(cell: Cell) -> Result:
         problems=problems,
         traces=traces if problems else (),
     )
-
-
-def _told(error: BaseException) -> str:
-    """Return the texts of all errors in a group of groups."""
-    if isinstance(error, BaseExceptionGroup):
-        return "\n".join(_told(inner) for inner in error.exceptions)
-    return str(error)
 
 
 async def _observe(cell: Cell, folder: Path) -> tuple[Evidence, tuple[str, ...]]:
@@ -116,14 +104,14 @@ async def _observe(cell: Cell, folder: Path) -> tuple[Evidence, tuple[str, ...]]
         ending=cell.ending,
         interrupted_status=cell.driver.interrupted_status,
         status=ended.status,
-        stdout=_text(launch.stdout_path),
+        stdout=text_of(launch.stdout_path),
         seen=tuple(simulator.seen),
         account_ids={account.name: account.account_id for account in ACCOUNTS},
         interrupted_at_s=ended.interrupted_at_s,
         relay_status=relay.status,
         relay_log=tuple(relay.log),
     )
-    return evidence, traces_of(cell, launch, simulator, relay)
+    return evidence, traces_of(launch, logs=cell.driver.logs, seen=simulator.seen, relay=relay)
 
 
 def relay_settings(scenario: Scenario, simulator: Simulator, *, store: Path) -> dict[str, object]:
@@ -178,36 +166,3 @@ async def _drive(cell: Cell, launch: Launch, simulator: Simulator) -> Exit:
         with trio.move_on_after(2 * LEAVE_S):
             await simulator.wait_until(lambda: all(seen.ended for seen in simulator.seen))
     return ended
-
-
-def traces_of(
-    cell: Cell, launch: Launch, simulator: Simulator, relay: RelayProcess
-) -> tuple[str, ...]:
-    """Return the last words of program and relay, and what the backend saw, each line labelled."""
-    logs = [path for pattern in cell.driver.logs for path in sorted(launch.home.glob(pattern))]
-    texts = [
-        ("stdout", _text(launch.stdout_path)),
-        ("stderr", _text(launch.stderr_path)),
-        *((path.name, _text(path)) for path in logs),
-        ("relay", "\n".join(relay.log)),
-    ]
-    told = [f"{name}: {line}" for name, text in texts for line in _tail(text)]
-    return (*told, *(f"backend: {described(seen)}" for seen in simulator.seen))
-
-
-def _text(path: Path) -> str:
-    return path.read_text("utf-8", errors="replace")
-
-
-def _tail(text: str) -> list[str]:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return [line[:_TAIL_CHARACTERS] for line in lines[-_TAIL_LINES:]]
-
-
-def described(seen: Seen) -> str:
-    """Return one request at the backend in one line, without its secrets."""
-    parts = [f"{seen.arrived_at_s:.2f} {seen.method} {seen.path} {seen.status}"]
-    parts += [f"account {seen.account}"] if seen.account else []
-    parts += [f"fault {seen.fault}"] if seen.fault else []
-    parts += [f"left at {seen.left_at_s:.2f}"] if seen.left_at_s is not None else []
-    return ", ".join(parts)

@@ -11,6 +11,7 @@ import click
 import trio
 
 from harness.compat import report
+from harness.compat.agent_process import HAS_PROCESS_GROUPS
 from harness.compat.cell import run_cell
 from harness.compat.drivers import all_drivers
 from harness.compat.install import agents_folder, find_all
@@ -83,6 +84,8 @@ def compat(
     program in each of its protocols through a conversation with a tool call, as it is and with one
     fault at a time. Needs no account. Exit status 0 means that every cell went as it should.
     """
+    if not HAS_PROCESS_GROUPS:
+        raise click.ClickException("agents are interrupted with POSIX signals; there are none here")
     drivers = [
         driver
         for driver in DRIVERS

@@ -39,6 +39,9 @@ VERSION_S: Final = 60.0
 #: For another run that installs the same program.
 LOCK_S: Final = 900.0
 
+_NPM_ERROR: Final = "npm error "
+_NPM_WORDS: Final = 4
+
 _MACHINES: Final = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
 
 
@@ -157,10 +160,12 @@ def run_npm(spec: str, folder: Path) -> None:
     # Without a project file of its own npm would look for one in the folders above.
     (folder / "package.json").write_text('{"private": true}\n', "utf-8")
     print(f"installing {spec}", file=sys.stderr, flush=True)
+    # npm's own patience is a minute and more for each download; the tries are ours to count.
+    patience = ("--fetch-retries=1", "--fetch-retry-mintimeout=2000")
     quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-save")
     try:
         done = subprocess.run(
-            (npm, "install", *quiet, spec),
+            (npm, "install", *quiet, *patience, spec),
             cwd=folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -172,7 +177,13 @@ def run_npm(spec: str, folder: Path) -> None:
     except subprocess.TimeoutExpired:
         raise NotInstalledError(f"npm took longer than {NPM_S:.0f} s") from None
     if done.returncode:
-        raise NotInstalledError(_last_words(done.stderr) or f"npm ended with {done.returncode}")
+        raise NotInstalledError(_npm_words(done.stderr) or f"npm ended with {done.returncode}")
+
+
+def _npm_words(stderr: str) -> str:
+    """Return the first of npm's error lines, which name the error; the last only names a log."""
+    lines = [line.removeprefix(_NPM_ERROR) for line in stderr.splitlines()]
+    return "; ".join([line.strip() for line in lines if line.strip()][:_NPM_WORDS])
 
 
 def _first_that_starts(program: NpmProgram, *, modules: Path) -> Command:

@@ -4,6 +4,7 @@ Nouns: a *scene* is one thing that the relay does for a client, played for real;
 was observed and whether it is as it should be; the *stage* is what every scene plays on: simulated
 backend, relay process, client, page; the *page* is what the reader sees.
 
-`scenes` tells what is played and what must come of it, `facts` judges, `client` is the agent,
-`tap` the backend that keeps what it sent, `printing` the page; `running` starts and plays it all.
+`scenes` tells what is played and what must come of it, `requests` what is asked, `facts` judges;
+`client` is the agent, `tap` the backend that keeps what it sent, `printing` the page; `running`
+starts and plays it all.
 """

@@ -21,7 +21,7 @@ RESPONSES: Final = "/v1/responses"
 CHAT: Final = "/v1/chat/completions"
 
 #: What ends a chat stream; it is no JSON.
-DONE: Final = b"[DONE]"
+_DONE: Final = b"[DONE]"
 #: The events of which a Responses stream must end with exactly one.
 TERMINAL: Final = frozenset(
     {"response.completed", "response.failed", "response.incomplete", "error"}
@@ -33,7 +33,6 @@ class Answer:
     """What came back for one request."""
 
     status: int
-    headers: httpx.Headers
     body: bytearray = attrs.field(factory=bytearray)
     events: list[sse.Event] = attrs.field(factory=list)
     #: Seconds from the request until the first event, None if there was none; and until the end.
@@ -43,7 +42,7 @@ class Answer:
     @property
     def objects(self) -> list[JsonObject]:
         """Return what the events say."""
-        return [parse_object(event.data) for event in self.events if event.data != DONE]
+        return [parse_object(event.data) for event in self.events if event.data != _DONE]
 
     @property
     def text(self) -> str:
@@ -54,6 +53,13 @@ class Answer:
     def terminal(self) -> list[str]:
         """Return the names of the terminal events of a Responses stream."""
         return [event.name for event in self.events if event.name in TERMINAL]
+
+    @property
+    def last(self) -> str:
+        """Return the last event's name, or in a chat stream, where events have none, its data."""
+        if not self.events:
+            return ""
+        return self.events[-1].name or self.events[-1].data.decode()
 
     @property
     def finish_reasons(self) -> list[str]:
@@ -79,7 +85,7 @@ async def ask(
     """
     asked_at_s = trio.current_time()
     async with http.stream("POST", path, json=body) as response:
-        answer = Answer(response.status_code, response.headers)
+        answer = Answer(response.status_code)
         cutter = sse.EventCutter()
         async for block in response.aiter_bytes():
             answer.body += block
@@ -97,7 +103,7 @@ def words_of(event: sse.Event) -> str:
     """Return the words that an event of either protocol brings."""
     if event.name == "response.output_text.delta":
         return get_text(parse_object(event.data), "delta") or ""
-    if event.name or event.data == DONE:
+    if event.name or event.data == _DONE:
         return ""
     deltas = [get_object(choice, "delta") for choice in _choices([parse_object(event.data)])]
     return "".join(get_text(delta, "content") or "" for delta in deltas)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 import trio
@@ -14,10 +14,25 @@ from harness.demo.printing import Page
 from harness.demo.running import run
 from harness.demo.scenes import SCENES
 
-#: What a shell reports for a program that Ctrl-C has ended.
-INTERRUPTED: Final = 130
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-ADDRESS: Final = "http://127.0.0.1:8787/v1"
+    from harness.demo.scenes import Scene
+
+#: What a shell reports of a program that Ctrl-C has ended.
+INTERRUPTED: Final = 130
+#: Where `codexrelay serve` listens unless it is told otherwise.
+BASE_URL: Final = "http://127.0.0.1:8787/v1"
+
+#: Lines to copy; short enough for a terminal of 80 columns.
+NEXT_STEPS: Final = (
+    ("sign in", "codex login       # once: the relay uses what Codex CLI has stored"),
+    ("start", "make serve        # or: .venv/bin/codexrelay serve"),
+    ("agents", f"{BASE_URL} is their base URL; any API key will do"),
+    ("Codex", f'openai_base_url = "{BASE_URL}"   # in config.toml'),
+    ("OpenCode", f'"baseURL": "{BASE_URL}", "apiKey": "any"'),
+    ("SDK", f'OpenAI(base_url="{BASE_URL}", api_key="any")'),
+)
 
 
 @click.command()
@@ -29,23 +44,33 @@ ADDRESS: Final = "http://127.0.0.1:8787/v1"
     help="Milliseconds between two words of the backend; 0 sends each answer in one burst.",
 )
 def demo(pace_ms: float) -> None:
-    """Watch the relay at work, against a simulated backend: no account, nothing leaves the machine.
+    """Watch the relay at work with a simulated backend: needs no account and no network.
 
     Exit status 0 means that every scene went as it should.
     """
-    sys.exit(trio.run(_main, Page(Console(highlight=False)), pace_ms / 1000))
+    status = 1
+    try:
+        status = trio.run(play, SCENES, Page(Console()), pace_ms / 1000)
+    except* SystemExit:  # what rich makes of a reader that has left, as in `| head`
+        pass
+    sys.exit(status)
 
 
-async def _main(page: Page, pace_s: float) -> int:
-    """Return the exit status. Ctrl-C and SIGTERM stop what was started, and remove what it wrote."""
+async def play(scenes: Sequence[Scene], page: Page, pace_s: float) -> int:
+    """Play `scenes` and return the exit status.
+
+    Ctrl-C and SIGTERM end it, and leave nothing running and no file behind.
+    """
     status = INTERRUPTED
     page.title("codexrelay at work")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_cancel_on_signal, nursery.cancel_scope)
-        status = 0 if await run(SCENES, page, pace_s=pace_s) else 1
-        if status == 0:
-            show_next_steps(page)
+        status = 0 if await run(scenes, page, pace_s=pace_s) else 1
         nursery.cancel_scope.cancel()
+    if status == 0:
+        page.title("Now with your own account")
+        for label, text in NEXT_STEPS:
+            page.line(label, text)
     return status
 
 
@@ -53,17 +78,3 @@ async def _cancel_on_signal(scope: trio.CancelScope) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
         async for _ in received:
             scope.cancel()
-
-
-def show_next_steps(page: Page) -> None:
-    """Tell how to start the real thing."""
-    page.title("Now with your own account")
-    page.line("sign in", "codex login        (once; the relay finds what Codex CLI has stored)")
-    page.line("start", "make serve         (or: .venv/bin/codexrelay serve)")
-    page.line("agents", f"{ADDRESS}   is the base URL for all of them; any API key will do:")
-    for program, line in (
-        ("OpenAI SDK", f'OpenAI(base_url="{ADDRESS}", api_key="any")'),
-        ("OpenCode", f'"options": {{"baseURL": "{ADDRESS}", "apiKey": "any"}}'),
-        ("Codex CLI", f'openai_base_url = "{ADDRESS}"'),
-    ):
-        page.line("", f"  {program:<12} {line}")

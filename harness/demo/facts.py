@@ -11,8 +11,9 @@ T = TypeVar("T")
 
 @attrs.frozen
 class Fact:
-    """One thing that was observed; `text` says what it was, and what it should have been."""
+    """One thing that was observed."""
 
+    #: What it was and, where that is not the same, what it should have been.
     text: str
     holds: bool = True
 
@@ -20,30 +21,36 @@ class Fact:
 def equal(what: str, found: T, wanted: T) -> Fact:
     """Return whether `found` is what was wanted."""
     if found == wanted:
-        return Fact(f"{what}: {_told(found)}")
-    return Fact(f"{what}: {_told(found)}, not {_told(wanted)}", holds=False)
+        return Fact(f"{what} {_told(found)}")
+    return Fact(f"{what} {_told(found)}, not {_told(wanted)}", holds=False)
 
 
 def whole(words: str, wanted: str) -> Fact:
-    """Return whether all the words arrived."""
+    """Return whether all the words of a text arrived."""
     if words == wanted:
-        return Fact(f"every word arrived ({len(words)} characters)")
-    return Fact(f"{len(words)} characters arrived, not {len(wanted)}: {words!r}", holds=False)
+        return Fact("every word arrived")
+    return Fact(f"what arrived was {words!r}, not {wanted!r}", holds=False)
+
+
+def same(arrived: bytearray, sent: bytearray) -> Fact:
+    """Return whether the bytes that left are those that arrived."""
+    if arrived == sent:
+        return Fact(f"byte for byte what the backend sent ({len(sent)} bytes)")
+    return Fact(f"{len(arrived)} bytes, not the {len(sent)} that the backend sent", holds=False)
 
 
 def soon(what: str, seconds: float | None, *, limit_s: float) -> Fact:
     """Return whether something that took `seconds` (None: it did not happen) was fast enough."""
     if seconds is None:
         return Fact(f"{what}: not within {limit_s:g} s", holds=False)
-    return Fact(f"{what} after {ms(seconds)} (at most {limit_s:g} s)", holds=seconds <= limit_s)
+    return Fact(f"{what} after {in_ms(seconds)} (at most {limit_s:g} s)", holds=seconds <= limit_s)
 
 
-def ms(seconds: float) -> str:
-    """Return a duration as `2.1 ms`."""
+def in_ms(seconds: float) -> str:
+    """Return a short duration as `2.1 ms`."""
     return f"{seconds * 1000:.1f} ms"
 
 
 def _told(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value)) or "none"
-    return str(value)
+    told = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return told or "nothing"

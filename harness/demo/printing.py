@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-#: Wider lines are hard to read, narrower ones hold no log line. In columns.
+#: In columns. Wider lines are hard to read, narrower ones hold no log line.
 WIDEST: Final = 100
 NARROWEST: Final = 60
 #: Where the text begins, behind its label.
@@ -18,61 +18,60 @@ _INDENT: Final = 12
 
 
 class Page:
-    """Writes to a console. Styles are the console's to drop, in a pipe or where NO_COLOR is set."""
+    """Writes to a console, which drops the styles in a pipe and where NO_COLOR is set."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._width = max(NARROWEST, min(console.width, WIDEST))
-        #: Column at which spoken words go on; 0 while nobody speaks.
-        self._column = 0
+        self._room = max(NARROWEST, min(console.width, WIDEST)) - _INDENT
+        #: Where the words that are being spoken go on, in columns behind the indent; None while
+        #: nobody speaks.
+        self._column: int | None = None
+        #: The blanks between the last word and the next one, which may have to go on a new line.
+        self._blanks = ""
 
     def title(self, text: str) -> None:
         """Begin a section."""
         self._out("")
         self._out(text, "bold")
 
-    def line(self, label: str, text: str, *, style: str = "") -> None:
-        """Write a text behind a label, over several lines if need be."""
-        self._write(label, textwrap.wrap(text, self._width - _INDENT) or [""], style)
-
-    def clipped(self, label: str, text: str) -> None:
-        """Write a text behind a label, on one line; what has no room is left out."""
-        room = self._width - _INDENT
-        self._write(label, [text if len(text) <= room else f"{text[: room - 3]}..."], "")
+    def line(self, label: str, text: str, *, style: str = "", most_rows: int | None = None) -> None:
+        """Write a text behind a label; None: in as many rows as it takes."""
+        rows = textwrap.wrap(
+            text, self._room, max_lines=most_rows, placeholder=" ...", break_on_hyphens=False
+        )
+        self._rows(label, rows or [""], style)
 
     def log(self, label: str, lines: Iterable[str]) -> None:
         """Write what a program logged, in the background."""
         for line in lines:
-            rows = textwrap.wrap(
-                line,
-                self._width - _INDENT,
-                subsequent_indent="    ",
-                break_on_hyphens=False,
-            )
-            self._write(label, rows, "dim")
+            rows = textwrap.wrap(line, self._room, subsequent_indent="    ", break_on_hyphens=False)
+            self._rows(label, rows, "dim")
             label = ""
 
     def hear(self, words: str) -> None:
-        """Write words of an answer the moment they arrive; broken at the edge of the page."""
-        if not self._column:
+        """Write words of an answer the moment they arrive, on a new row where they do not fit."""
+        if self._column is None:
             self._console.out(_labelled("answer"), end="", highlight=False)
-            self._column = _INDENT
-        if self._column > _INDENT and self._column + len(words.rstrip()) > self._width:
+            self._column, self._blanks = 0, ""
+        text = self._blanks + words
+        visible = text.rstrip()
+        self._blanks = text[len(visible) :]
+        if self._column and self._column + len(visible) > self._room:
             self._console.out(f"\n{' ' * _INDENT}", end="", highlight=False)
-            self._column = _INDENT
-            words = words.lstrip()
-        self._console.out(words, end="", highlight=False)
-        self._column += len(words)
+            self._column = 0
+            visible = visible.lstrip()
+        self._console.out(visible, end="", highlight=False)
+        self._column += len(visible)
 
-    def _write(self, label: str, rows: list[str], style: str) -> None:
+    def _rows(self, label: str, rows: Iterable[str], style: str) -> None:
         for row in rows:
             self._out(_labelled(label) + row, style)
             label = ""
 
     def _out(self, text: str, style: str = "") -> None:
-        if self._column:  # somebody was speaking
+        if self._column is not None:  # somebody was speaking
             self._console.out("")
-            self._column = 0
+            self._column = None
         self._console.out(text.rstrip(), style=style, highlight=False)
 
 

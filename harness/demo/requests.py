@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 from codexrelay.protocol.raw import get_list, get_text, is_object
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from codexrelay.protocol.raw import Json, JsonObject
 
 MODEL: Final = "gpt-5.5"
@@ -33,12 +35,12 @@ def say(speech: str) -> str:
 
 def responses_request(prompt: str) -> JsonObject:
     """Return a streamed Responses request."""
-    return {"model": MODEL, "stream": True, "input": prompt}
+    return {"input": prompt, "model": MODEL, "stream": True}
 
 
-def chat_request(messages: list[Json], *tools: Json) -> JsonObject:
+def chat_request(messages: Sequence[Json], *tools: Json) -> JsonObject:
     """Return a streamed Chat Completions request."""
-    body: JsonObject = {"model": MODEL, "stream": True, "messages": messages}
+    body: JsonObject = {"messages": list(messages), "model": MODEL, "stream": True}
     return body | {"tools": list(tools)} if tools else body
 
 

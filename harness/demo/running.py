@@ -27,7 +27,7 @@ SCENE_S: Final = 20.0
 
 
 async def run(scenes: Sequence[Scene], page: Page, *, pace_s: float) -> bool:
-    """Play `scenes` against a relay process of their own, and return whether all of them worked.
+    """Play `scenes` with a relay process of their own, and return whether all of them worked.
 
     `pace_s` is the backend's pause between two words, in seconds. When this is cancelled, the relay
     is killed and its folder removed.
@@ -36,24 +36,23 @@ async def run(scenes: Sequence[Scene], page: Page, *, pace_s: float) -> bool:
         try:
             return await _run(scenes, page, Path(name), pace_s=pace_s)
         except* RelayStartError as group:
-            page.log("relay", _told(group).splitlines())
-            page.line("FAILED", "the relay did not start", style="bold red")
+            page.line("FAILED", "the relay did not start:", style="bold red")
+            page.log("", _told(group).splitlines())
     return False
 
 
 async def _run(scenes: Sequence[Scene], page: Page, folder: Path, *, pace_s: float) -> bool:
+    store = folder / "accounts"
     async with trio.open_nursery() as nursery:
         simulator = TappedSimulator(accounts=[ACCOUNT], pace_s=pace_s)
         await nursery.start(simulator.serve)
-        page.line("backend", f"{simulator.base_url} (simulated; no account, no network)")
-        store = folder / "accounts"
+        page.line("backend", f"simulated, at {simulator.base_url}: nothing leaves this machine")
         simulator.write_store(store)
         async with (
             running_relay(folder, _settings(simulator, store)) as relay,
             # Without time-outs of its own: a scene has a deadline.
             httpx.AsyncClient(base_url=relay.url, trust_env=False, timeout=None) as http,
         ):
-            page.line("relay", f"{relay.url}/v1 (a process, as `codexrelay serve` starts it)")
             stage = Stage(
                 simulator=simulator,
                 account=ACCOUNT.name,
@@ -62,6 +61,9 @@ async def _run(scenes: Sequence[Scene], page: Page, folder: Path, *, pace_s: flo
                 log=relay.log,
                 page=page,
             )
+            await stage.logs(["codexrelay accounts"])
+            # It also warns that tokens go to another host than OpenAI's, which is the point here.
+            page.log("relay", [line for line in relay.log if line.startswith("codexrelay ")])
             worked = await play(scenes, stage)
         nursery.cancel_scope.cancel()
     return worked
@@ -74,34 +76,37 @@ async def play(scenes: Sequence[Scene], stage: Stage) -> bool:
     for number, scene in enumerate(scenes, 1):
         stage.page.title(f"{number}  {scene.title}")
         stage.begin()
-        facts = await _play_one(scene, stage)
-        worked += _show(facts, stage)
+        facts = await _outcome(scene, stage)
+        _show(facts, stage)
+        worked += all(fact.holds for fact in facts)
     seconds = trio.current_time() - began_at_s
-    good = worked == len(scenes)
     stage.page.title(f"{worked} of {len(scenes)} scenes worked, in {seconds:.1f} s")
-    return good
+    return worked == len(scenes)
 
 
-async def _play_one(scene: Scene, stage: Stage) -> list[Fact]:
+async def _outcome(scene: Scene, stage: Stage) -> list[Fact]:
+    """Play one scene and return what came of it, whatever that is."""
     try:
         with trio.fail_after(SCENE_S):
-            return await scene.play(stage)
+            facts = await scene.play(stage)
+            if not await stage.logs(scene.logs):
+                facts.append(Fact(f"the relay did not log: {', '.join(scene.logs)}", holds=False))
+            return facts
     except trio.TooSlowError:
         return [Fact(f"it was not over within {SCENE_S:g} s", holds=False)]
-    except (httpx.HTTPError, ValueError) as error:  # no answer, or one that nobody can read
+    except (httpx.HTTPError, ValueError) as error:  # no answer, or one that cannot be read
         return [Fact(f"{type(error).__name__}: {error}", holds=False)]
 
 
-def _show(facts: list[Fact], stage: Stage) -> bool:
-    """Show what a scene has come to, and return whether it worked."""
-    page, good = stage.page, all(fact.holds for fact in facts)
-    for number, fact in enumerate(facts):
-        style = "" if fact.holds else "bold red"
-        label = "seen" if number == 0 else ""
-        page.line(label if fact.holds else "FAILED", fact.text, style=style)
-    page.log("relay log", stage.logged)
-    page.line("ok" if good else "FAILED", "", style="")
-    return good
+def _show(facts: Sequence[Fact], stage: Stage) -> None:
+    page, wrong = stage.page, [fact.text for fact in facts if not fact.holds]
+    if right := [fact.text for fact in facts if fact.holds]:
+        page.line("seen", "; ".join(right))
+    page.log("logged", stage.logged)
+    for text in wrong:
+        page.line("FAILED", text, style="bold red")
+    if not wrong:
+        page.line("ok", "", style="bold green")
 
 
 def _settings(simulator: TappedSimulator, store: Path) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -10,25 +11,23 @@ import trio
 
 from codexrelay.protocol.raw import JsonObject, dump
 from harness.demo.client import ask
-from harness.demo.facts import Fact
+from harness.demo.printing import Page
+from harness.demo.tap import TappedSimulator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Sequence
 
     from harness.demo.client import Answer
-    from harness.demo.printing import Page
-    from harness.demo.tap import TappedSimulator
     from harness.simulator import Seen
 
-#: A log line is written after the answer has ended, and comes by way of a pipe.
-LOG_S: Final = 5.0
+#: A log line is written when the answer has ended, and comes by way of a pipe.
+LOG_S: Final = 3.0
 _LOOK_AGAIN_S: Final = 0.01
 
 
 @attrs.define(eq=False, kw_only=True)
 class Stage:
-    """Backend, relay and page. `begin` is called before each scene."""
+    """Backend, relay, client and page. `begin` is called before each scene."""
 
     simulator: TappedSimulator
     #: Name of the simulated account that the relay uses.
@@ -44,15 +43,18 @@ class Stage:
     _seen_begin: int = attrs.field(default=0, init=False)
 
     def begin(self) -> None:
-        """Forget what earlier scenes left behind."""
+        """Leave behind what belongs to earlier scenes."""
         self._log_begin = len(self.log)
         self._seen_begin = len(self.simulator.seen)
 
     async def ask(
         self, path: str, body: JsonObject, *, hear: Callable[[str], None] | None = None
     ) -> Answer:
-        """Send a request through the relay, and show it and the words of its answer."""
-        self.page.clipped("request", f"POST {path} {dump(body).decode()}")
+        """Send a request through the relay; show it, and the words of its answer as they arrive.
+
+        `hear` gets the words in the page's stead.
+        """
+        self.page.line("request", f"POST {path} {dump(body).decode()}", most_rows=2)
         return await ask(self.http, path, body, hear=hear or self.page.hear)
 
     @property
@@ -70,24 +72,25 @@ class Stage:
         """Return what the relay has logged in this scene."""
         return self.log[self._log_begin :]
 
-    async def logs(self, words: str, *, times: int = 1) -> Fact:
-        """Wait for the log lines that hold `words`, and return whether they came."""
-
-        def count() -> int:
-            return sum(words in line for line in self.logged)
-
+    async def logs(self, wanted: Sequence[str]) -> bool:
+        """Wait for log lines that hold these words, in this order; tell whether they came."""
         with trio.move_on_after(LOG_S):
-            while count() < times:  # noqa: ASYNC110 - another process writes it
+            while not holds_in_order(self.logged, wanted):  # noqa: ASYNC110 - a process writes it
                 await trio.sleep(_LOOK_AGAIN_S)
-        if count() == times:
-            return Fact(f"the relay logged {words!r}" + (f", {times} times" if times > 1 else ""))
-        return Fact(f"{words!r} stands {count()} times in the log, not {times}", holds=False)
+            return True
+        return False
 
     def _seen(self, ending: str) -> list[Seen]:
         seen = self.simulator.seen[self._seen_begin :]
         return [request for request in seen if request.path.endswith(ending)]
 
 
-def statuses(requests: list[Seen]) -> list[int | None]:
-    """Return what the backend answered."""
+def holds_in_order(lines: Iterable[str], wanted: Iterable[str]) -> bool:
+    """Tell whether each of `wanted` stands in a line of its own, in this order."""
+    rest = iter(lines)
+    return all(any(words in line for line in rest) for words in wanted)
+
+
+def statuses(requests: Iterable[Seen]) -> list[int | None]:
+    """Return what was answered."""
     return [request.status for request in requests]

@@ -23,6 +23,7 @@ from codexrelay.accounts.lender import (
     open_lender,
 )
 from codexrelay.accounts.pool import REFUSED_REASON, Choice, PassedOver, Why
+from codexrelay.accounts.refresh import CLOSING_S, REFRESH_BUDGET_S
 from codexrelay.accounts.settings import ManagedOAuthSettings
 from codexrelay.accounts.sources import Sources
 from codexrelay.accounts.store import AccountStore
@@ -435,6 +436,39 @@ async def test_a_turn_cancelled_at_any_step_leaves_the_books_right(tmp_path: Pat
     else:
         pytest.fail("the turn never finished")
     assert at > 3
+
+
+async def test_a_crowd_without_an_account_shares_the_looks_at_the_files(scene: Scene) -> None:
+    async with scene.open() as lender:
+
+        async def turn() -> None:
+            with pytest.raises(NoAccountError):
+                await lend(lender)
+
+        async with trio.open_nursery() as turns:
+            for _ in range(50):
+                turns.start_soon(turn)
+        assert lender._scans <= 3  # at the start, the one under way, and the one after it
+
+
+async def test_a_call_that_hangs_holds_up_the_end_for_a_few_seconds_only(
+    scene: Scene, mock_clock: trio.testing.MockClock
+) -> None:
+    scene.sign_in("work", lifetime_s=-1)
+    scene.issuer.troubles = [Trouble.HANGS]
+    async with trio.open_nursery() as process:
+
+        @process.start_soon
+        async def _() -> None:
+            async with scene.open() as lender:
+                await lend(lender)
+
+        await scene.issuer.wait_for_calls(1)
+        process.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(CLOSING_S)
+    assert trio.current_time() < REFRESH_BUDGET_S
 
 
 async def test_a_closed_lender_leaves_no_task_and_has_stored_the_pair_of_its_last_call(

@@ -216,6 +216,21 @@ def test_a_mark_that_was_removed_from_the_file_is_gone_from_memory() -> None:
     assert chosen(pool) == "work"
 
 
+def test_a_mark_that_is_not_on_disk_yet_stands_in_memory() -> None:
+    pool = pool_of(an_account())
+    reject_tokens(pool, MAX_REJECTED_TOKENS)
+    (marked,) = pool.take_unsaved()
+    pool.update([attrs.evolve(marked, needs_reauth=None)])
+    assert chosen(pool) is None
+
+
+def test_a_cool_down_that_is_not_on_disk_yet_stands_against_an_older_one() -> None:
+    pool = pool_of(an_account())
+    report(pool, "work", LIMITED)
+    pool.update([an_account(limited_until_unix_s=NOW + 60)])
+    assert pool.accounts[0].rate_limited_until_unix_s == NOW + 900
+
+
 def test_a_cool_down_outlives_a_new_reading_of_the_files() -> None:
     pool = pool_of(an_account())
     report(pool, "work", LIMITED)

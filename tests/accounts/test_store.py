@@ -262,6 +262,15 @@ def test_a_cool_down_cleared_in_the_state_file_is_over_whatever_the_main_file_sa
     assert account.rate_limited_until_unix_s is None
 
 
+def test_a_state_file_that_says_nothing_of_a_cool_down_leaves_the_main_files_word(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path / "work.json", FOREIGN_RECORD)
+    write(tmp_path / "work.state.json", {"last_used": None})
+    (account,) = AccountStore(tmp_path).load().accounts
+    assert account.rate_limited_until_unix_s == 1_795_350_060.0
+
+
 def test_other_keys_of_the_state_file_survive(tmp_path: Path) -> None:
     write_account(tmp_path, "work", OLD)
     write(tmp_path / "work.state.json", {"last_used": "2026-11-22T00:00:00+00:00"})

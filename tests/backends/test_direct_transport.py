@@ -292,7 +292,9 @@ async def test_a_connection_that_the_server_closed_is_not_used_again(
         async with serving(answering(HELLO)) as server:
             await fetch(transport, get(server.url))
             await server.until_open(0)
-            assert await fetch(transport, get(server.url)) == b"hello"
+            # This body could not be sent a second time.
+            request = posting(server.url, Pieces(b"x"), 1)
+            assert await fetch(transport, request) == b"hello"
             assert server.accepted == 2
 
 
@@ -315,6 +317,18 @@ async def test_a_kept_connection_that_breaks_before_a_response_is_replaced_once(
             await fetch(transport, get(server.url))
             assert await fetch(transport, post(server.url, b"again")) == b"hello"
             assert server.accepted == 2
+
+
+async def test_a_connection_that_the_response_ends_is_closed(transport: DirectTransport) -> None:
+    async def script(caller: Caller) -> None:
+        await caller.request()
+        await caller.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        await caller.left()
+
+    with trio.fail_after(20):
+        async with serving(script) as server:
+            await fetch(transport, get(server.url))
+            await server.until_open(0)
 
 
 async def test_a_fresh_connection_that_breaks_is_not_replaced(transport: DirectTransport) -> None:
@@ -456,9 +470,33 @@ async def test_a_connection_closed_during_the_upload_without_a_response_is_an_er
 
     with trio.fail_after(20):
         async with serving(script) as server:
-            with pytest.raises((httpx.WriteError, httpx.ReadError)):
+            # Which one depends on who notices first, and whether the server closed or reset.
+            with pytest.raises((httpx.WriteError, httpx.ReadError, httpx.RemoteProtocolError)):
                 await fetch(transport, post(server.url, bytes(BIG)))
             await server.until_open(0)
+
+
+async def test_a_body_that_is_given_up_is_closed(transport: DirectTransport) -> None:
+    closed = []
+
+    class Generated(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            try:
+                while True:
+                    yield bytes(1 << 20)
+            finally:
+                closed.append(True)
+
+    with trio.fail_after(20):
+        async with serving(refuse_unread) as server:
+            request = httpx.Request(
+                "POST",
+                server.url,
+                stream=Generated(),
+                headers=[("Host", "relay"), ("Transfer-Encoding", "chunked")],
+            )
+            assert await fetch(transport, request) == b"big"
+            assert closed
 
 
 async def test_an_error_of_the_body_itself_comes_out_as_it_is(transport: DirectTransport) -> None:

@@ -19,6 +19,8 @@ from tests.fakes.live_server import PATIENCE_S, serving
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
+
 
 @pytest.fixture
 def app() -> RelayApp:
@@ -180,6 +182,25 @@ async def test_a_client_that_stops_reading_is_given_up_after_the_write_deadline(
         with trio.fail_after(PATIENCE_S):
             await app.left.wait()
         assert not server.returned.is_set()
+
+
+async def test_an_application_that_ends_without_reading_the_upload_ends_the_connection() -> None:
+    ready_to_end = trio.Event()
+
+    async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        if scope["type"] != "http":
+            raise NotImplementedError  # what an application without a lifespan does
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await ready_to_end.wait()
+
+    async with serving(app) as server, server.connect() as client:
+        await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n")
+        with trio.move_on_after(0.1) as stuck:  # behind a queue that nobody reads
+            while True:
+                await client.stream.send_all(bytes(65536))
+        assert stuck.cancelled_caught
+        ready_to_end.set()
+        assert (await client.receive_rest()).endswith(b"\r\n\r\n")
 
 
 async def test_an_offered_upgrade_to_http2_is_ignored(app: RelayApp) -> None:

@@ -111,7 +111,7 @@ class _Standing:
             limit = self.account.rate_limited_until_unix_s
         # Another refresh token means that somebody signed in, or that a refresh worked after all.
         same_token = stored.credentials.refresh_token == self.account.credentials.refresh_token
-        if needs_reauth is None and same_token and (self.unsaved or before.needs_reauth is None):
+        if needs_reauth is None and same_token and before.needs_reauth is None:
             needs_reauth = self.account.needs_reauth
         if self.account.needs_reauth is not None and needs_reauth is None:
             self.rejected_token, self.rejections = None, 0

@@ -5,7 +5,8 @@ The seam is small so that many streams can later be moved below the web framewor
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import trio
 
@@ -23,17 +24,26 @@ if TYPE_CHECKING:
 #: may follow it, and a body read to its end leaves a connection that can be used again.
 TAIL_S: Final = 0.5
 
+Settle: TypeAlias = Callable[[], Awaitable[None]]
+
 
 class Mover(Protocol):
     """Carries one committed stream."""
 
     async def move(
-        self, held: bytes, attempt: Attempt, answer: Answer, line: Line, silence: Silence
+        self,
+        held: bytes,
+        attempt: Attempt,
+        answer: Answer,
+        line: Line,
+        silence: Silence,
+        settle: Settle,
     ) -> Fault | None:
         """Move until `answer` has its terminal event (None) or upstream fails before (the fault).
 
         `held` are the bytes that came before the commit. `silence` is armed while upstream is
-        waited for, and ends that wait when its budget runs out.
+        waited for, and ends that wait when its budget runs out. `settle` is awaited when the
+        terminal event is there, before the client is given it.
         """
 
 
@@ -41,16 +51,28 @@ class BodyMover:
     """Moves in the request's own task, through the response body: one receive, one write."""
 
     async def move(
-        self, held: bytes, attempt: Attempt, answer: Answer, line: Line, silence: Silence
+        self,
+        held: bytes,
+        attempt: Attempt,
+        answer: Answer,
+        line: Line,
+        silence: Silence,
+        settle: Settle,
     ) -> Fault | None:
         """See `Mover.move`."""
         with silence.scope:  # entered once: a scope for each block would double its cost
-            return await self._move(held, attempt, answer, line, silence)
+            return await self._move(held, attempt, answer, line, silence, settle)
         # The last block may have come in the very moment in which the budget ran out.
         return None if answer.terminal else faults.slow("silence_s", silence.budget_s)
 
     async def _move(
-        self, held: bytes, attempt: Attempt, answer: Answer, line: Line, silence: Silence
+        self,
+        held: bytes,
+        attempt: Attempt,
+        answer: Answer,
+        line: Line,
+        silence: Silence,
+        settle: Settle,
     ) -> Fault | None:
         block = held
         while True:
@@ -58,6 +80,8 @@ class BodyMover:
                 out = answer.feed(block)
             except EventTooLargeError as error:
                 return faults.broken(str(error))
+            if answer.terminal is not None:
+                await settle()
             if out:
                 await line.write(out)
             if answer.terminal is not None:

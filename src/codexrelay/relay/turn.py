@@ -7,7 +7,7 @@ task, socket or lease of the turn exists.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 FAREWELL_S: Final = 30.0
 
 
+async def _nobody_asks(_account_id: str, _turn_state: str | None) -> None:
+    """Do nothing with a turn that was served."""
+
+
 @attrs.frozen(kw_only=True)
 class Turn:
     """One client request, ready to be sent upstream."""
@@ -52,6 +56,9 @@ class Turn:
     headers: Headers
     #: Which of upstream's headers the client gets.
     passed_on: Callable[[Head], Headers]
+    #: Told the account that served it, and upstream's turn state, before the client is told that
+    #: the turn is over: its next request may follow at once, or it may leave.
+    served: Callable[[str, str | None], Awaitable[None]] = _nobody_asks
 
 
 @attrs.frozen(kw_only=True)
@@ -102,6 +109,7 @@ async def run_turn(turn: Turn, client: Client, relay: Relay) -> Ending:
     if turn.reply.answer.terminal is not None:  # upstream has ended the turn itself
         run.fault = None
     with trio.move_on_after(FAREWELL_S):
+        await run.settle()
         await turn.reply.finish(run.line, run.fault)
     return run.ending()
 
@@ -124,6 +132,7 @@ class _Run:
         self.attempts = 0
         self.account_id: str | None = None
         self.turn_state: str | None = None
+        self.settled = False
         self.began_at_s = trio.current_time()
         self.first_output_at_s: float | None = None
 
@@ -153,10 +162,16 @@ class _Run:
             self.first_output_at_s = trio.current_time()
             answer = self.turn.reply.answer
             fault = await self.relay.mover.move(
-                output.held, attempt, answer, self.line, self.silence
+                output.held, attempt, answer, self.line, self.silence, self.settle
             )
             told = answer.terminal.fault if answer.terminal is not None else None
             return Served(fault or told)
+
+    async def settle(self) -> None:
+        """Tell what the turn leaves behind, once; nothing if no attempt was committed."""
+        if self.account_id is not None and not self.settled:
+            self.settled = True
+            await self.turn.served(self.account_id, self.turn_state)
 
     async def pulse(self) -> None:
         """Show the client life, and end a silence that lasts too long."""

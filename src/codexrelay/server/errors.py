@@ -20,8 +20,11 @@ _log = structlog.get_logger("codexrelay.server")
 
 
 def register(app: QuartTrio) -> None:
-    """Teach `app` the shape of its errors."""
-    app.register_error_handler(RequestError, refuse)
+    """Teach `app` the shape of its errors.
+
+    The handlers are async because quart runs others in a thread.
+    """
+    app.register_error_handler(RequestError, _refuse_request)
     app.register_error_handler(HTTPException, _refuse_http)
     app.register_error_handler(Exception, _fail)
 
@@ -34,12 +37,16 @@ def refuse(error: RequestError) -> Response:
     )
 
 
+async def _refuse_request(error: RequestError) -> Response:
+    return refuse(error)
+
+
 def response(status: int, error: JsonObject) -> Response:
     """Return an error answer."""
     return Response(error_body(error), status, content_type="application/json")
 
 
-def _refuse_http(error: HTTPException) -> Response:
+async def _refuse_http(error: HTTPException) -> Response:
     """What the router refuses: unknown paths, wrong methods."""
     status = error.code or 500
     message: str
@@ -59,7 +66,7 @@ def _refuse_http(error: HTTPException) -> Response:
     return answer
 
 
-def _fail(error: Exception) -> Response:
+async def _fail(error: Exception) -> Response:
     """Request border: what nobody foresaw is logged with its traceback and becomes a 500."""
     _log.error("unforeseen error in a request", exc_info=error)
     return response(

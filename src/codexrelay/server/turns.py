@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
@@ -85,26 +86,29 @@ def respond(planned: Planned, services: Services) -> DeliveredResponse:
             reply=planned.reply,
             headers=[(b"x-codexrelay-request-id", planned.incoming.id.encode())],
             passed_on=passed_on,
+            served=partial(_remember, planned),
         )
         try:
             ending = await run_turn(turn, client, services.relay)
         except trio.Cancelled:
-            log.info("client left", after_ms=_ms(trio.current_time() - began_at_s))
+            terminal = planned.reply.answer.terminal
+            log.info(
+                "client left",
+                after_ms=_ms(trio.current_time() - began_at_s),
+                told=terminal.name if terminal is not None else None,
+            )
             raise
         _log_ending(log, planned, ending)
-        await _remember(planned, ending)
 
     return DeliveredResponse(deliver)
 
 
-async def _remember(planned: Planned, ending: Ending) -> None:
-    """Tell the session what a served turn left behind."""
-    if ending.account_id is None:
-        return
+async def _remember(planned: Planned, account_id: str, turn_state: str | None) -> None:
+    """Tell the session what a served turn leaves behind."""
     outcome = TurnOutcome(
         user_turn=planned.begun.user_turn,
-        account_id=ending.account_id,
-        turn_state=ending.turn_state,
+        account_id=account_id,
+        turn_state=turn_state,
         reasoning=planned.reasoning(),
     )
     with contextlib.suppress(SessionLostError):  # forgotten while the turn ran

@@ -54,15 +54,15 @@ class UpstreamRequests:
 
     def __call__(self, account_id: str) -> UpstreamRequest:
         """Return the request for `account_id`."""
-        plan = self.plan
-        has_state = plan.turn_state_account_id in (None, account_id)
+        state = self.plan.turn_state
+        own = state.value if state is not None and state.account_id == account_id else None
         return UpstreamRequest(
             path=self.path,
             body=self._body(account_id),
             headers=request_headers(
                 self.client_headers,
                 session_id=self.session_id,
-                turn_state=plan.turn_state if has_state else None,
+                turn_state=own,
                 accept=self.accept,
             ),
         )
@@ -70,8 +70,8 @@ class UpstreamRequests:
     @property
     def prefer(self) -> str | None:
         """The account that has a claim: it gave this turn's state, or made what the body holds."""
-        if self.plan.turn_state_account_id is not None:
-            return self.plan.turn_state_account_id
+        if self.plan.turn_state is not None:
+            return self.plan.turn_state.account_id
         return self.plan.account_id if self.draft.body_for_others is not None else None
 
     def _body(self, account_id: str) -> bytes:

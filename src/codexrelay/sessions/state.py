@@ -10,8 +10,9 @@ import attrs
 
 from codexrelay.protocol.raw import JsonObject
 
-#: User turns whose turn state is remembered: one runs, a title request or a subagent stands beside.
-MAX_USER_TURNS: Final = 8
+#: Turn states that are remembered: a user turn has one on each account that served it, usually one;
+#: one user turn runs, a title request or a subagent stands beside.
+MAX_TURN_STATES: Final = 8
 #: Tool calls whose reasoning is remembered. A chat client sends its whole history each time; what
 #: is older than this many calls has served its purpose.
 MAX_RECALLED_CALLS: Final = 256
@@ -48,7 +49,7 @@ class Reasoning:
 class SessionState:
     """Everything a session remembers."""
 
-    #: Oldest first; at most one per user turn.
+    #: The one used last at the end; at most one per user turn and account.
     turn_states: tuple[TurnState, ...] = ()
     #: Oldest first; at most one per call id.
     reasoning: tuple[Reasoning, ...] = ()
@@ -71,10 +72,8 @@ class TurnPlan:
 
     #: The account that served the session last, and made the reasoning below.
     account_id: str | None = None
-    #: Upstream's turn state for this user turn. Only `turn_state_account_id` may be given it; None
-    #: there means that the client brought it and nobody here remembers it (after a restart).
-    turn_state: str | None = None
-    turn_state_account_id: str | None = None
+    #: Upstream's turn state for this user turn. Only the account that gave it may be sent it.
+    turn_state: TurnState | None = None
     #: Tool-call id -> the reasoning that preceded it.
     reasoning: Mapping[str, tuple[JsonObject, ...]] = _NOTHING
 
@@ -91,21 +90,25 @@ class TurnOutcome:
 
 def begin(state: SessionState, facts: TurnFacts) -> TurnPlan:
     """Return the plan for a turn. Reasoning of another account than the last one is left out."""
-    account_id, offered = state.account_id, facts.offered_turn_state
-    known = next(
-        (
-            s
-            for s in state.turn_states
-            if (s.value == offered if offered is not None else s.user_turn == facts.user_turn)
-        ),
-        None,
-    )
+    account_id = state.account_id
     return TurnPlan(
         account_id=account_id,
-        turn_state=known.value if known is not None else offered,
-        turn_state_account_id=known.account_id if known is not None else None,
+        turn_state=_turn_state_for(facts, state.turn_states),
         reasoning={r.call_id: r.items for r in state.reasoning if r.account_id == account_id},
     )
+
+
+def _turn_state_for(facts: TurnFacts, states: tuple[TurnState, ...]) -> TurnState | None:
+    """Return the state of the user turn, on the account that served it last.
+
+    Codex CLI sends the first value of a user turn to its end, even when the turn has moved to
+    another account in between: its value says which user turn it is, no more. A value that nobody
+    here remembers (after a restart) may belong to any account, and is sent to none: what is lost is
+    a place in a cache.
+    """
+    offered = next((s for s in states if s.value == facts.offered_turn_state), None)
+    user_turn = facts.user_turn if offered is None else offered.user_turn
+    return next((s for s in reversed(states) if s.user_turn == user_turn), None)
 
 
 def end(state: SessionState, outcome: TurnOutcome) -> SessionState:
@@ -119,15 +122,15 @@ def end(state: SessionState, outcome: TurnOutcome) -> SessionState:
 
 def _with_turn_state(states: tuple[TurnState, ...], outcome: TurnOutcome) -> tuple[TurnState, ...]:
     """The first value a user turn receives from an account is kept (wire notes 2.2)."""
-    if outcome.turn_state is None:
-        return states
-    same = [s for s in states if s.user_turn == outcome.user_turn]
-    if any(s.account_id == outcome.account_id for s in same):
-        return states
-    new = TurnState(
-        user_turn=outcome.user_turn, account_id=outcome.account_id, value=outcome.turn_state
-    )
-    return (*(s for s in states if s not in same), new)[-MAX_USER_TURNS:]
+    turn = (outcome.user_turn, outcome.account_id)
+    latest = next((s for s in states if (s.user_turn, s.account_id) == turn), None)
+    if latest is None:
+        if outcome.turn_state is None:
+            return states
+        latest = TurnState(
+            user_turn=outcome.user_turn, account_id=outcome.account_id, value=outcome.turn_state
+        )
+    return (*(s for s in states if s is not latest), latest)[-MAX_TURN_STATES:]
 
 
 def _with_reasoning(known: tuple[Reasoning, ...], outcome: TurnOutcome) -> tuple[Reasoning, ...]:

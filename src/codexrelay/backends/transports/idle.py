@@ -36,7 +36,7 @@ class IdleConnections:
         return sum(map(len, self._by_origin.values()))
 
     def take(self, origin: Origin, *, now_s: float) -> Connection | None:
-        """Return a usable connection to `origin`, now the caller's; close the useless ones met."""
+        """Hand over a usable connection to `origin`, None if there is none; close useless ones."""
         waiting = self._by_origin.get(origin)
         while waiting:
             idle = waiting.pop()

@@ -1,0 +1,195 @@
+"""Running the load generator, and what it reports."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+from typing import TYPE_CHECKING, Final, TypedDict
+
+import attrs
+
+from benchmarks.processes import cpu_s, rss_bytes
+from benchmarks.subject import MeasurementError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from benchmarks.subject import Subject
+
+#: How long replies that still run may go on after the timed part.
+_DRAIN_S: Final = 5
+#: The load generator ends by itself; this is for one that does not.
+_OVERDUE_S: Final = 20.0
+_LOOK_EVERY_S: Final = 0.2
+
+
+@attrs.frozen(kw_only=True)
+class Work:
+    """One run of the load generator."""
+
+    path: str
+    body: Mapping[str, object]
+    connections: int
+    #: Text deltas that make a reply complete.
+    deltas: int
+    #: Length of the timed part.
+    limit_s: float
+    #: Replies after which the timed part ends early; 0: none.
+    max_requests: int = 0
+    #: One request per connection, the starts spread over this many milliseconds; None: each
+    #: connection repeats its request.
+    once_within_ms: int | None = None
+    #: Look at the subject's resident memory meanwhile.
+    watches_memory: bool = False
+
+    def options(self) -> Iterator[str]:
+        """Yield the load generator's arguments, except the URL, the body and the headers."""
+        yield from ("-c", str(self.connections), "-n", str(self.deltas))
+        yield from ("-t", f"{self.limit_s:.2f}", "-w", str(_DRAIN_S), "-r", str(self.max_requests))
+        if self.once_within_ms is not None:
+            yield from ("-o", "-l", "-s", str(self.once_within_ms))
+
+
+class Said(TypedDict):
+    """The load generator's line of JSON, as far as it is read; the head of `load.c` explains it."""
+
+    ok: int
+    err: int
+    unfinished: int
+    error: str
+    events_all: int
+    ev_s: float
+    req_s: float
+    ttfe_us: list[float]
+    lat_us: list[float]
+
+
+@attrs.frozen(kw_only=True)
+class Report:
+    """What came back, and what it cost the subject."""
+
+    complete: int
+    broken: int
+    unfinished: int
+    #: The first thing that went wrong, or empty.
+    error: str
+    #: Events after the timed part included.
+    events: int
+    events_per_s: float
+    requests_per_s: float
+    #: From the request to the first delta.
+    first_event_p50_us: float
+    #: From the stub's send to our receive, of each delta; 0 unless `Work.once_within_ms` is set.
+    latency_p50_us: float
+    latency_p99_us: float
+    #: None: the subject's process is unknown.
+    cpu_s: float | None
+    #: How far the resident memory rose at most; None unless it was watched.
+    growth_bytes: float | None
+
+    def complaint(self) -> str | None:
+        """Say what a reader must know beside the figures, None if every reply was complete."""
+        if not self.broken and not self.unfinished:
+            return None
+        return (
+            f"{self.complete} replies complete, {self.broken} broken, "
+            f"{self.unfinished} unfinished. {self.error}"
+        ).rstrip()
+
+
+@attrs.frozen
+class LoadGenerator:
+    """The compiled `load.c`."""
+
+    #: Where `build` has put it; requests are written there too.
+    folder: Path
+    #: Extra request headers, such as a client key, as `name: value`.
+    headers: tuple[str, ...] = ()
+
+    def run(self, subject: Subject, work: Work) -> Report:
+        """Send the work through the subject.
+
+        Raises:
+            MeasurementError: nothing came back.
+        """
+        command = self._command(subject, work)
+        watched = subject.pid if work.watches_memory else None
+        rss = [] if watched is None else [rss_bytes(watched)]
+        before_s = None if subject.pid is None else cpu_s(subject.pid)
+        with _started(command) as process:
+            for _ in _while_running(process, work.limit_s + _DRAIN_S + _OVERDUE_S):
+                rss += [] if watched is None else [rss_bytes(watched)]
+            said = _last_words(process)
+        report = report_of(
+            said,
+            cpu_s=None if subject.pid is None or before_s is None else cpu_s(subject.pid) - before_s,
+            growth_bytes=max(rss) - rss[0] if rss else None,
+        )
+        if not report.events:
+            raise MeasurementError(report.error or "nothing arrived in time")
+        return report
+
+    def _command(self, subject: Subject, work: Work) -> list[str]:
+        body = self.folder / "body.json"
+        body.write_text(json.dumps(work.body, ensure_ascii=False), "utf-8")
+        command = [str(self.folder / "load"), "-u", subject.url + work.path, "-b", str(body)]
+        command += work.options()
+        for header in self.headers:
+            command += ["-H", header]
+        return command
+
+
+def report_of(said: Said, *, cpu_s: float | None, growth_bytes: float | None) -> Report:
+    """Return what the load generator says, joined with what it cost the subject."""
+    return Report(
+        complete=said["ok"],
+        broken=said["err"],
+        unfinished=said["unfinished"],
+        error=said["error"],
+        events=said["events_all"],
+        events_per_s=said["ev_s"],
+        requests_per_s=said["req_s"],
+        first_event_p50_us=said["ttfe_us"][0],
+        latency_p50_us=said["lat_us"][0],
+        latency_p99_us=said["lat_us"][2],
+        cpu_s=cpu_s,
+        growth_bytes=growth_bytes,
+    )
+
+
+@contextlib.contextmanager
+def _started(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the load generator, whose few lines fit into its pipes; killed if the block fails."""
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _while_running(process: subprocess.Popen[bytes], overdue_s: float) -> Iterator[None]:
+    """Yield a few times a second until the process has ended.
+
+    Raises:
+        MeasurementError: it has not after `overdue_s`.
+    """
+    for _ in range(round(overdue_s / _LOOK_EVERY_S)):
+        try:
+            process.wait(_LOOK_EVERY_S)
+        except subprocess.TimeoutExpired:
+            yield
+        else:
+            return
+    raise MeasurementError("the load generator did not end")
+
+
+def _last_words(process: subprocess.Popen[bytes]) -> Said:
+    out, err = process.communicate()
+    if process.returncode:
+        raise MeasurementError(err.decode().strip() or "the load generator failed")
+    said: Said = json.loads(out)
+    return said

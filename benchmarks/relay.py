@@ -1,0 +1,90 @@
+"""Our relay, started as its users start it: a process of its own with a configuration file."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+from benchmarks.processes import launch, line_in
+from benchmarks.subject import CODEXRELAY
+
+if TYPE_CHECKING:
+    import contextlib
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from benchmarks.subject import Subject
+
+_LISTENING: Final = re.compile(r"codexrelay listening on (http://\S+)")
+_TOKEN_VALID_S: Final = 10 * 24 * 3600
+#: Beats the configuration file, and could name a real backend.
+_RELAY_VARIABLES: Final = ("OPENAI_", "CODEX_", "CODEXRELAY_")
+
+
+def start_relay(stack: contextlib.ExitStack, *, stub_url: str, folder: Path) -> Subject:
+    """Start `codexrelay serve` with one made-up account and the stub as backend and issuer.
+
+    Its log, at the level that users have, goes to a file below `folder`.
+
+    Raises:
+        MeasurementError: it did not start.
+    """
+    home = folder / CODEXRELAY
+    accounts = home / "accounts"
+    accounts.mkdir(parents=True)
+    (accounts / "bench.json").write_text(json.dumps(_account(time.time())), "utf-8")
+    config = home / "config.yaml"
+    config.write_text(json.dumps(_settings(stub_url, accounts)), "utf-8")  # JSON is YAML too
+    log = home / "log"
+    command = [sys.executable, "-m", "codexrelay", "serve", "--config", str(config)]
+    return launch(
+        stack,
+        CODEXRELAY,
+        [*command, "--port", "0", "--log-level", "info"],
+        home,
+        look_for_url=lambda: line_in(log, _LISTENING),
+        stderr=log,
+        env=_environment(os.environ),
+    )
+
+
+def _settings(stub_url: str, accounts: Path) -> dict[str, object]:
+    managed = {"storage_path": str(accounts), "allow_legacy_fallback": False}
+    return {
+        "backends": {
+            "openai_codex": {
+                "type": "openai-codex",
+                "api_base_url": f"{stub_url}/v1",
+                "extra": {"codex": {"oauth_issuer": stub_url, "managed_oauth": managed}},
+            }
+        }
+    }
+
+
+def _account(now_unix_s: float) -> dict[str, object]:
+    expires_unix_s = int(now_unix_s + _TOKEN_VALID_S)  # far ahead: no refresh during a run
+    claims = {
+        "exp": expires_unix_s,
+        "https://api.openai.com/auth": {"chatgpt_account_id": "made-up", "chatgpt_plan_type": "plus"},
+    }
+    return {
+        "account_id": "bench",
+        "access_token": _unsigned_jwt(claims),
+        "refresh_token": "made-up",
+        "expiry_date": expires_unix_s * 1000,
+        "chatgpt_account_id": "made-up",
+    }
+
+
+def _unsigned_jwt(claims: Mapping[str, object]) -> str:
+    parts = (json.dumps({"alg": "none"}).encode(), json.dumps(claims).encode(), b"signature")
+    return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
+
+
+def _environment(ours: Mapping[str, str]) -> dict[str, str]:
+    return {name: ours[name] for name in ours if not name.startswith(_RELAY_VARIABLES)}

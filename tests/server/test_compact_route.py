@@ -1,0 +1,66 @@
+"""`POST /v1/responses/compact`: the client's own compaction passes through."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from harness.simulator import Simulator
+from harness.simulator.accounts import some_accounts
+from tests.fakes.relay import relaying
+from tests.fakes.simulated import user
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from codexrelay.protocol.raw import JsonObject
+    from harness.simulator import Seen
+    from tests.fakes.relay import LiveRelay
+
+_BODY: Final[JsonObject] = {
+    "model": "gpt-5.5",
+    "instructions": "be brief",
+    "input": [user("hello"), {"type": "an_item_of_tomorrow", "value": [1, None]}],
+    "parallel_tool_calls": False,
+    "prompt_cache_key": "p-1",
+}
+
+
+def compactions(relay: LiveRelay) -> list[Seen]:
+    return [seen for seen in relay.simulator.seen if seen.path.endswith("/responses/compact")]
+
+
+@pytest.mark.parametrize("prefix", ["/v1", "", "/backend-api/codex"])
+async def test_it_passes_through(tmp_path: Path, prefix: str) -> None:
+    async with relaying(tmp_path) as relay:
+        answer = await relay.post(f"{prefix}/responses/compact", _BODY)
+        [seen] = compactions(relay)
+    assert seen.body == _BODY
+    assert seen.header("accept") == "application/json"
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-codex-plan-type"] == "plus"
+    body = answer.json()
+    assert body["object"] == "response.compaction"
+    assert [item["type"] for item in body["output"]] == ["message", "compaction"]
+
+
+async def test_it_climbs_the_ladder_like_a_turn(tmp_path: Path) -> None:
+    simulator = Simulator(accounts=some_accounts(2))
+    async with relaying(tmp_path, simulator) as relay:
+        simulator.expire("sim-1")
+        simulator.revoke("sim-2")
+        answers = [await relay.post("/v1/responses/compact", _BODY) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [200, 200]
+        served = {seen.account for seen in compactions(relay) if seen.status == 200}
+    assert served == {"sim-1"}
+
+
+async def test_a_refusal_of_the_backend_is_told_in_the_openai_shape(tmp_path: Path) -> None:
+    async with relaying(tmp_path) as relay:
+        answer = await relay.post("/v1/responses/compact", _BODY | {"model": "gpt-0"})
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["message"].startswith("The 'gpt-0' model is not supported")
+    assert error["type"] == "invalid_request_error"
