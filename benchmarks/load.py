@@ -124,7 +124,9 @@ class LoadGenerator:
             said = _last_words(process)
         report = report_of(
             said,
-            cpu_s=None if subject.pid is None or before_s is None else cpu_s(subject.pid) - before_s,
+            cpu_s=None
+            if subject.pid is None or before_s is None
+            else cpu_s(subject.pid) - before_s,
             growth_bytes=max(rss) - rss[0] if rss else None,
         )
         if not report.events:

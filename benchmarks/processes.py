@@ -45,9 +45,7 @@ def launch(
         MeasurementError: it ended, or was not ready within `START_S`.
     """
     began_s = time.perf_counter()
-    process = stack.enter_context(
-        _running(command, folder, stdout=stdout, stderr=stderr, env=env)
-    )
+    process = stack.enter_context(_running(command, folder, stdout=stdout, stderr=stderr, env=env))
     while (url := look_for_url()) is None:
         if process.poll() is not None:
             raise MeasurementError(f"it ended with status {process.returncode}")

@@ -70,7 +70,10 @@ def _account(now_unix_s: float) -> dict[str, object]:
     expires_unix_s = int(now_unix_s + _TOKEN_VALID_S)  # far ahead: no refresh during a run
     claims = {
         "exp": expires_unix_s,
-        "https://api.openai.com/auth": {"chatgpt_account_id": "made-up", "chatgpt_plan_type": "plus"},
+        "https://api.openai.com/auth": {
+            "chatgpt_account_id": "made-up",
+            "chatgpt_plan_type": "plus",
+        },
     }
     return {
         "account_id": "bench",

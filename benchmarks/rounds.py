@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
+
 from benchmarks.subject import MeasurementError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from benchmarks.figures import Round
     from benchmarks.load import LoadGenerator
@@ -15,35 +17,48 @@ if TYPE_CHECKING:
     from benchmarks.subject import Subject
 
 
-def measure_round(
-    number: int,
-    subjects: Sequence[Subject],
-    measurements: Sequence[Measurement],
-    measure: Callable[[Measurement, Subject], Result | None],
-) -> Round:
-    """Measure everything once; `number` counts from 0. What gave nothing is not in the result."""
-    results: Round = {}
-    for measurement in measurements:
-        if measurement.once and number:
-            continue
-        for subject in rotated(subjects, number):
-            result = measure(measurement, subject)
-            if result is not None:
-                results.setdefault(measurement.name, {})[subject.name] = result
-    return results
+@attrs.frozen(kw_only=True)
+class Rounds:
+    """Measures everything, again and again."""
+
+    load: LoadGenerator
+    subjects: Sequence[Subject]
+    measurements: Sequence[Measurement]
+    #: Share of the full length of each measurement.
+    scale: float
+    #: Told of what is measured next.
+    on_progress: Callable[[str], None]
+    #: Told of what a reader must know beside the figures.
+    on_note: Callable[[str], None]
+
+    def measure(self, number: int) -> Round:
+        """Measure round `number`, counted from 0. What gave nothing is missing in the result."""
+        results: Round = {}
+        for measurement in self.measurements:
+            if measurement.once and number:
+                continue
+            for subject in rotated(self.subjects, number):
+                now = f"{subject.name}, {measurement.name}, round {number + 1}"
+                self.on_progress(now)
+                try:
+                    result = self._measure_one(measurement, subject, now)
+                except MeasurementError as reason:
+                    self.on_note(f"{now}: {reason}")
+                else:
+                    results.setdefault(measurement.name, {})[subject.name] = result
+        return results
+
+    def _measure_one(self, measurement: Measurement, subject: Subject, now: str) -> Result:
+        report = self.load.run(subject, measurement.work(self.scale))
+        if complaint := report.complaint():
+            self.on_note(f"{now}: {complaint}")
+        return measurement.read(report, subject)
 
 
-def rotated(subjects: Sequence[Subject], number: int) -> Iterator[Subject]:
-    """Yield the subjects, in each round from another one on.
+def rotated(subjects: Sequence[Subject], number: int) -> list[Subject]:
+    """Return the subjects, beginning with another one in each round.
 
     So nobody is always the one who comes after the heaviest.
     """
     first = number % len(subjects)
-    yield from subjects[first:]
-    yield from subjects[:first]
-
-
-def measure(
-    load: LoadGenerator, measurement: Measurement, subject: Subject, scale: float, notes: list[str]
-) -> Result | None:
-    """Measure one subject once; what a reader must know beside the figures goes to `notes`."""
+    return [*subjects[first:], *subjects[:first]]

@@ -90,7 +90,7 @@ def respond(planned: Planned, services: Services) -> DeliveredResponse:
         )
         try:
             ending = await run_turn(turn, client, services.relay)
-        except trio.Cancelled:
+        except* trio.Cancelled:  # a group: the turn has a nursery
             terminal = planned.reply.answer.terminal
             log.info(
                 "client left",
