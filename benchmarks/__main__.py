@@ -73,7 +73,7 @@ def _measure(options: Options, notes: list[str]) -> tuple[list[str], list[Round]
         build(folder)
         with _named("stub"):
             stub = start_stub(stack, folder, port=options.stub_port)
-        started = [attrs.evolve(stub, name=DIRECT, pid=None)]
+        started = [Subject(DIRECT, stub.url)]
         started += _start_yardsticks(stack, options, stub, folder, notes)
         if CODEXRELAY in options.started:
             with _named(CODEXRELAY):
@@ -82,7 +82,7 @@ def _measure(options: Options, notes: list[str]) -> tuple[list[str], list[Round]
             _checked(subject, stub, options.headers) for subject in (*started, *options.relays)
         ]
         rounds = Rounds(
-            load=LoadGenerator(folder, options.headers),
+            run=LoadGenerator(folder, options.headers).run,
             subjects=subjects,
             measurements=options.measurements,
             scale=options.scale,

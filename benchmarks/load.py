@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypedDict
 
 import attrs
@@ -13,8 +15,7 @@ from benchmarks.processes import cpu_s, rss_bytes
 from benchmarks.subject import MeasurementError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from benchmarks.subject import Subject
 
@@ -99,6 +100,30 @@ class Report:
         ).rstrip()
 
 
+class _Costs:
+    """What a subject uses from now on; nothing where its process is unknown."""
+
+    def __init__(self, pid: int | None, *, watches_memory: bool) -> None:
+        self._pid = pid
+        self._cpu_before_s = 0.0 if pid is None else cpu_s(pid)
+        self._watched = pid if watches_memory else None
+        self._rss_bytes: list[float] = []
+        self.look()
+
+    def look(self) -> None:
+        """Note the resident memory, if it is watched."""
+        if self._watched is not None:
+            self._rss_bytes.append(rss_bytes(self._watched))
+
+    def used_s(self) -> float | None:
+        """Return the CPU seconds used so far."""
+        return None if self._pid is None else cpu_s(self._pid) - self._cpu_before_s
+
+    def growth_bytes(self) -> float | None:
+        """Return how far the resident memory rose at most."""
+        return max(self._rss_bytes) - self._rss_bytes[0] if self._rss_bytes else None
+
+
 @attrs.frozen
 class LoadGenerator:
     """The compiled `load.c`."""
@@ -115,20 +140,12 @@ class LoadGenerator:
             MeasurementError: nothing came back.
         """
         command = self._command(subject, work)
-        watched = subject.pid if work.watches_memory else None
-        rss = [] if watched is None else [rss_bytes(watched)]
-        before_s = None if subject.pid is None else cpu_s(subject.pid)
+        costs = _Costs(subject.pid, watches_memory=work.watches_memory)
         with _started(command) as process:
             for _ in _while_running(process, work.limit_s + _DRAIN_S + _OVERDUE_S):
-                rss += [] if watched is None else [rss_bytes(watched)]
+                costs.look()
             said = _last_words(process)
-        report = report_of(
-            said,
-            cpu_s=None
-            if subject.pid is None or before_s is None
-            else cpu_s(subject.pid) - before_s,
-            growth_bytes=max(rss) - rss[0] if rss else None,
-        )
+        report = report_of(said, cpu_s=costs.used_s(), growth_bytes=costs.growth_bytes())
         if not report.events:
             raise MeasurementError(report.error or "nothing arrived in time")
         return report

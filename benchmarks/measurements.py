@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import attrs
 
-from benchmarks.load import Work
+from benchmarks.load import Report, Work
 from benchmarks.requests import (
     CHAT,
     RESPONSES,
@@ -18,11 +18,7 @@ from benchmarks.requests import (
     long_history,
     responses_body,
 )
-from benchmarks.subject import MeasurementError
-
-if TYPE_CHECKING:
-    from benchmarks.load import Report
-    from benchmarks.subject import Subject
+from benchmarks.subject import MeasurementError, Subject
 
 #: Metric -> value.
 Result = dict[str, float]
@@ -161,7 +157,7 @@ def _read_memory(report: Report, subject: Subject) -> Result:
 
 
 def _paced(streams: int, per_s: int) -> Measurement:
-    said = f"{streams} × {per_s}/s"
+    said = f"{streams} x {per_s}/s"
     return Measurement(
         name=f"{streams}x{per_s}",
         work=partial(_paced_work, streams=streams, per_s=per_s),
@@ -205,7 +201,7 @@ MEASUREMENTS: Final = (
         work=_burst,
         read=_read_events,
         rows=(
-            Row(metric="rate", label="Responses burst × 8, events/s"),
+            Row(metric="rate", label="Responses burst x 8, events/s"),
             Row(metric="cpu", label="Responses burst: **CPU per event, µs**"),
         ),
     ),
@@ -214,7 +210,7 @@ MEASUREMENTS: Final = (
         work=_chat_burst,
         read=_read_events,
         rows=(
-            Row(metric="rate", label="Chat burst × 4, events/s"),
+            Row(metric="rate", label="Chat burst x 4, events/s"),
             Row(metric="cpu", label="Chat burst: **CPU per event, µs**"),
         ),
     ),
@@ -223,7 +219,7 @@ MEASUREMENTS: Final = (
         work=_chat_whole,
         read=_read_requests,
         rows=(
-            Row(metric="rate", label="Chat, not streamed × 16, requests/s"),
+            Row(metric="rate", label="Chat, not streamed x 16, requests/s"),
             Row(metric="cpu", label="Chat, not streamed: **CPU per request, ms**"),
         ),
     ),

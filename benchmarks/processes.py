@@ -25,6 +25,8 @@ _STOP_S: Final = 5.0
 _POLL_S: Final = 0.005
 #: 500 streams through a relay are 1,000 sockets of its own.
 _WANTED_FILES: Final = 65536
+#: How much a program that did not start is quoted.
+_TAIL_LINES: Final = 12
 _URL_LINE: Final = re.compile(r"(http://\S+)")
 
 
@@ -48,7 +50,7 @@ def launch(
     process = stack.enter_context(_running(command, folder, stdout=stdout, stderr=stderr, env=env))
     while (url := look_for_url()) is None:
         if process.poll() is not None:
-            raise MeasurementError(f"it ended with status {process.returncode}")
+            raise MeasurementError(f"it ended with status {process.returncode}{_said(stderr)}")
         if time.perf_counter() - began_s > START_S:
             raise MeasurementError(f"it was not ready within {START_S:.0f} s")
         time.sleep(_POLL_S)
@@ -146,6 +148,11 @@ def _running(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _said(stderr: Path | None) -> str:
+    lines = stderr.read_text("utf-8", errors="replace").split("\n")[-_TAIL_LINES:] if stderr else []
+    return "\n".join([":", *lines]).rstrip() if lines else ""
 
 
 def _tree(root: int) -> list[int]:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
 
-from benchmarks.subject import MeasurementError
+from benchmarks.load import Report, Work
+from benchmarks.measurements import Measurement
+from benchmarks.subject import MeasurementError, Subject
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from benchmarks.figures import Round
-    from benchmarks.load import LoadGenerator
-    from benchmarks.measurements import Measurement, Result
-    from benchmarks.subject import Subject
+    from benchmarks.measurements import Result
 
 
 @attrs.frozen(kw_only=True)
 class Rounds:
     """Measures everything, again and again."""
 
-    load: LoadGenerator
+    #: Sends work through a subject; `LoadGenerator.run`.
+    run: Callable[[Subject, Work], Report]
     subjects: Sequence[Subject]
     measurements: Sequence[Measurement]
     #: Share of the full length of each measurement.
@@ -49,7 +49,7 @@ class Rounds:
         return results
 
     def _measure_one(self, measurement: Measurement, subject: Subject, now: str) -> Result:
-        report = self.load.run(subject, measurement.work(self.scale))
+        report = self.run(subject, measurement.work(self.scale))
         if complaint := report.complaint():
             self.on_note(f"{now}: {complaint}")
         return measurement.read(report, subject)

@@ -57,6 +57,6 @@ def running_relay(text: str) -> Subject:
     """
     name, _, address = text.partition("=")
     url, _, pid = address.partition(",")
-    if not name or (pid and not pid.isdigit()):
+    if not name or not url or (pid and not pid.isdigit()):
         raise ValueError(f"{text}: NAME=http://{HOST}:PORT[,PID] is needed")
     return Subject(name, loopback_url(url), int(pid) if pid else None)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from benchmarks.figures import Figures
     from benchmarks.measurements import Measurement, Row
 
-NOTHING: Final = "–"
+NOTHING: Final = "-"
 
 
 def table(subjects: Sequence[str], measurements: Iterable[Measurement], figures: Figures) -> str:
@@ -42,7 +42,7 @@ def short(value: float) -> str:
 
 
 def ratio(value: float, base: float | None) -> str:
-    """Return `value / base` in two digits; nothing where an added time is below 0, which is noise."""
+    """Return `value / base`, or nothing where an added time is below 0, which is noise."""
     if base is None or base <= 0 or value < 0:
         return NOTHING
     return f"{value / base:.0f}" if value >= 10 * base else f"{value / base:.2g}"

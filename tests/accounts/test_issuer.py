@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import functools
+
 import httpx
 import pytest
+import trio
 
 from codexrelay.accounts.issuer import (
     CLIENT_ID,
@@ -13,6 +16,7 @@ from codexrelay.accounts.issuer import (
     Unavailable,
     read_answer,
 )
+from codexrelay.backends.transports.direct import DirectTransport
 from codexrelay.protocol.raw import Json, dump
 from tests.fakes.issuer import FakeIssuer, Trouble
 from tests.fakes.wall_clock import WallClock
@@ -102,6 +106,37 @@ async def test_trouble_on_the_way_is_a_value(trouble: Trouble, meaning: type) ->
     fake = FakeIssuer(WallClock(), troubles=[trouble])
     issuer = Issuer(url="http://issuer.invalid", transport=fake)
     assert isinstance(await issuer.renew("rt_1", reason="proactive_expiry"), meaning)
+
+
+async def test_a_refresh_token_is_never_sent_again_by_a_transport_that_mends_connections() -> None:
+    # The direct transport sends a request again when a kept connection breaks before the answer.
+    requests: list[bytes] = []
+
+    async def serve(stream: trio.SocketStream) -> None:
+        async with stream:
+            while request := await stream.receive_some():
+                requests.append(request)
+                if request.startswith(b"POST"):
+                    return
+                await stream.send_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    transport = DirectTransport()
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery, transport:
+            listeners = await nursery.start(
+                functools.partial(trio.serve_tcp, serve, 0, host="127.0.0.1")
+            )
+            url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+            response = await transport.handle_async_request(httpx.Request("GET", url))
+            await response.aread()
+            assert transport.idle_connections == 1
+            answer = await Issuer(url=url, transport=transport).renew(
+                "rt_1", reason="proactive_expiry"
+            )
+            nursery.cancel_scope.cancel()
+    assert isinstance(answer, Lost)
+    posts = b"".join(requests).count(b"POST /oauth/token ")
+    assert posts == 1
 
 
 class BreaksOff(httpx.AsyncByteStream):

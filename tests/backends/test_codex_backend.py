@@ -85,7 +85,7 @@ async def test_the_path_is_appended_to_the_base_url_with_its_query() -> None:
         ),
         (b"HTTP/1.1 401 X\r\ncontent-length: 0\r\n\r\n", FaultKind.UNAUTHORIZED, "401"),
         (
-            b'HTTP/1.1 400 X\r\ncontent-length: 18\r\n\r\n{"detail": "wrong"}'[:-1] + b"}",
+            b'HTTP/1.1 400 X\r\ncontent-length: 19\r\n\r\n{"detail": "wrong"}',
             FaultKind.REFUSED,
             "wrong",
         ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import sys
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -76,6 +78,12 @@ class OpenTurn:
             while not self.complete:
                 await self._read()
         return bytes(self.body)
+
+    def reset(self) -> None:
+        """Break the connection off (RST) instead of closing it."""
+        at_once = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+        self.stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, at_once)
+        self.stream.socket.close()
 
     async def _read(self) -> None:
         match event := self._http.next_event():
@@ -158,7 +166,9 @@ class LiveRelay:
 
     async def until_at_rest(self, *, within_s: float = PATIENCE_S) -> None:
         """Wait until nothing of any turn is left."""
-        await eventually(lambda: not any(self.burden.values()), self, within_s=within_s)
+        await eventually(
+            lambda: not any(self.burden.values()), lambda: self.burden, within_s=within_s
+        )
 
     async def until_left(self, seen: Seen, *, within_s: float = PATIENCE_S) -> None:
         """Wait until the backend has noticed that the relay gave `seen` up."""
@@ -174,15 +184,18 @@ class LiveRelay:
 
 
 async def eventually(
-    condition: Callable[[], bool], told: object = "it", *, within_s: float = PATIENCE_S
+    condition: Callable[[], bool],
+    told: Callable[[], object] = lambda: "it never came true",
+    *,
+    within_s: float = PATIENCE_S,
 ) -> None:
-    """Wait for something that tells nobody when it happens."""
+    """Wait for something that tells nobody when it happens; `told` describes what is there."""
     with trio.move_on_after(within_s):
         while True:
             if condition():
                 return
             await trio.sleep(_LOOK_AGAIN_S)
-    raise AssertionError(f"{told!r} did not come to it within {within_s} s")
+    raise AssertionError(told())
 
 
 @asynccontextmanager
@@ -195,10 +208,10 @@ async def relaying(
     backend: CodexBackendSettings = _BACKEND,
     signed_in: bool = True,
 ) -> AsyncIterator[LiveRelay]:
-    """Run a relay in front of `simulator`; addresses and folders in the settings are replaced.
+    """Run a relay in front of `simulator`, on a free port and with a store below `folder`.
 
-    At the end of the block every turn must have left nothing behind, and the relay must stop.
-    An `api_base_url` of `backend` that is not the default is kept.
+    Addresses in `backend` that are not the defaults are kept. At the end of the block every turn
+    must have left nothing behind, and the relay must stop.
     """
     simulator = simulator or Simulator()
     store = folder / "accounts"
@@ -255,16 +268,18 @@ async def _run(
 def _pointed_at(
     simulator: Simulator, backend: CodexBackendSettings, store: Path
 ) -> CodexBackendSettings:
-    is_default = backend.api_base_url == _BACKEND.api_base_url
+    codex, default = backend.extra.codex, _BACKEND.extra.codex
     return attrs.evolve(
         backend,
-        api_base_url=simulator.api_base_url if is_default else backend.api_base_url,
+        api_base_url=simulator.api_base_url
+        if backend.api_base_url == _BACKEND.api_base_url
+        else backend.api_base_url,
         extra=ExtraSettings(
             codex=CodexSettings(
-                oauth_issuer=simulator.issuer_url,
-                managed_oauth=attrs.evolve(
-                    backend.extra.codex.managed_oauth, storage_path=str(store)
-                ),
+                oauth_issuer=simulator.issuer_url
+                if codex.oauth_issuer == default.oauth_issuer
+                else codex.oauth_issuer,
+                managed_oauth=attrs.evolve(codex.managed_oauth, storage_path=str(store)),
             )
         ),
     )

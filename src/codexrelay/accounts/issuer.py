@@ -15,6 +15,8 @@ from codexrelay import __version__
 from codexrelay.protocol.raw import dump, get_number, get_object, get_text, parse_object
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from codexrelay.protocol.raw import JsonObject
 
 #: Codex's public client; refresh tokens are bound to it.
@@ -109,38 +111,46 @@ class Issuer:
         Raises nothing of the network's. The deadline is the caller's; when it cancels this, the
         answer is lost.
         """
-        request = httpx.Request(
-            "POST",
-            f"{self.url.rstrip('/')}/oauth/token",
-            headers={
-                "accept": "application/json",
-                "accept-encoding": "identity",
-                "content-type": "application/json",
-                "user-agent": f"codexrelay/{__version__}",
-            },
-            content=dump(
-                {
-                    "client_id": CLIENT_ID,
-                    "grant_type": "refresh_token",
-                    "refresh_reason": reason,
-                    "refresh_token": refresh_token,
-                }
-            ),
+        body = dump(
+            {
+                "client_id": CLIENT_ID,
+                "grant_type": "refresh_token",
+                "refresh_reason": reason,
+                "refresh_token": refresh_token,
+            }
         )
         try:
-            response = await self.transport.handle_async_request(request)
+            response = await self.transport.handle_async_request(self._request(body))
         except _NOT_SENT as error:
             return Unavailable(why=f"the sign-in service cannot be reached ({_name(error)})")
         except httpx.RequestError as error:
             return Lost(why=f"the connection to the sign-in service broke ({_name(error)})")
         try:
-            body = await _read(response)
+            answer = await _read(response)
         except httpx.RequestError as error:
             return Lost(why=f"the sign-in service's answer broke off ({_name(error)})")
         finally:
             with trio.move_on_after(_CLOSE_S, shield=True):
                 await response.aclose()
-        return read_answer(response.status_code, body)
+        return read_answer(response.status_code, answer)
+
+    def _request(self, body: bytes) -> httpx.Request:
+        # A body that can be read once only: a transport sends a request a second time when a kept
+        # connection breaks under it, and this one must never be.
+        return httpx.Request(
+            "POST",
+            f"{self.url.rstrip('/')}/oauth/token",
+            headers={
+                "accept": "application/json",
+                "accept-encoding": "identity",
+                # Calls are hours apart. A connection kept for the next one would break under it.
+                "connection": "close",
+                "content-length": str(len(body)),
+                "content-type": "application/json",
+                "user-agent": f"codexrelay/{__version__}",
+            },
+            content=_once(body),
+        )
 
 
 def read_answer(status: int, body: bytes) -> Answer:
@@ -187,6 +197,10 @@ def _code_of(value: JsonObject) -> str | None:
         or get_text(value, "code")
         or None
     )
+
+
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 async def _read(response: httpx.Response) -> bytes:

@@ -151,7 +151,7 @@ class Lender:
                 Codex, or cannot be refreshed at the moment.
         """
         account = await self._obtain(rejected, prefer)
-        self.leased += 1  # no checkpoint since the choice
+        self.leased += 1  # no checkpoint between getting and counting it
         try:
             yield Lease(account, self._report)
         finally:

@@ -127,9 +127,13 @@ class Memory:
     not_before_at_s: float = -math.inf
     last_why: str = ""
 
+    def begin(self) -> None:
+        """A call begins; the token is not sent yet."""
+        self.lost_earlier = self.unanswered
+
     def send(self) -> None:
         """The token is about to be sent: whatever cuts the call short, it may be spent."""
-        self.lost_earlier, self.unanswered = self.unanswered, True
+        self.unanswered = True
 
     def hear(self) -> None:
         """The call was answered, or not made: the token is as good as it was before."""
@@ -272,12 +276,14 @@ class Refresher:
 
     async def _call(self, flight: _Flight, memory: Memory) -> Answer:
         flight.budget.deadline = trio.current_time() + REFRESH_BUDGET_S
-        memory.lost_earlier = memory.unanswered
+        sent = False
+        memory.begin()
         with flight.budget:
             async with self._one_call:
+                sent = True
                 memory.send()
                 return await self.issuer.renew(memory.refresh_token, reason=flight.reason)
-        if memory.unanswered:
+        if sent:
             return Lost(why="the sign-in service did not answer in time")
         return Unavailable(why="the refreshes of other accounts took too long")
 

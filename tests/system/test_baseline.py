@@ -1,0 +1,117 @@
+"""After a thousand clients that left at random, the process is what it was before the first."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import trio
+
+from codexrelay.backends.codex.backend import CodexBackend
+from codexrelay.backends.transports.direct import DirectTransport
+from harness.simulator import Simulator
+from harness.simulator.accounts import some_accounts
+from tests.fakes.relay import OpenTurn, ask, ask_chat, eventually, relaying
+
+if TYPE_CHECKING:
+    from codexrelay.protocol.raw import JsonObject
+    from tests.fakes.relay import LiveRelay
+
+_ABORTS: Final = 1000
+_AT_ONCE: Final = 50
+#: How far a turn gets before its client leaves: so many rounds of the scheduler, or so long.
+_MOST_CHECKPOINTS: Final = 100
+_LONGEST_STAY_S: Final = 0.4
+_OPEN_FILES: Final = Path("/proc/self/fd")
+_TEXTS: Final = (
+    *("hello", "[sim deltas=20]", "[sim deltas=2000]", "[sim refusal]"),
+    *(f"[sim fault={name}]" for name in ("hang_early", "hang_first", "hang", "500", "drop")),
+    *(f"[sim fault={name}]" for name in ("drop_early", "eof", "cut", "garbage", "400")),
+)
+
+
+@attrs.frozen
+class Level:
+    """What a process holds."""
+
+    tasks: int
+    #: 0 where the system does not tell.
+    open_files: int
+    burden: dict[str, int]
+
+    @classmethod
+    def of(cls, relay: LiveRelay) -> Level:
+        """Take the level; a session keeps its one task, which is no turn's."""
+        return cls(
+            tasks=trio.lowlevel.current_statistics().tasks_living - len(relay.services.sessions),
+            open_files=len(os.listdir(_OPEN_FILES)) if _OPEN_FILES.is_dir() else 0,
+            burden=relay.burden,
+        )
+
+    def is_within(self, other: Level) -> bool:
+        """Tell whether nothing has come to `other`; what older tests left open may have gone."""
+        files = self.open_files <= other.open_files
+        return files and (self.tasks, self.burden) == (other.tasks, other.burden)
+
+
+async def test_a_thousand_random_aborts_leave_nothing_behind(tmp_path: Path) -> None:
+    rng = random.Random(8787)
+    left = iter(range(_ABORTS))
+    async with relaying(tmp_path, Simulator(accounts=some_accounts(2))) as relay:
+        before = Level.of(relay)
+
+        async def abort_some() -> None:
+            for _ in left:
+                await _abort_one(relay, rng)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(_AT_ONCE):
+                nursery.start_soon(abort_some)
+        assert any(seen.left_at_s for seen in relay.asked), "nobody left in the middle"
+        assert (await relay.post("/v1/responses", ask())).status_code == 200
+        await relay.until_at_rest()
+        await _close_idle_connections(relay)
+        await eventually(
+            lambda: Level.of(relay).is_within(before), lambda: (before, Level.of(relay))
+        )
+
+
+async def _abort_one(relay: LiveRelay, rng: random.Random) -> None:
+    path, body = _any_request(rng)
+    async with relay.open_turn(body, path=path) as turn:
+        match rng.randrange(10):
+            case 0 | 1 | 2:
+                for _ in range(rng.randrange(_MOST_CHECKPOINTS)):
+                    await trio.lowlevel.checkpoint()
+            case 3:
+                await turn.stream.send_eof()
+            case _:
+                await _read_some(turn, rng)
+        if rng.random() < 0.5:
+            turn.reset()
+
+
+async def _read_some(turn: OpenTurn, rng: random.Random) -> None:
+    """Take a few blocks, for a little while: some turns give none."""
+    with trio.move_on_after(rng.uniform(0.0, _LONGEST_STAY_S)):
+        for _ in range(rng.randrange(1, 6)):
+            if not await turn.stream.receive_some(rng.randrange(1, 4096)):
+                return
+
+
+def _any_request(rng: random.Random) -> tuple[str, JsonObject]:
+    text, stream = rng.choice(_TEXTS), rng.random() < 0.7
+    if rng.random() < 0.5:
+        return "/v1/responses", ask(text, stream=stream)
+    return "/v1/chat/completions", ask_chat(text, stream=stream)
+
+
+async def _close_idle_connections(relay: LiveRelay) -> None:
+    """Close what is kept for the next request: it is nobody's."""
+    backend = relay.services.relay.backend
+    assert isinstance(backend, CodexBackend)
+    assert isinstance(backend.transport, DirectTransport)
+    await backend.transport.aclose()
