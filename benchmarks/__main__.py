@@ -17,7 +17,7 @@ from benchmarks.arguments import read_arguments
 from benchmarks.build import build
 from benchmarks.figures import figures_of
 from benchmarks.load import LoadGenerator
-from benchmarks.machine import describe_machine
+from benchmarks.machine import describe_machine, how_busy
 from benchmarks.processes import allow_many_sockets, rss_bytes
 from benchmarks.relay import start_relay
 from benchmarks.rounds import Rounds
@@ -49,12 +49,13 @@ def main() -> None:
         sys.exit("the benchmarks need Linux: they read /proc and build on epoll")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the children are ended too
     allow_many_sockets()
-    machine = describe_machine()
+    machine, busy_before = describe_machine(), how_busy()
     notes: list[str] = []
     try:
         subjects, rounds = _measure(options, notes)
     except MeasurementError as error:
         sys.exit(f"benchmarks: {error}")
+    machine += f", load average {busy_before} before and {how_busy()} after"
     figures = figures_of(rounds, options.measurements)
     if options.json_path is not None:
         document = {"machine": machine, "figures": figures, "rounds": rounds, "notes": notes}

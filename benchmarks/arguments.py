@@ -65,10 +65,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     length = parser.add_mutually_exclusive_group()
     length.add_argument(
-        "--quick", action="store_true", help="one short round, about a minute: the default"
+        "--quick", action="store_true", help="one short round, some 90 seconds: the default"
     )
     length.add_argument(
-        "--full", action="store_true", help=f"full length, {_FULL_ROUNDS} rounds: ten minutes"
+        "--full",
+        action="store_true",
+        help=f"full length, {_FULL_ROUNDS} rounds: a quarter of an hour",
     )
     parser.add_argument("--rounds", type=_at_least_1, help="interleaved rounds")
     parser.add_argument(

@@ -12,9 +12,8 @@ _PACKAGES: Final = ("codexrelay", "trio", "httptools", "hypercorn")
 
 
 def describe_machine() -> str:
-    """Return date, cores, versions and how busy the machine was in the last 1, 5 and 15 minutes."""
+    """Return date, cores and versions."""
     versions = [f"{package} {metadata.version(package)}" for package in _PACKAGES]
-    busy = " ".join(f"{load:.1f}" for load in os.getloadavg())
     return ", ".join(
         [
             time.strftime("%Y-%m-%d %H:%M"),
@@ -22,6 +21,10 @@ def describe_machine() -> str:
             f"Linux {platform.release()}",
             f"Python {platform.python_version()}",
             *versions,
-            f"load average {busy}",
         ]
     )
+
+
+def how_busy() -> str:
+    """Return how many processes wanted to run in the last 1, 5 and 15 minutes."""
+    return " ".join(f"{load:.1f}" for load in os.getloadavg())

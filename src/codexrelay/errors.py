@@ -6,8 +6,8 @@ CodexRelayError
 ├── AccountError            no account can take the turn
 │   ├── NoAccountError      none is stored, or none that is allowed
 │   ├── NeedsReauthError    the owner must sign in again
-│   └── AllLimitedError     every account waits for its quota
-├── TurnFailedError         upstream failed and no rung of the ladder was left
+│   ├── AllLimitedError     every account waits for its quota
+│   └── RefreshUnavailableError  tokens have run out and cannot be renewed at the moment
 ├── EventTooLargeError      one upstream event is larger than we keep
 └── SessionLostError        the session's actor has ended
 
@@ -120,18 +120,14 @@ class AllLimitedError(AccountError):
 
 
 @attrs.frozen(kw_only=True)
-class TurnFailedError(CodexRelayError):
-    """Upstream failed before the first output and no rung of the ladder was left."""
+class RefreshUnavailableError(AccountError):
+    """No account has a good token, and the sign-in service cannot be asked for one right now."""
 
-    #: HTTP status towards the client.
-    status: int
-    #: OpenAI error object, with upstream's own message, type and code.
-    error: dict[str, object]
-    #: Seconds to wait before another try, where one is worth while.
-    retry_after_s: float | None = None
+    #: What stands in the way of each account, in words.
+    told: tuple[str, ...]
 
     def __str__(self) -> str:
-        return str(self.error.get("message"))
+        return f"{'; '.join(self.told)}. Nothing is lost; try again in a moment"
 
 
 @attrs.frozen(kw_only=True)

@@ -27,7 +27,12 @@ from codexrelay.accounts.refresh import CLOSING_S, REFRESH_BUDGET_S
 from codexrelay.accounts.settings import ManagedOAuthSettings
 from codexrelay.accounts.sources import Sources
 from codexrelay.accounts.store import AccountStore
-from codexrelay.errors import AllLimitedError, NeedsReauthError, NoAccountError
+from codexrelay.errors import (
+    AllLimitedError,
+    NeedsReauthError,
+    NoAccountError,
+    RefreshUnavailableError,
+)
 from codexrelay.protocol.faults import Fault, FaultKind
 from codexrelay.protocol.openai_errors import error_object
 from tests.fakes.cancel_at_step import CancelAtStep
@@ -310,7 +315,7 @@ async def test_when_the_issuer_is_away_and_no_token_is_good_the_error_says_so(
     scene.sign_in("work", lifetime_s=-1)
     scene.issuer.troubles = [Trouble.UNREACHABLE]
     async with scene.open() as lender:
-        with pytest.raises(NoAccountError, match=r"work cannot be refreshed.*cannot be reached"):
+        with pytest.raises(RefreshUnavailableError, match=r"work cannot be refreshed.*reached"):
             await lend(lender)
 
 
@@ -516,14 +521,14 @@ TRIED = passed("tried", Why.RULED_OUT)
         pytest.param(
             (COOLING, TRIED),
             {"tried": "issuer away"},
-            NoAccountError,
+            RefreshUnavailableError,
             "account tried cannot be refreshed at the moment (issuer away)",
             id="issuer away",
         ),
         pytest.param(
             (COOLING, TRIED),
             {"tried": "issuer away"},
-            NoAccountError,
+            RefreshUnavailableError,
             "account cooling waits 2 min for its quota",
             id="issuer away, quota told too",
         ),

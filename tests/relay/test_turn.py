@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from codexrelay.backends.backend import Head, UpstreamRequest
-from codexrelay.errors import NeedsReauthError, NoAccountError
+from codexrelay.errors import NeedsReauthError, NoAccountError, RefreshUnavailableError
 from codexrelay.protocol import faults
 from codexrelay.protocol.responses_stream import ResponsesStream
 from codexrelay.protocol.responses_whole import ResponsesWhole
@@ -22,12 +22,15 @@ from codexrelay.relay.ladder import LADDER
 from codexrelay.relay.mover import TAIL_S, BodyMover
 from codexrelay.relay.reply import StreamedReply, WholeReply
 from codexrelay.relay.turn import Ending, Relay, Turn, run_turn
+from tests.fakes.cancel_at_step import CancelAtStep
 from tests.fakes.client import FakeClient
 from tests.fakes.upstream import FOREVER, FakeLender, Script, ScriptedBackend, Wait, head
 from tests.fakes.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from codexrelay.errors import AccountError
 
 NOW_UNIX_S = 1_000_000.0
 BUDGETS = Budgets(connect_s=5, headers_s=20, first_event_s=30, silence_s=40, turn_s=1000)
@@ -298,23 +301,29 @@ async def test_a_limit_says_when_to_come_back_and_the_header_stays_bearable() ->
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "status", "words"),
     [
-        (NoAccountError(looked_in="no account file in DIR"), "codex login"),
+        (NoAccountError(looked_in="no account file in DIR"), 401, "codex login"),
         (
             NeedsReauthError(reasons=(("work", "refresh_token_reused"),)),
+            401,
             "account work must sign in",
         ),
+        (
+            RefreshUnavailableError(told=("account work cannot be refreshed (timed out)",)),
+            503,
+            "Nothing is lost",
+        ),
     ],
-    ids=["no account", "needs reauth"],
+    ids=["no account", "needs reauth", "the sign-in service is away"],
 )
 @in_virtual_time
 async def test_without_a_usable_account_the_client_is_told_what_to_do(
-    error: NoAccountError | NeedsReauthError, words: str
+    error: AccountError, status: int, words: str
 ) -> None:
     s = scene(lender=FakeLender((), raises=error))
     await s.play()
-    assert s.client.status == 401
+    assert s.client.status == status
     assert words in str(s.client.json["error"])
 
 
@@ -492,18 +501,6 @@ async def test_a_client_that_leaves_frees_everything_at_once(
     assert trio.current_time() == pytest.approx(0.4)
     assert not s.client.ended
     assert at_rest(s)
-
-
-class CancelAtStep(trio.abc.Instrument):
-    """Cancels `scope` just before the `at`-th task step after this instrument was added."""
-
-    def __init__(self, scope: trio.CancelScope, at: int) -> None:
-        self.scope, self.at, self.steps = scope, at, 0
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.steps += 1
-        if self.steps == self.at:
-            self.scope.cancel()
 
 
 def _play_cancelled_at(make: Callable[[], Scene], step: int) -> tuple[Scene, bool]:

@@ -11,6 +11,7 @@ import trio
 from codexrelay.config.settings import ServerSettings
 from codexrelay.protocol import sse
 from codexrelay.protocol.raw import get_object, parse_object
+from codexrelay.server.app import create_app
 from harness.simulator import Simulator
 from tests.fakes.chat_client import ChatClient
 from tests.fakes.live_server import PATIENCE_S
@@ -102,28 +103,40 @@ async def test_a_turn_without_any_output_is_told_as_an_http_error(tmp_path: Path
     assert get_object(body, "error")["code"] == "relay_shutting_down"
 
 
-async def test_new_requests_are_refused_meanwhile(tmp_path: Path) -> None:
+async def test_nobody_new_is_let_in_meanwhile(tmp_path: Path) -> None:
     async with (
         relaying(tmp_path, Simulator(pace_s=0.01), server=_LONG) as relay,
-        relay.connect() as waiting,
+        relay.connect() as half,
         relay.open_turn(ask("[sim deltas=100000]")) as turn,
     ):
+        await half.send(post_bytes("/v1/responses", ask())[:40])
         await turn.until(b"word 0")
-        # A connection with half a request on it is not idle.
-        request = post_bytes("/v1/responses", ask())
-        await waiting.send(request[:-1])
-        await relay.http.get("/healthz")  # the half has arrived by now
         relay.drain.begin()
-        await waiting.send(request[-1:])
-        answer = await waiting.receive_rest()
+        assert await half.receive_rest() == b""
         with pytest.raises(httpx.ConnectError):
-            while True:  # until the accepting task has had its turn
-                await relay.http.get("/healthz")
+            await _ask_for_ever(relay)
         assert len(relay.asked) == 1
         assert relay.burden["turns"] == 1
-    assert answer.startswith(b"HTTP/1.1 503 ")
-    assert b"\r\nconnection: close\r\n" in answer.lower()
-    assert b"relay_shutting_down" in answer
+
+
+async def _ask_for_ever(relay: LiveRelay) -> None:
+    with trio.fail_after(PATIENCE_S):
+        while True:  # until the accepting task has had its turn
+            await relay.http.get("/healthz")
+
+
+async def test_a_request_that_arrives_in_the_last_moment_is_told_to_come_again(
+    tmp_path: Path,
+) -> None:
+    async with relaying(tmp_path, server=_LONG) as relay:
+        # Between the head of a request and its view there is no way in from outside.
+        client = create_app(relay.services).test_client()
+        relay.drain.begin()
+        answer = await client.post("/v1/responses", json=ask())
+        assert relay.asked == []
+    assert answer.status_code == 503
+    assert answer.headers["connection"] == "close"
+    assert (await answer.get_json())["error"]["code"] == "relay_shutting_down"
 
 
 async def test_a_client_that_takes_nothing_does_not_hold_the_stop_up(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ async def test_no_web_page_is_given_permission_to_read(tmp_path: Path) -> None:
     [
         {},
         {"authorization": "Bearer wrong"},
-        {"authorization": "Bearer "},
+        {"authorization": "Bearer"},
         {"authorization": "Basic key-of-sixteen-characters"},
         {"x-api-key": "wrong"},
         {"authorization": "Bearer key-of-sixteen-character"},

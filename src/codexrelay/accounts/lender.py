@@ -22,7 +22,13 @@ from codexrelay.accounts.pool import Pool, Why
 from codexrelay.accounts.refresh import CLOSING_S, Outcome, Refresher, RefreshResult
 from codexrelay.accounts.sources import Sources
 from codexrelay.accounts.strategies import find_strategies
-from codexrelay.errors import AllLimitedError, NeedsReauthError, NoAccountError, in_words
+from codexrelay.errors import (
+    AllLimitedError,
+    NeedsReauthError,
+    NoAccountError,
+    RefreshUnavailableError,
+    in_words,
+)
 from codexrelay.protocol.faults import Fault
 
 if TYPE_CHECKING:
@@ -291,6 +297,8 @@ def error_of(
     told = [
         _in_words(p, stuck.get(p.account.id), now_unix_s=now_unix_s) for p in choice.passed_over
     ]
+    if stuck:
+        return RefreshUnavailableError(told=tuple(told))
     return NoAccountError(looked_in="; ".join(told) or looked_in)
 
 

@@ -103,8 +103,9 @@ _TYPE: Final[Mapping[FaultKind, str]] = {
     FaultKind.UNUSABLE: "usage_not_included",
     FaultKind.THROTTLED: "rate_limit_error",
     FaultKind.OVERLOADED: "service_unavailable_error",
-    FaultKind.BROKEN: "upstream_error",
-    FaultKind.SLOW: "upstream_timeout",
+    # OpenCode tries again when it reads `server_error`, and gives up on other words (measured).
+    FaultKind.BROKEN: "server_error",
+    FaultKind.SLOW: "server_error",
     FaultKind.REFUSED: "invalid_request_error",
 }
 

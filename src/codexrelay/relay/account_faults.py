@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from codexrelay.errors import AccountError, AllLimitedError
+from codexrelay.errors import AccountError, AllLimitedError, RefreshUnavailableError
 from codexrelay.protocol.faults import Fault, FaultKind
 from codexrelay.protocol.openai_errors import error_object
 
+#: The sign-in service is asked again after a few seconds at the earliest.
+RETRY_AFTER_REFRESH_S: Final = 5.0
 #: Faults after which the pool has more to say than the last account.
 _OF_THE_POOL: Final = frozenset({FaultKind.LIMITED, FaultKind.UNAUTHORIZED})
 
@@ -35,6 +37,13 @@ def fault_of(error: AccountError, *, after: Fault | None) -> Fault:
             ),
             resets_at_unix_s=error.resets_at_unix_s,
             retry_after_s=error.resets_in_s,
+        )
+    if isinstance(error, RefreshUnavailableError):
+        return Fault(
+            kind=FaultKind.OVERLOADED,
+            status=503,
+            error=error_object(str(error), type="server_error", code="token_refresh_unavailable"),
+            retry_after_s=RETRY_AFTER_REFRESH_S,
         )
     # 401 is terminal for every client but Codex CLI (measured): right, only the owner can help.
     return Fault(

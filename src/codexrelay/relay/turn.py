@@ -39,6 +39,28 @@ if TYPE_CHECKING:
 FAREWELL_S: Final = 30.0
 
 
+@attrs.frozen(kw_only=True)
+class Ending:
+    """How a turn ended, for the log and the session."""
+
+    #: The account that served it; None if no attempt was committed.
+    account_id: str | None
+    attempts: int
+    #: What the client was told went wrong; None for a turn that ended well.
+    fault: Fault | None
+    #: The client left before it was told the end.
+    left: bool
+    #: Upstream's `x-codex-turn-state` of the committed attempt.
+    turn_state: str | None
+    #: Seconds from the beginning until the first output; None if there was none.
+    first_output_s: float | None
+    total_s: float
+
+
+def _nobody_is_told(_ending: Ending) -> None:
+    """Do nothing with how a turn ended."""
+
+
 async def _nobody_asks(_account_id: str, _turn_state: str | None) -> None:
     """Do nothing with a turn that was served."""
 
@@ -56,6 +78,8 @@ class Turn:
     headers: Headers
     #: Which of upstream's headers the client gets.
     passed_on: Callable[[Head], Headers]
+    #: Told once how it ended, whatever happened; must not fail.
+    ended: Callable[[Ending], None] = _nobody_is_told
     #: Told the account that served it, and upstream's turn state, before the client is told that
     #: the turn is over: its next request may follow at once, or it may leave.
     served: Callable[[str, str | None], Awaitable[None]] = _nobody_asks
@@ -74,44 +98,36 @@ class Relay:
     wall_clock: Callable[[], float]
 
 
-@attrs.frozen(kw_only=True)
-class Ending:
-    """How a turn ended, for the log and the session."""
-
-    #: The account that served it; None if no attempt was committed.
-    account_id: str | None
-    attempts: int
-    #: What the client was told went wrong; None for a turn that ended well.
-    fault: Fault | None
-    #: Upstream's `x-codex-turn-state` of the committed attempt.
-    turn_state: str | None
-    #: Seconds from the beginning until the first output; None if there was none.
-    first_output_s: float | None
-    total_s: float
-
-
 async def run_turn(turn: Turn, client: Client, relay: Relay) -> Ending:
     """Serve one turn. The client has its answer, or exactly one error, before this returns.
 
     Cancelled when the client leaves: upstream is left at once, and nobody is told anything.
     """
     run = _Run(turn, relay, client)
-    with relay.active.enter(budget_s=relay.budgets.turn_s) as scope:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(run.pulse)
-            run.fault = await run.climb()
-            nursery.cancel_scope.cancel()
-    if scope.cancelled_caught:
-        stopped = relay.active.stopped
-        run.fault = (
-            faults.shutting_down() if stopped else faults.slow("turn_s", relay.budgets.turn_s)
-        )
-    if turn.reply.answer.terminal is not None:  # upstream has ended the turn itself
-        run.fault = None
-    with trio.move_on_after(FAREWELL_S):
-        await run.settle()
-        await turn.reply.finish(run.line, run.fault)
+    try:
+        with relay.active.enter(budget_s=relay.budgets.turn_s) as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(run.pulse)
+                run.fault = await run.climb()
+                nursery.cancel_scope.cancel()
+        if scope.cancelled_caught:
+            run.fault = _cut_short(relay)
+        if turn.reply.answer.terminal is not None:  # upstream has ended the turn itself
+            run.fault = None
+        with trio.move_on_after(FAREWELL_S) as farewell:
+            await run.settle()
+            await turn.reply.finish(run.line, run.fault)
+        run.told = not farewell.cancelled_caught
+    finally:
+        turn.ended(run.ending())
     return run.ending()
+
+
+def _cut_short(relay: Relay) -> Fault:
+    """Why a turn's scope was cancelled: the relay stops, or the budget ran out."""
+    if relay.active.stopped:
+        return faults.shutting_down()
+    return faults.slow("turn_s", relay.budgets.turn_s)
 
 
 class _Run:
@@ -133,6 +149,7 @@ class _Run:
         self.account_id: str | None = None
         self.turn_state: str | None = None
         self.settled = False
+        self.told = False
         self.began_at_s = trio.current_time()
         self.first_output_at_s: float | None = None
 
@@ -193,6 +210,7 @@ class _Run:
             account_id=self.account_id,
             attempts=self.attempts,
             fault=self.fault or (terminal.fault if terminal is not None else None),
+            left=not self.told and terminal is None,
             turn_state=self.turn_state,
             first_output_s=None if first is None else first - self.began_at_s,
             total_s=trio.current_time() - self.began_at_s,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import attrs
 import structlog
-import trio
 
 from codexrelay.backends.codex.headers import TURN_STATE, passed_on
 from codexrelay.errors import SessionLostError
@@ -79,26 +78,16 @@ def respond(planned: Planned, services: Services) -> DeliveredResponse:
             model=planned.model,
             client=planned.incoming.headers.get("user-agent", "").partition(" ")[0] or None,
         )
-        began_at_s = trio.current_time()
         turn = Turn(
             request_for=planned.requests,
             prefer=planned.requests.prefer,
             reply=planned.reply,
             headers=[(b"x-codexrelay-request-id", planned.incoming.id.encode())],
             passed_on=passed_on,
+            ended=partial(_log_ending, log, planned),
             served=partial(_remember, planned),
         )
-        try:
-            ending = await run_turn(turn, client, services.relay)
-        except* trio.Cancelled:  # a group: the turn has a nursery
-            terminal = planned.reply.answer.terminal
-            log.info(
-                "client left",
-                after_ms=_ms(trio.current_time() - began_at_s),
-                told=terminal.name if terminal is not None else None,
-            )
-            raise
-        _log_ending(log, planned, ending)
+        await run_turn(turn, client, services.relay)
 
     return DeliveredResponse(deliver)
 
@@ -127,7 +116,9 @@ def _log_ending(log: structlog.stdlib.BoundLogger, planned: Planned, ending: End
     if terminal is not None and terminal.usage is not None:
         facts["input_tokens"] = terminal.usage.get("input_tokens")
         facts["output_tokens"] = terminal.usage.get("output_tokens")
-    if ending.fault is None:
+    if ending.left:
+        log.info("client left", **facts)
+    elif ending.fault is None:
         log.info(f"turn {terminal.name}" if terminal is not None else "turn ended", **facts)
     else:
         log.warning("turn failed", fault=ending.fault.kind.value, why=ending.fault.message, **facts)
