@@ -1,0 +1,331 @@
+"""`codexrelay serve`, as its owner meets it: a process, its lines, its exit status."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import httpx
+import pytest
+import trio
+from click.testing import CliRunner
+
+from codexrelay.cli import main
+from codexrelay.protocol.raw import JsonObject, dump
+from harness.simulator import SimulatedAccount, Simulator
+from tests.fakes.live_server import PATIENCE_S
+from tests.fakes.relay import ask, ask_chat
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
+
+#: A child starts in about a second, on a busy machine in several.
+_START_S: Final = 30.0
+_COMMAND: Final = (*(sys.executable, "-X", "dev", "-m", "codexrelay"), "serve", "--port", "0")
+_ACCOUNTS: Final = "codexrelay accounts: "
+_SIGNALS: Final = [signal.SIGINT, signal.SIGTERM]
+
+posix_only = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to drain on")
+
+
+@attrs.define(eq=False)
+class Child:
+    """A relay in a process of its own."""
+
+    process: trio.Process
+    #: Everything that it has said so far.
+    said: bytearray = attrs.field(factory=bytearray)
+    _more: trio.Event = attrs.field(factory=trio.Event)
+
+    async def listen(self) -> None:
+        """Take down what it says until it says no more."""
+        assert self.process.stderr is not None
+        async for data in self.process.stderr:
+            self.said += data
+            self._more.set()
+            self._more = trio.Event()
+
+    async def line(self, beginning: str) -> str:
+        """Return the first line that begins so, without its beginning."""
+        with trio.fail_after(_START_S):
+            while True:
+                for line in self.said.decode().splitlines(keepends=True):
+                    if line.startswith(beginning) and line.endswith("\n"):
+                        return line.removeprefix(beginning).rstrip()
+                await self._more.wait()
+
+    async def url(self) -> str:
+        return await self.line("codexrelay listening on ")
+
+    async def ended(self, *, within_s: float = PATIENCE_S) -> int:
+        """Return its exit status."""
+        with trio.fail_after(within_s):
+            return await self.process.wait()
+
+
+@asynccontextmanager
+async def serving(
+    folder: Path, simulator: Simulator, *flags: str, **server: float | str
+) -> AsyncIterator[Child]:
+    """Run `python -m codexrelay serve` in front of `simulator` until the block ends."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(simulator.serve)
+        (folder / "config.yaml").write_bytes(dump(_config(simulator, folder, server)))
+        process = await trio.lowlevel.open_process(
+            [*_COMMAND, "--config", str(folder / "config.yaml"), *flags],
+            stderr=subprocess.PIPE,
+            env=_environ(folder / "home"),
+        )
+        try:
+            child = Child(process)
+            nursery.start_soon(child.listen)
+            yield child
+        finally:
+            process.kill()
+            with trio.move_on_after(PATIENCE_S, shield=True):
+                await process.wait()
+        nursery.cancel_scope.cancel()
+
+
+def _environ(home: Path) -> dict[str, str]:
+    """Return an environment in which nothing of the owner's is found."""
+    environ = {"HOME": str(home), "USERPROFILE": str(home)}
+    if "SYSTEMROOT" in os.environ:  # Python does not start without it on Windows
+        environ["SYSTEMROOT"] = os.environ["SYSTEMROOT"]
+    return environ
+
+
+def _config(simulator: Simulator, folder: Path, server: Mapping[str, float | str]) -> JsonObject:
+    managed: JsonObject = {"storage_path": str(folder / "accounts")}
+    codex: JsonObject = {"oauth_issuer": simulator.issuer_url, "managed_oauth": managed}
+    backend: JsonObject = {
+        "api_base_url": simulator.api_base_url,
+        "extra": {"codex": codex},
+    }
+    return {"server": {**server}, "backends": {"openai_codex": backend}}
+
+
+async def post(
+    url: str, body: JsonObject, *, path: str = "/v1/responses", **headers: str
+) -> httpx.Response:
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=PATIENCE_S) as client:
+        return await client.post(path, json=body, headers=headers)
+
+
+@posix_only
+@pytest.mark.parametrize("ending", _SIGNALS, ids=lambda ending: ending.name)
+async def test_it_says_where_it_listens_and_for_whom_and_ends_when_told(
+    tmp_path: Path, ending: signal.Signals
+) -> None:
+    simulator = Simulator(accounts=(SimulatedAccount("home"), SimulatedAccount("work")))
+    simulator.write_store(tmp_path / "accounts")
+    async with serving(tmp_path, simulator) as child:
+        url, accounts = await child.url(), await child.line(_ACCOUNTS)
+        answer = await post(url, ask())
+        child.process.send_signal(ending)
+        status = await child.ended()
+    assert url.startswith("http://127.0.0.1:")
+    assert not url.endswith(":0")
+    assert accounts == "home, work"
+    assert answer.status_code == 200
+    assert status == 0
+    assert b"Warning" not in child.said, child.said.decode()
+
+
+async def test_without_an_account_it_says_what_to_do_and_serves_as_soon_as_there_is_one(
+    tmp_path: Path,
+) -> None:
+    simulator = Simulator()
+    async with serving(tmp_path, simulator) as child:
+        url, accounts = await child.url(), await child.line(_ACCOUNTS)
+        before = await post(url, ask())
+        asked = len(simulator.seen)
+        simulator.write_store(tmp_path / "accounts")
+        after = await post(url, ask())
+    for told in (accounts, before.json()["error"]["message"]):
+        assert "no Codex account to use" in told
+        assert str(tmp_path / "accounts") in told
+        assert "codex login" in told
+        assert "no restart is needed" in told
+    assert accounts.startswith("none; ")
+    assert (before.status_code, asked) == (401, 0)
+    assert after.status_code == 200
+
+
+@posix_only
+async def test_told_to_stop_it_lets_a_stream_end_and_lets_nobody_in(tmp_path: Path) -> None:
+    simulator = Simulator(pace_s=0.02)
+    simulator.write_store(tmp_path / "accounts")
+    async with serving(tmp_path, simulator) as child:
+        url = await child.url()
+        async with trio.open_nursery() as nursery:
+            answers: list[httpx.Response] = []
+
+            async def stream() -> None:
+                answers.append(await post(url, ask("[sim deltas=50]")))
+
+            nursery.start_soon(stream)
+            with trio.fail_after(PATIENCE_S):
+                await simulator.wait_until(lambda: any(seen.status for seen in simulator.seen))
+            child.process.send_signal(signal.SIGTERM)
+            with pytest.raises(httpx.ConnectError):
+                await _ask_until_refused(url)
+        status = await child.ended()
+    assert b'"type":"response.completed"' in answers[0].content
+    assert status == 0
+
+
+@posix_only
+async def test_a_stream_longer_than_the_grace_gets_its_terminal_event(tmp_path: Path) -> None:
+    simulator = Simulator()
+    simulator.write_store(tmp_path / "accounts")
+    async with serving(tmp_path, simulator, drain_grace_s=0.2) as child:
+        url = await child.url()
+        async with trio.open_nursery() as nursery:
+            answers: list[httpx.Response] = []
+
+            async def stream() -> None:
+                answers.append(await post(url, ask("[sim fault=hang]")))
+
+            nursery.start_soon(stream)
+            with trio.fail_after(PATIENCE_S):
+                await simulator.wait_until(lambda: any(seen.status for seen in simulator.seen))
+            await post(url, ask())  # whatever the first stream was sent has been read by now
+            child.process.send_signal(signal.SIGTERM)
+        status = await child.ended()
+    assert answers[0].content.count(b"event: response.failed\n") == 1
+    assert b"relay_shutting_down" in answers[0].content
+    assert status == 0
+
+
+@posix_only
+async def test_a_second_signal_stops_it_at_once(tmp_path: Path) -> None:
+    simulator = Simulator()
+    simulator.write_store(tmp_path / "accounts")
+    async with serving(tmp_path, simulator, drain_grace_s=1000) as child:
+        url = await child.url()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_ask_in_vain, url)
+            with trio.fail_after(PATIENCE_S):
+                await simulator.wait_until(lambda: any(seen.status for seen in simulator.seen))
+            child.process.send_signal(signal.SIGTERM)
+            with pytest.raises(httpx.ConnectError):
+                await _ask_until_refused(url)
+            assert child.process.returncode is None
+            child.process.send_signal(signal.SIGTERM)
+            status = await child.ended()
+    assert status == 0
+
+
+async def _ask_until_refused(url: str) -> None:
+    with trio.fail_after(PATIENCE_S):
+        while True:
+            try:
+                await post(url, ask())
+            except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+                continue  # it was let in in the last moment, and shown the door
+
+
+async def _ask_in_vain(url: str) -> None:
+    with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
+        await post(url, ask("[sim fault=hang]"))
+
+
+async def test_no_secret_is_ever_logged(tmp_path: Path) -> None:
+    simulator = Simulator(
+        accounts=(SimulatedAccount("old", expired=True), SimulatedAccount("gone"))
+    )
+    simulator.write_store(tmp_path / "accounts")
+    (tmp_path / "accounts" / "broken.json").write_text('{"access_token": "sk-half-a-file"')
+    secrets = {
+        "authorization": "Bearer sk-of-the-client",
+        "chatgpt-account-id": "account-of-the-client",
+        "cookie": "cookie-of-the-client",
+        "x-api-key": "key-of-the-client",
+    }
+    # The account rests after the last one.
+    faults = ("401", "500", "eof", "drop", "garbage", "403html", "error_event", "429")
+    async with serving(tmp_path, simulator, log_level="debug") as child:
+        url = await child.url()
+        simulator.revoke("gone")
+        for text in ("hello", *(f"[sim fault={fault}]" for fault in faults)):
+            await post(url, ask(text), **secrets)
+            await post(url, ask_chat(text), path="/v1/chat/completions", **secrets)
+        await post(url, ask() | {"input": 5}, **secrets)
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+            await client.get("/v1/models", headers=secrets)
+            await client.get("/healthz", headers=secrets)
+    said = child.said.decode()
+    assert "turn completed" in said
+    assert "turn failed" in said
+    tokens = {*simulator.issuer._access, *simulator.issuer._refresh}
+    assert len(tokens) > 4, "there was no refresh"
+    # A part of a JWT may stand alone; the first one says nothing.
+    parts = {part for token in tokens for part in token.split(".")[-2:] if len(part) > 20}
+    assert [part for part in parts if part in said] == []
+    assert [value for value in secrets.values() if value in said] == []
+    assert "of-the-client" not in said
+    assert "sk-half-a-file" not in said
+
+
+async def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    simulator = Simulator()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        async with serving(tmp_path, simulator, "--port", str(port)) as child:
+            status = await child.ended(within_s=_START_S)
+            line = await child.line("codexrelay: server.port: ")
+    assert status == 2
+    assert line.startswith(f"port {port} on 127.0.0.1 is in use")
+
+
+@pytest.mark.parametrize(
+    ("config", "flags", "told"),
+    [
+        ({"server": {"prot": 1}}, [], ["server.prot", "server.port"]),
+        (
+            {"backends": {"openai_codex": {"extra": {"codex": {"oauth_isuer": "x"}}}}},
+            [],
+            ["backends.openai_codex.extra.codex.oauth_isuer", "oauth_issuer"],
+        ),
+        ({"server": {"port": "many"}}, [], ["server.port"]),
+        ({}, ["--host", "0.0.0.0"], ["0.0.0.0", "server.client_keys"]),
+        ({"server": {"host": "192.168.1.5"}}, [], ["192.168.1.5", "server.client_keys"]),
+    ],
+    ids=["unknown key", "unknown key far below", "bad value", "open host flag", "open host"],
+)
+def test_a_configuration_that_cannot_be_used_stops_the_start(
+    tmp_path: Path, config: JsonObject, flags: list[str], told: list[str]
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(dump(config))
+    result = CliRunner().invoke(main, ["serve", "--config", str(path), *flags])
+    assert result.exit_code == 2
+    assert [words for words in told if words not in result.stderr] == []
+    assert "Traceback" not in result.output
+    assert result.stdout == ""
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("server: {port: -1, keep_alive_s: never, x: 1}")
+    result = CliRunner().invoke(main, ["serve", "--config", str(path)])
+    assert result.exit_code == 2
+    lines = result.stderr.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("codexrelay: ") for line in lines)
+
+
+def test_its_help_names_its_flags() -> None:
+    result = CliRunner().invoke(main, ["serve", "--help"])
+    assert result.exit_code == 0
+    assert {"--config", "--host", "--port"} <= set(result.output.split())
