@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _LISTENING: Final = re.compile(r"codexrelay listening on (http://\S+)")
 _TOKEN_VALID_S: Final = 10 * 24 * 3600
-#: Beats the configuration file, and could name a real backend.
+#: Variables that beat the configuration file, and could name a real backend.
 _RELAY_VARIABLES: Final = ("OPENAI_", "CODEX_", "CODEXRELAY_")
 
 
@@ -35,11 +35,7 @@ def start_relay(stack: contextlib.ExitStack, *, stub_url: str, folder: Path) -> 
         MeasurementError: it did not start.
     """
     home = folder / CODEXRELAY
-    accounts = home / "accounts"
-    accounts.mkdir(parents=True)
-    (accounts / "bench.json").write_text(json.dumps(_account(time.time())), "utf-8")
-    config = home / "config.yaml"
-    config.write_text(json.dumps(_settings(stub_url, accounts)), "utf-8")  # JSON is YAML too
+    config = write_files(home, stub_url=stub_url, now_unix_s=time.time())
     log = home / "log"
     command = [sys.executable, "-m", "codexrelay", "serve", "--config", str(config)]
     return launch(
@@ -49,8 +45,23 @@ def start_relay(stack: contextlib.ExitStack, *, stub_url: str, folder: Path) -> 
         home,
         look_for_url=lambda: line_in(log, _LISTENING),
         stderr=log,
-        env=_environment(os.environ),
+        env=environment_for_relay(os.environ),
     )
+
+
+def write_files(home: Path, *, stub_url: str, now_unix_s: float) -> Path:
+    """Write the account and the configuration below `home`; return the path of the latter."""
+    accounts = home / "accounts"
+    accounts.mkdir(parents=True)
+    (accounts / "bench.json").write_text(json.dumps(_account(now_unix_s)), "utf-8")
+    config = home / "config.yaml"
+    config.write_text(json.dumps(_settings(stub_url, accounts)), "utf-8")  # JSON is YAML too
+    return config
+
+
+def environment_for_relay(ours: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without whatever would beat the configuration file."""
+    return {name: ours[name] for name in ours if not name.startswith(_RELAY_VARIABLES)}
 
 
 def _settings(stub_url: str, accounts: Path) -> dict[str, object]:
@@ -87,7 +98,3 @@ def _account(now_unix_s: float) -> dict[str, object]:
 def _unsigned_jwt(claims: Mapping[str, object]) -> str:
     parts = (json.dumps({"alg": "none"}).encode(), json.dumps(claims).encode(), b"signature")
     return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
-
-
-def _environment(ours: Mapping[str, str]) -> dict[str, str]:
-    return {name: ours[name] for name in ours if not name.startswith(_RELAY_VARIABLES)}

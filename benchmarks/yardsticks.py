@@ -29,7 +29,8 @@ def start_script(
     Raises:
         MeasurementError: it did not start.
     """
-    command = [sys.executable, str(_HERE / script), upstream_url]
+    # -P: no module of this folder may take the place of one that trio imports.
+    command = [sys.executable, "-P", str(_HERE / script), upstream_url]
     return launch_printing_url(stack, name, command, folder)
 
 

@@ -13,7 +13,7 @@ from codexrelay.protocol.raw import get_list, is_object
 from harness.simulator import Simulator
 from harness.simulator.accounts import some_accounts
 from tests.fakes import responses_events as events
-from tests.fakes.relay import ask, ask_chat, relaying
+from tests.fakes.relay import ask, ask_chat, post_bytes, relaying
 from tests.fakes.scripted_server import Caller, serving
 from tests.fakes.simulated import request, user
 
@@ -127,6 +127,30 @@ async def test_what_codex_says_for_the_backend_is_passed_on(tmp_path: Path) -> N
     kept = {name: value for name, value in _CODEX.items() if name.startswith(("x-", "s", "t"))}
     assert sent.items() >= (kept | lite | hint).items()
     assert (sent["originator"], sent["user-agent"]) == (identity.ORIGINATOR, identity.USER_AGENT)
+
+
+async def test_header_values_pass_byte_for_byte_in_both_directions(tmp_path: Path) -> None:
+    asked: list[bytes] = []
+    stream = events.created() + events.text("hi") + events.completed()
+
+    async def script(caller: Caller) -> None:
+        asked.append(await caller.request())
+        promotion = "x-codex-promo-message: für dich 👋\r\n".encode()
+        await caller.send(b"HTTP/1.1 200 OK\r\n%scontent-length: " % promotion)
+        await caller.send(b"%d\r\n\r\n%s" % (len(stream), stream))
+
+    async with (
+        serving(script) as upstream,
+        relaying(tmp_path, backend=CodexBackendSettings(api_base_url=upstream.url)) as relay,
+        relay.connect() as client,
+    ):
+        folder = '{"workspaces":{"/home/jürgen":{}}}'.encode()
+        line, rest = post_bytes("/v1/responses", ask()).split(b"\r\n", 1)
+        await client.send(b"%s\r\nx-codex-turn-metadata: %s\r\n%s" % (line, folder, rest))
+        head = await client.receive_until(b"\r\n\r\n")
+        await client.receive_until(b"response.completed")
+    assert b"x-codex-turn-metadata: %s\r\n" % folder in asked[0]
+    assert "x-codex-promo-message: für dich 👋\r\n".encode() in head
 
 
 async def test_requests_of_one_session_are_named_alike_and_of_others_differently(

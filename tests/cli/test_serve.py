@@ -17,7 +17,7 @@ import trio
 from click.testing import CliRunner
 
 from codexrelay.cli import main
-from codexrelay.protocol.raw import JsonObject, dump
+from codexrelay.protocol.raw import Json, JsonObject, dump
 from harness.simulator import SimulatedAccount, Simulator
 from tests.fakes.live_server import PATIENCE_S
 from tests.fakes.relay import ask, ask_chat
@@ -72,7 +72,7 @@ class Child:
 
 @asynccontextmanager
 async def serving(
-    folder: Path, simulator: Simulator, *flags: str, **server: float | str
+    folder: Path, simulator: Simulator, *flags: str, **server: Json
 ) -> AsyncIterator[Child]:
     """Run `python -m codexrelay serve` in front of `simulator` until the block ends."""
     async with trio.open_nursery() as nursery:
@@ -102,7 +102,7 @@ def _environ(home: Path) -> dict[str, str]:
     return environ
 
 
-def _config(simulator: Simulator, folder: Path, server: Mapping[str, float | str]) -> JsonObject:
+def _config(simulator: Simulator, folder: Path, server: Mapping[str, Json]) -> JsonObject:
     managed: JsonObject = {"storage_path": str(folder / "accounts")}
     codex: JsonObject = {"oauth_issuer": simulator.issuer_url, "managed_oauth": managed}
     backend: JsonObject = {
@@ -250,15 +250,17 @@ async def test_no_secret_is_ever_logged(tmp_path: Path) -> None:
         "cookie": "cookie-of-the-client",
         "x-api-key": "key-of-the-client",
     }
+    keys: list[Json] = ["key-of-the-client", "short"]
     # The account rests after the last one.
     faults = ("401", "500", "eof", "drop", "garbage", "403html", "error_event", "429")
-    async with serving(tmp_path, simulator, log_level="debug") as child:
+    async with serving(tmp_path, simulator, log_level="debug", client_keys=keys) as child:
         url = await child.url()
         simulator.revoke("gone")
         for text in ("hello", *(f"[sim fault={fault}]" for fault in faults)):
             await post(url, ask(text), **secrets)
             await post(url, ask_chat(text), path="/v1/chat/completions", **secrets)
         await post(url, ask() | {"input": 5}, **secrets)
+        await post(url, ask(), **{"x-api-key": "wrong-of-the-client"})
         async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
             await client.get("/v1/models", headers=secrets)
             await client.get("/healthz", headers=secrets)

@@ -13,10 +13,14 @@ from benchmarks.figures import figures_of
 from benchmarks.load import Report, Work
 from benchmarks.measurements import MEASUREMENTS, Measurement, Row
 from benchmarks.processes import line_in
+from benchmarks.relay import environment_for_relay, write_files
 from benchmarks.rounds import Rounds, rotated
 from benchmarks.subject import CODEXRELAY, DIRECT, MeasurementError, Subject, loopback_url
 from benchmarks.table import ratio, short, table
 from benchmarks.targets import TARGETS, Target, targets_table
+from codexrelay.accounts.store import AccountStore
+from codexrelay.config.environment import VARIABLES
+from codexrelay.config.loading import load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -297,3 +301,22 @@ def test_a_line_counts_once_it_is_whole(tmp_path: Path) -> None:
     assert line_in(said, pattern) is None
     said.write_text("hello\nready at http://127.0.0.1:8787\nmore")
     assert line_in(said, pattern) == "http://127.0.0.1:8787"
+
+
+def test_the_relay_is_configured_with_the_stub_and_one_account(tmp_path: Path) -> None:
+    config = write_files(tmp_path / "home", stub_url="http://127.0.0.1:9100", now_unix_s=1e9)
+    loaded = load(config_path=config, environ={}, flags={})
+    codex = loaded.settings.backends.openai_codex
+    managed = codex.extra.codex.managed_oauth
+    assert codex.api_base_url == "http://127.0.0.1:9100/v1"
+    assert codex.extra.codex.oauth_issuer == "http://127.0.0.1:9100"
+    assert not managed.allow_legacy_fallback
+    stored = AccountStore(tmp_path / "home" / "accounts").load()
+    assert managed.storage_path == str(tmp_path / "home" / "accounts")
+    assert stored.problems == ()
+    assert [account.id for account in stored.accounts] == ["bench"]
+
+
+def test_no_variable_can_point_the_relay_elsewhere() -> None:
+    ours = dict.fromkeys((*VARIABLES, "CODEXRELAY_CONFIG", "CODEX_HOME", "PATH"), "x")
+    assert environment_for_relay(ours) == {"PATH": "x"}

@@ -8,11 +8,14 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion
 
+from codexrelay.backends.codex.settings import CodexBackendSettings
 from codexrelay.protocol.raw import get_list, get_text, is_object, parse_object
 from harness.simulator import Simulator
 from harness.simulator.accounts import some_accounts
+from tests.fakes import responses_events as events
 from tests.fakes.chat_client import ChatClient
 from tests.fakes.relay import ask_chat, relaying
+from tests.fakes.scripted_server import always_answering, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +45,7 @@ _PATCH: Final[JsonObject] = {
         },
     },
 }
+_CALLS: Final = [events.function("bash", "call_1"), events.custom("apply_patch", "call_1")]
 
 
 async def stream(relay: LiveRelay, body: JsonObject) -> ChatClient:
@@ -119,7 +123,7 @@ async def test_a_custom_tool_goes_there_and_back(tmp_path: Path, streamed: bool)
             patch = parse_object(call["function"]["arguments"])["input"]
         else:
             completion = await whole(relay, body)
-            message = completion.choices[0].message.to_dict()
+            message = completion.choices[0].message.model_dump(exclude_unset=True)
             [call] = message["tool_calls"]
             assert call["type"] == "custom"
             patch = call["custom"]["input"]
@@ -188,14 +192,27 @@ async def test_the_finish_reason_is_that_of_the_true_ending(
     assert (message.content, message.refusal) == (answer.content, answer.joined("refusal"))
 
 
-async def test_a_half_written_call_is_never_closed_as_if_it_were_whole(tmp_path: Path) -> None:
-    # With a tool the first delta is one of its reasoning: break off behind the call's own.
-    body = ask_chat("[sim fault=eof]", tools=[_BASH])
-    async with relaying(tmp_path) as relay:
+@pytest.mark.parametrize("item", _CALLS, ids=["function", "custom"])
+async def test_a_half_written_call_is_never_closed_as_if_it_were_whole(
+    tmp_path: Path, item: dict[str, Any]
+) -> None:
+    is_custom = item["type"] == "custom_tool_call"
+    piece = events.raw_input("*** Beg", 0) if is_custom else events.arguments('{"comm', 0)
+    half = events.created() + events.added(0, **item) + piece
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(half)
+    body = ask_chat(tools=[_BASH, _PATCH])
+    async with (
+        serving(always_answering(head + half)) as upstream,
+        relaying(tmp_path, backend=CodexBackendSettings(api_base_url=upstream.url)) as relay,
+    ):
         answer = await stream(relay, body)
+        whole_answer = await relay.post(_PATH, body | {"stream": False})
+    [call] = answer.calls
+    assert not call["function"]["arguments"].endswith("}")
     assert answer.finish_reasons == []
     assert answer.error is not None
     assert answer.error["code"] == "upstream_stream_incomplete"
+    assert whole_answer.status_code == 502
 
 
 async def test_an_orphaned_tool_result_is_named(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _TERMINAL: Final = frozenset(
     {"response.completed", "response.incomplete", "response.failed", "error"}
 )
+_HELLO: Final = "Hello from the simulated backend."
 _ERROR_KEYS: Final = {"message", "type", "code", "param"}
 
 
@@ -191,12 +192,12 @@ async def test_a_terminal_event_that_clients_choke_on_is_completed(
     streamed = terminal_of(answers["responses streamed"])["response"]
     for response in (streamed, answers["responses whole"].json()):
         valid = Response.model_validate(response, strict=True)
-        assert valid.output_text == "Hello from the simulated backend."
+        assert valid.output_text == _HELLO
         assert valid.usage is not None
     chat = chat_stream_of(answers["chat streamed"])
-    assert (chat.finish_reason, chat.done) == ("stop", True)
+    assert (chat.content, chat.finish_reason, chat.done) == (_HELLO, "stop", True)
     completion = ChatCompletion.model_validate(answers["chat whole"].json(), strict=True)
-    assert completion.choices[0].message.content == chat.content == valid.output_text
+    assert completion.choices[0].message.content == _HELLO
 
 
 @pytest.mark.parametrize("expired", [True, False], ids=["expired before", "refused as expired"])

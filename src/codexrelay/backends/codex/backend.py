@@ -76,10 +76,12 @@ class CodexAttempt:
         """See `Attempt.send`."""
         backend = self._backend
         timeout = {"connect": backend.connect_s, "read": None, "write": WRITE_S, "pool": None}
+        headers = [*self._request.headers, *account_headers(self._account)]
         request = httpx.Request(
             self._request.method,
             backend.url(self._request.path),
-            headers=[*self._request.headers, *account_headers(self._account)],
+            # httpx by itself takes ASCII only; a client's value may hold the name of a folder.
+            headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in headers],
             content=self._request.body,
             extensions={"timeout": timeout},
         )
@@ -92,12 +94,13 @@ class CodexAttempt:
         stream = response.stream
         assert isinstance(stream, httpx.AsyncByteStream)
         self._blocks = aiter(stream)
-        headers = {name.lower(): value for name, value in response.headers.items()}
+        # As latin-1, so that the bytes can be handed on: httpx guesses an encoding.
+        told = {n.lower().decode("ascii"): v.decode("latin-1") for n, v in response.headers.raw}
         if response.is_success:
-            return Head(status=response.status_code, headers=headers)
+            return Head(status=response.status_code, headers=told)
         body = await self._error_body()
         now_unix_s = backend.wall_clock()
-        return faults.from_response(response.status_code, headers, body, now_unix_s=now_unix_s)
+        return faults.from_response(response.status_code, told, body, now_unix_s=now_unix_s)
 
     async def receive(self) -> bytes | Fault:
         """See `Attempt.receive`."""
