@@ -79,8 +79,6 @@ def _problems(group: BaseExceptionGroup[ConfigError]) -> list[str]:
 async def _serve(loaded: Loaded) -> None:
     settings = loaded.settings
     logs.configure(settings.server.log_level)
-    for warning in loaded.warnings:
-        _log.warning(str(warning))
     world = World(
         legacy_folders=legacy_folders(settings, os.environ),
         wall_clock=time.time,
@@ -93,17 +91,24 @@ async def _serve(loaded: Loaded) -> None:
             running = await relay.start(partial(process.run, settings, world, drain))
             click.echo(f"codexrelay listening on {running.url}", err=True)
             click.echo(_accounts(running), err=True)
+            _warn(loaded, running)
         nursery.cancel_scope.cancel()
 
 
 def _accounts(running: Running) -> str:
     """Name the accounts in use, or say what to do when there is none."""
     lender = running.services.relay.lender
-    for problem in lender.problems():
-        _log.warning("an account cannot be used", problem=str(problem))
     if accounts := lender.accounts():
         return f"codexrelay accounts: {', '.join(account.id for account in accounts)}"
     return f"codexrelay accounts: none; {NoAccountError(looked_in=lender.sources.in_words())}"
+
+
+def _warn(loaded: Loaded, running: Running) -> None:
+    """Say what should be looked at, behind the two lines that programs wait for."""
+    for warning in loaded.warnings:
+        _log.warning(str(warning))
+    for problem in running.services.relay.lender.problems():
+        _log.warning("an account cannot be used", problem=str(problem))
 
 
 async def _drain_on_signal(drain: Drain, process_scope: trio.CancelScope) -> None:

@@ -5,6 +5,7 @@ Raw stays raw: what the relay forwards is the dict that was received, never a mo
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from typing import TypeAlias, TypeGuard
@@ -23,10 +24,36 @@ def parse(data: bytes | bytearray | memoryview | str) -> Json:
     """Parse JSON text.
 
     Raises:
-        ValueError: it is no JSON (`orjson.JSONDecodeError` is one).
+        ValueError: it is no JSON (`orjson.JSONDecodeError` is one), or nested too deeply.
     """
-    value: Json = orjson.loads(data)
+    try:
+        value: Json = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        value = _parse_with_halves(data)
+        if value is None:
+            raise
     return value
+
+
+def _parse_with_halves(data: bytes | bytearray | memoryview | str) -> Json:
+    r"""Parse JSON that orjson refuses because it holds half a surrogate pair, else return None.
+
+    JavaScript cuts texts between the halves of an emoji and writes the rest as `\ud83d`: a history
+    with one such text would otherwise be refused on every turn.
+    """
+    text = data.encode() if isinstance(data, str) else bytes(data)
+    if b"\\ud" not in text.lower():
+        return None
+    try:
+        value: Json = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return None
+    return value
+
+
+def _refuse_constant(name: str) -> Json:
+    """`NaN` and `Infinity` are no JSON."""
+    raise ValueError(name)
 
 
 def parse_object(data: bytes | bytearray | memoryview | str) -> JsonObject:
@@ -49,8 +76,15 @@ def dump(value: Json) -> bytes:
     """
     try:
         return orjson.dumps(value)
-    except TypeError as error:  # orjson's word for its recursion limit
-        raise ValueError(f"the JSON is nested too deeply: {error}") from None
+    except TypeError as error:
+        try:
+            # Half a surrogate pair has no UTF-8; as an escape it may pass, as it came.
+            text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+        except (ValueError, RecursionError):
+            text = ""
+        if "\\ud" not in text:
+            raise ValueError(f"the JSON cannot be written: {error}") from None
+        return text.encode("ascii")
 
 
 def is_object(value: Json) -> TypeGuard[JsonObject]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Possessive throughout: one pass, 0.13 us per event. Counting the pieces with `bytes.count` took
 # twice as long, and was fooled by events with a line too few and a line too many.
-_DELTAS: Final = re.compile(rb"(?:event: response\.[\w.]++(?<=\.delta)\ndata: \{.*+\n\n)*+")
+_DELTAS: Final = re.compile(rb"(?:event: response\.[\w.]++(?<=\.delta)\ndata: \{.*+(?<=\})\n\n)*+")
 _NUMBER_KEY: Final = b'"sequence_number":'
 _NUMBER: Final = re.compile(rb"\s*(\d{1,18})")
 
