@@ -34,7 +34,8 @@ class SessionKey:
     @property
     def cache_key(self) -> str:
         """A stable UUID-shaped id for upstream, for clients that bring no `prompt_cache_key`."""
-        digest = hashlib.sha256(b"codexrelay session\0" + self.text.encode("utf-8", "surrogatepass")).hexdigest()
+        named = self.text.encode("utf-8", "surrogatepass")
+        digest = hashlib.sha256(b"codexrelay session\0" + named).hexdigest()
         return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"
 
 
