@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from codexrelay.protocol.openai_errors import error_object
 from codexrelay.protocol.raw import get_list, get_text, is_object
 from harness.simulator import catalogue
+from harness.simulator.ids import is_foreign
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,16 +30,16 @@ _PAIRS: Final = {
 }
 
 
-def refusal(body: JsonObject) -> JsonObject | None:
+def refusal(body: JsonObject, *, user_id: str) -> JsonObject | None:
     """Return the body of the 400 that a streamed request deserves, or None if it is fine."""
     if body.get("stream") is not True:
         return {"detail": "Stream must be set to true"}
     if body.get("store") is not False:
         return {"detail": "Store must be set to false"}
-    return compact_refusal(body)
+    return compact_refusal(body, user_id=user_id)
 
 
-def compact_refusal(body: JsonObject) -> JsonObject | None:
+def compact_refusal(body: JsonObject, *, user_id: str) -> JsonObject | None:
     """Return the same for a unary request, where `stream` and `store` have no say."""
     for name in UNSUPPORTED:
         if name in body:
@@ -47,7 +48,19 @@ def compact_refusal(body: JsonObject) -> JsonObject | None:
         return catalogue.unsupported(body.get("model"))
     if not isinstance(body.get("input"), list):
         return {"detail": "Input must be a list"}
-    return _input_refusal([item for item in get_list(body, "input") if is_object(item)])
+    items = [item for item in get_list(body, "input") if is_object(item)]
+    return _foreign_refusal(items, user_id) or _input_refusal(items)
+
+
+def _foreign_refusal(items: list[JsonObject], user_id: str) -> JsonObject | None:
+    """What another account encrypted, this one cannot read (reported by relays that rotate)."""
+    for item in items:
+        content = get_text(item, "encrypted_content")
+        if content is not None and is_foreign(content, user_id):
+            told = "The encrypted content could not be verified."
+            code = "invalid_encrypted_content"
+            return {"error": error_object(told, type="invalid_request_error", code=code)}
+    return None
 
 
 def _input_refusal(items: list[JsonObject]) -> JsonObject | None:

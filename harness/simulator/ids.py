@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import string
 import uuid
@@ -10,6 +11,8 @@ from typing import Final
 import attrs
 
 _ALPHANUMERIC: Final = string.ascii_letters + string.digits
+_ENCRYPTED: Final = "gAAAAAB"
+_ENCRYPTED_CHARACTERS: Final = 169
 
 
 @attrs.define(eq=False)
@@ -34,6 +37,17 @@ class Ids:
         """Return so many letters and digits."""
         return "".join(self._rng.choices(_ALPHANUMERIC, k=characters))
 
-    def encrypted(self) -> str:
-        """Return what looks like encrypted content."""
-        return f"gAAAAAB{self.text(185)}"
+    def encrypted(self, user_id: str) -> str:
+        """Return what looks like encrypted content, and says whose it is."""
+        return f"{_ENCRYPTED}{_mark(user_id)}{self.text(_ENCRYPTED_CHARACTERS)}"
+
+
+def is_foreign(content: str, user_id: str) -> bool:
+    """Whether encrypted content of the simulator's own making belongs to another user."""
+    size = len(_ENCRYPTED) + len(_mark(user_id)) + _ENCRYPTED_CHARACTERS
+    ours = content.startswith(_ENCRYPTED) and len(content) == size
+    return ours and not content.startswith(_ENCRYPTED + _mark(user_id))
+
+
+def _mark(user_id: str) -> str:
+    return hashlib.sha256(user_id.encode()).hexdigest()[:16]

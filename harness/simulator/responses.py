@@ -28,7 +28,7 @@ def responses(backend: SimulatedBackend, arrival: Arrival) -> Answer:
     """Answer `POST …/responses`."""
     account = backend.identify(arrival)
     body = arrival.json_object()
-    if refusal := checks.refusal(body):
+    if refusal := checks.refusal(body, user_id=account.user_id):
         raise RefusedError(400, refusal)
     quota = backend.quota(account)
     situation = Situation(quota=quota, now_unix_s=arrival.now_unix_s)
@@ -56,7 +56,7 @@ def compact(backend: SimulatedBackend, arrival: Arrival) -> Answer:
     """Answer `POST …/responses/compact`: what was said by people, and one opaque item."""
     account = backend.identify(arrival)
     body = arrival.json_object()
-    if refusal := checks.compact_refusal(body):
+    if refusal := checks.compact_refusal(body, user_id=account.user_id):
         raise RefusedError(400, refusal)
     kept = [
         item for item in get_list(body, "input") if is_object(item) and item.get("role") == "user"
@@ -65,7 +65,7 @@ def compact(backend: SimulatedBackend, arrival: Arrival) -> Answer:
         "id": backend.ids.of("resp"),
         "object": "response.compaction",
         "created_at": int(arrival.now_unix_s),
-        "output": [*kept, compaction_item(backend.ids)],
+        "output": [*kept, compaction_item(backend.ids, account.user_id)],
         "usage": usage(
             request_bytes=len(arrival.http.body), follows_up=True, output_characters=400
         ),

@@ -80,7 +80,9 @@ class ResponseStream:
 
     def _reasoning(self, reasoning: Reasoning) -> Iterator[JsonObject]:
         item: JsonObject = {"id": self.ids.of("rs"), "type": "reasoning"}
-        yield self._added(item | {"encrypted_content": self.ids.encrypted(), "summary": []})
+        yield self._added(
+            item | {"encrypted_content": self.ids.encrypted(self.user_id), "summary": []}
+        )
         summary: list[Json] = []
         for index, pieces in enumerate(reasoning.parts):
             text = "".join(pieces)
@@ -93,7 +95,9 @@ class ResponseStream:
             yield self._at("response.reasoning_summary_part.done", at, part=part)
             summary.append(part)
             self._reasoning_characters += len(text)
-        yield self._done(item | {"encrypted_content": self.ids.encrypted(), "summary": summary})
+        yield self._done(
+            item | {"encrypted_content": self.ids.encrypted(self.user_id), "summary": summary}
+        )
 
     def _message(self, message: Message, *, status: str) -> Iterator[JsonObject]:
         item: JsonObject = {
@@ -160,7 +164,7 @@ class ResponseStream:
         yield self._done(item | {"status": "completed", "input": call.payload})
 
     def _compaction(self) -> Iterator[JsonObject]:
-        yield self._done(compaction_item(self.ids))
+        yield self._done(compaction_item(self.ids, self.user_id))
 
     def _added(self, item: JsonObject) -> JsonObject:
         return self.event(
@@ -255,9 +259,9 @@ def usage(
     }
 
 
-def compaction_item(ids: Ids) -> JsonObject:
+def compaction_item(ids: Ids, user_id: str) -> JsonObject:
     """Return the item that stands for a compacted history."""
-    return {"id": ids.of("cmp"), "type": "compaction", "encrypted_content": ids.encrypted()}
+    return {"id": ids.of("cmp"), "type": "compaction", "encrypted_content": ids.encrypted(user_id)}
 
 
 def _part(text: str, *, refusal: bool) -> JsonObject:

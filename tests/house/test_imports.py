@@ -16,6 +16,7 @@ UNIX_ONLY = ("fcntl", "grp", "pwd", "resource", "termios", "tty", "posix_ipc", "
 CORE = ("protocol", "profiles", "compaction", "accounts/pool", "accounts/strategies", "errors")
 #: The places that may catch whatever comes, each for a reason that stands beside it.
 BORDERS = {
+    "relay/turn": 1,  # the request border: the turn still ends with a terminal event
     "server/asgi": 1,  # the request border, once the head is out
     "server/tcp": 2,  # the request border below the web framework: one request, one connection
     "sessions/registry": 1,  # task border: a session actor

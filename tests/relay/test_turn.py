@@ -90,6 +90,12 @@ OVERLOADED = faults.from_response(
     b'{"error":{"code":"server_is_overloaded","message":"busy","type":"x"}}',
     now_unix_s=NOW_UNIX_S,
 )
+UNREADABLE = faults.from_response(
+    400,
+    {},
+    b'{"error":{"code":"invalid_encrypted_content","message":"whose?"}}',
+    now_unix_s=NOW_UNIX_S,
+)
 REFUSED = faults.from_response(400, {}, b'{"detail":"Bad thing"}', now_unix_s=NOW_UNIX_S)
 BROKEN = faults.broken("reset by peer")
 
@@ -122,11 +128,12 @@ def scene(
     answer = make(now_unix_s=NOW_UNIX_S, model="m", created_unix_s=int(NOW_UNIX_S))
     reply = StreamedReply(answer) if isinstance(answer, ResponsesStream) else WholeReply(answer)
     turn = Turn(
-        request_for=lambda _: UpstreamRequest(path="/responses", body=b"{}"),
+        request_for=_request_for,
         prefer=None,
         reply=reply,
         headers=[(b"x-own", b"1")],
         passed_on=_passed_on,
+        served=_served,
     )
     relay = Relay(
         lender=lender,  # type: ignore[arg-type] - a fake of the same shape
@@ -138,6 +145,14 @@ def scene(
         wall_clock=lambda: NOW_UNIX_S,
     )
     return Scene(backend, client or FakeClient(), lender, relay, turn)
+
+
+def _request_for(account_id: str, *, stripped: bool) -> UpstreamRequest:
+    return UpstreamRequest(path="/responses", body=b"stripped" if stripped else b"whole")
+
+
+async def _served(_account_id: str, _turn_state: str | None) -> None:
+    await trio.lowlevel.checkpoint()  # as the session's mailbox
 
 
 def _passed_on(head: Head) -> list[tuple[bytes, bytes]]:
@@ -325,6 +340,17 @@ async def test_without_a_usable_account_the_client_is_told_what_to_do(
     await s.play()
     assert s.client.status == status
     assert words in str(s.client.json["error"])
+
+
+@in_virtual_time
+async def test_reasoning_that_an_account_cannot_read_is_left_out_once() -> None:
+    s = scene([UNREADABLE], GOOD, accounts=("a", "b"))
+    await s.play()
+    assert s.backend.accounts_asked == ["a", "a"]
+    assert [attempt.request.body for attempt in s.backend.attempts] == [b"whole", b"stripped"]
+    s = scene([UNREADABLE], [UNREADABLE])
+    await s.play()
+    assert s.client.status == 400
 
 
 # after the first output: one terminal
@@ -544,6 +570,76 @@ def test_a_turn_cancelled_at_any_step_leaves_nothing_behind(stream: bool) -> Non
             assert step > 10
             return
     pytest.fail("the turn never finished")
+
+
+def _play_ended_at(make: Callable[[], Scene], step: int, *, stop: bool) -> tuple[Scene, bool]:
+    """Play a turn that is stopped, or whose budget ends, before its `step`-th task step."""
+    reached = False
+    s: Scene | None = None
+
+    class EndAtStep(trio.abc.Instrument):
+        steps = 0
+
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            nonlocal reached
+            self.steps += 1
+            if self.steps == step and s is not None:
+                reached = True
+                if stop:
+                    s.relay.active.stop()
+                else:
+                    for scope in s.relay.active._scopes:
+                        scope.deadline = -math.inf
+
+    async def main() -> None:
+        nonlocal s
+        s = make()
+        instrument = EndAtStep()
+        trio.lowlevel.add_instrument(instrument)
+        try:
+            await s.play()
+        finally:
+            trio.lowlevel.remove_instrument(instrument)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert s is not None
+    return s, reached
+
+
+@pytest.mark.parametrize("stop", [True, False], ids=["a stop", "the turn's budget"])
+@pytest.mark.parametrize("slow_s", [0.0, 20.0], ids=["quick client", "slow client"])
+def test_whenever_a_turn_is_ended_the_client_gets_one_terminal_event(
+    stop: bool, slow_s: float
+) -> None:
+    def make() -> Scene:
+        steps: Script = [head(), CREATED, TEXT, Wait(16), ITEM, Wait(16), COMPLETED, Wait(0.1)]
+        return scene([OVERLOADED], steps, client=FakeClient(slow_s=slow_s))
+
+    for step in range(1, 1000):
+        s, reached = _play_ended_at(make, step, stop=stop)
+        assert at_rest(s), f"ended before step {step}"
+        assert s.client.ended, f"ended before step {step}"
+        if s.client.status == 200:
+            assert len(terminal_events(s.client.body)) == 1, f"ended before step {step}"
+        if not reached:
+            assert step > 10
+            return
+    pytest.fail("the turn never finished")
+
+
+@in_virtual_time
+async def test_an_unforeseen_error_still_gives_the_client_a_terminal_event() -> None:
+    class Broken:
+        async def move(self, held: bytes, *_: object) -> None:
+            raise RuntimeError("a bug")
+
+    s = scene(GOOD)
+    relay = attrs.evolve(s.relay, mover=Broken())  # type: ignore[arg-type] - never gets that far
+    ending = await run_turn(s.turn, s.client, relay)
+    assert s.client.status == 500
+    assert "nobody foresaw" in str(s.client.json["error"])
+    assert ending.fault is not None
+    assert at_rest(s)
 
 
 def test_every_kind_of_fault_has_its_steps() -> None:

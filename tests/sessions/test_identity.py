@@ -35,10 +35,9 @@ def responses(*items: Json, **more: Json) -> JsonObject:
         ({"session-id": "01a2", "thread-id": "01a3"}, responses(), "01a2"),
         ({"session_id": "pi-1"}, responses(), "pi-1"),
         ({}, responses(prompt_cache_key="d-1", safety_identifier="d-2"), "d-1"),
-        ({}, responses(safety_identifier="d-2"), "d-2"),
         ({"x-session-id": "ses_1"}, responses(prompt_cache_key="other"), "ses_1"),
     ],
-    ids=["opencode", "codex", "pi", "droid", "safety identifier", "header before body"],
+    ids=["opencode", "codex", "pi", "droid", "header before body"],
 )
 def test_a_client_may_name_its_session(
     headers: dict[str, str], body: JsonObject, text: str
@@ -100,7 +99,7 @@ def test_the_cache_key_is_a_stable_uuid_that_does_not_tell_the_sessions_name() -
     ids=["tool follow-up", "retry", "second tool follow-up"],
 )
 def test_a_user_turn_lasts_until_the_next_user_message(body: JsonObject) -> None:
-    assert user_turn(body) == user_turn(chat(_SYSTEM, _FIRST))
+    assert user_turn(body).name == user_turn(chat(_SYSTEM, _FIRST)).name
 
 
 @pytest.mark.parametrize(
@@ -113,12 +112,21 @@ def test_a_user_turn_lasts_until_the_next_user_message(body: JsonObject) -> None
     ids=["another message", "the same message again", "another opening"],
 )
 def test_a_new_user_message_begins_a_new_user_turn(body: JsonObject) -> None:
-    assert user_turn(body) != user_turn(chat(_SYSTEM, _FIRST))
+    assert user_turn(body).name != user_turn(chat(_SYSTEM, _FIRST)).name
+    assert user_turn(body).opens
 
 
 def test_user_turns_are_found_in_responses_requests_too() -> None:
     call: JsonObject = {"type": "function_call", "call_id": "call_1"}
     output: JsonObject = {"type": "function_call_output", "call_id": "call_1", "output": "hi"}
-    assert user_turn(responses(_FIRST)) == user_turn(responses(_FIRST, call, output))
-    assert user_turn(responses(_FIRST)) != user_turn(responses(_FIRST, call, output, _SECOND))
-    assert user_turn({"input": "one"}) != user_turn({"input": "other"})
+    begun, followed = responses(_FIRST), responses(_FIRST, call, output)
+    assert user_turn(begun).name == user_turn(followed).name
+    assert user_turn(begun).opens
+    assert not user_turn(followed).opens
+    assert user_turn(begun).name != user_turn(responses(_FIRST, call, output, _SECOND)).name
+    assert user_turn({"input": "one"}).name != user_turn({"input": "other"}).name
+
+
+def test_what_a_client_says_behind_the_users_message_does_not_end_its_turns_beginning() -> None:
+    update: JsonObject = {"type": "configuration_update", "reasoning": {"effort": "low"}}
+    assert user_turn(responses(_FIRST, update)).opens

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import attrs
 import pytest
 import trio
 import trio.testing
@@ -13,11 +14,13 @@ from codexrelay.errors import SessionLostError
 from codexrelay.sessions import actor as actors
 from codexrelay.sessions.identity import SessionKey
 from codexrelay.sessions.registry import SessionRegistry
-from codexrelay.sessions.state import TurnFacts, TurnOutcome
+from codexrelay.sessions.state import LeftBehind, TurnFacts, TurnOutcome
 from tests.fakes.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from codexrelay.protocol.raw import JsonObject
 
 _FACTS = TurnFacts(user_turn="turn-1")
 _OUTCOME = TurnOutcome(user_turn="turn-1", account_id="a", turn_state="s1")
@@ -44,10 +47,9 @@ async def test_what_one_turn_leaves_the_next_one_finds() -> None:
         await sessions.session(key()).end_turn(_OUTCOME)
         plan = await sessions.session(key()).begin_turn(_FACTS)
         other = await sessions.session(key("two")).begin_turn(_FACTS)
-    assert plan.account_id == "a"
     assert plan.turn_state is not None
     assert plan.turn_state.value == "s1"
-    assert other.account_id is None
+    assert other.turn_state is None
 
 
 @in_virtual_time
@@ -67,7 +69,7 @@ async def test_the_session_used_longest_ago_makes_room() -> None:
         await trio.testing.wait_all_tasks_blocked()
         assert len(sessions) == 2
         plan = await sessions.session(key("one")).begin_turn(_FACTS)
-    assert plan.account_id == "a", "it was used in between"
+    assert plan.turn_state is not None, "it was used in between"
 
 
 @in_virtual_time
@@ -77,7 +79,21 @@ async def test_an_idle_session_is_forgotten() -> None:
         await trio.sleep(101)
         sessions.session(key("two"))
         assert len(sessions) == 1
-        assert (await sessions.session(key()).begin_turn(_FACTS)).account_id is None
+        assert (await sessions.session(key()).begin_turn(_FACTS)).turn_state is None
+
+
+@in_virtual_time
+async def test_all_sessions_together_are_bounded_by_what_they_remember() -> None:
+    item: JsonObject = {"type": "reasoning", "encrypted_content": "x" * 100}
+    outcome = attrs.evolve(_OUTCOME, left_behind=LeftBehind(reasoning={"call_1": (item,)}))
+    async with registry() as sessions:
+        sessions.max_characters = 250
+        for name in ("one", "two", "three"):
+            await sessions.session(key(name)).end_turn(outcome)
+            await trio.testing.wait_all_tasks_blocked()
+        assert len(sessions) == 2
+        assert sessions.characters == 200
+        assert (await sessions.session(key("one")).begin_turn(_FACTS)).turn_state is None
 
 
 @in_virtual_time
@@ -109,18 +125,18 @@ async def test_an_actor_that_fails_ends_no_other_session_and_begins_anew() -> No
             for _ in range(3):
                 waiting.start_soon(ask)
         assert len(lost) == 3
-        assert (await sessions.session(key("one")).begin_turn(_FACTS)).account_id is None
-        assert (await sessions.session(key("two")).begin_turn(_FACTS)).account_id == "a"
+        assert (await sessions.session(key("one")).begin_turn(_FACTS)).turn_state is None
+        assert (await sessions.session(key("two")).begin_turn(_FACTS)).turn_state is not None
 
 
 @in_virtual_time
 async def test_a_turn_that_gives_up_waiting_harms_nobody() -> None:
-    mailbox = actors.open_mailbox()
+    mailbox = actors.open_mailbox(lambda _: None)
     with trio.move_on_after(1) as patience:
         await mailbox.session.begin_turn(_FACTS)  # the actor does not run yet
     assert patience.cancelled_caught
     async with trio.open_nursery() as nursery:
         nursery.start_soon(mailbox.actor.run)
         await mailbox.session.end_turn(_OUTCOME)
-        assert (await mailbox.session.begin_turn(_FACTS)).account_id == "a"
+        assert (await mailbox.session.begin_turn(_FACTS)).turn_state is not None
         mailbox.session.close()

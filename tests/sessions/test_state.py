@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from codexrelay.sessions.state import (
+    MAX_OWNED,
     MAX_RECALLED_CALLS,
     MAX_RECALLED_CHARACTERS,
     MAX_TURN_STATES,
+    LeftBehind,
     SessionState,
     TurnFacts,
     TurnOutcome,
@@ -35,7 +37,13 @@ def served(account_id: str, value: str | None, user_turn: str = "turn-1") -> Tur
 
 def thought(call_id: str, account_id: str = "a", content: str = "secret") -> TurnOutcome:
     item: JsonObject = {"type": "reasoning", "encrypted_content": content}
-    return TurnOutcome(user_turn="turn-1", account_id=account_id, reasoning={call_id: (item,)})
+    left_behind = LeftBehind(reasoning={call_id: (item,)})
+    return TurnOutcome(user_turn="turn-1", account_id=account_id, left_behind=left_behind)
+
+
+def made(*digests: str, account_id: str = "a") -> TurnOutcome:
+    left_behind = LeftBehind(encrypted=digests)
+    return TurnOutcome(user_turn="turn-1", account_id=account_id, left_behind=left_behind)
 
 
 def told(state: SessionState, user_turn: str = "turn-1", offered: str | None = None) -> TurnPlan:
@@ -116,13 +124,27 @@ def test_old_turn_states_are_forgotten() -> None:
 def test_reasoning_is_told_by_the_call_that_it_preceded() -> None:
     plan = told(after(thought("call_1"), thought("call_2")))
     assert set(plan.reasoning) == {"call_1", "call_2"}
-    assert plan.account_id == "a"
 
 
-def test_reasoning_of_another_account_than_the_last_one_is_left_out() -> None:
-    state = after(thought("call_1", "a"), served("b", None))
-    assert told(state).reasoning == {}
-    assert set(told(end(state, served("a", None))).reasoning) == {"call_1"}
+def test_a_turn_is_told_who_made_which_encrypted_item() -> None:
+    plan = told(after(made("1", "2"), made("3", account_id="b"), served("b", None)))
+    assert dict(plan.owners) == {"1": "a", "2": "a", "3": "b"}
+
+
+def test_old_owners_are_forgotten() -> None:
+    digests = [str(n) for n in range(MAX_OWNED + 1)]
+    plan = told(after(made(*digests)))
+    assert len(plan.owners) == MAX_OWNED
+    assert "0" not in plan.owners
+
+
+def test_a_turn_that_begins_is_told_no_state_of_an_equal_turn_before() -> None:
+    state = after(served("a", "s1"))
+    assert turn_state(begin(state, TurnFacts(user_turn="turn-1", opens=True))) is None
+    offered = TurnFacts(user_turn="turn-1", opens=True, offered_turn_state="s1")
+    assert turn_state(begin(state, offered)) == ("a", "s1")
+    again = TurnOutcome(user_turn="turn-1", opens=True, account_id="b", turn_state="s2")
+    assert turn_state(told(end(state, again))) == ("b", "s2")
 
 
 def test_reasoning_of_a_call_that_comes_again_is_replaced() -> None:

@@ -44,6 +44,7 @@ EFFECTS: Final[Mapping[FaultKind, Effect]] = {
     FaultKind.OVERLOADED: Effect.NONE,
     FaultKind.BROKEN: Effect.NONE,
     FaultKind.SLOW: Effect.NONE,
+    FaultKind.UNREADABLE: Effect.NONE,
     FaultKind.REFUSED: Effect.NONE,
 }
 

@@ -50,6 +50,8 @@ class FaultKind(enum.Enum):
     BROKEN = "broken"
     #: A budget ran out.
     SLOW = "slow"
+    #: The request holds encrypted content that the account did not make.
+    UNREADABLE = "unreadable"
     #: The request itself is at fault; every account would answer the same.
     REFUSED = "refused"
 
@@ -76,7 +78,6 @@ _REFUSALS: Final = frozenset(
         "context_length_exceeded",
         "invalid_prompt",
         "invalid_request_error",
-        "invalid_encrypted_content",
         "previous_response_not_found",
         "cyber_policy",
         "bio_policy",
@@ -94,6 +95,7 @@ _STATUS: Final[Mapping[FaultKind, int]] = {
     FaultKind.OVERLOADED: 503,
     FaultKind.BROKEN: 502,
     FaultKind.SLOW: 504,
+    FaultKind.UNREADABLE: 400,
     FaultKind.REFUSED: 400,
 }
 _TYPE: Final[Mapping[FaultKind, str]] = {
@@ -106,6 +108,7 @@ _TYPE: Final[Mapping[FaultKind, str]] = {
     # OpenCode tries again when it reads `server_error`, and gives up on other words (measured).
     FaultKind.BROKEN: "server_error",
     FaultKind.SLOW: "server_error",
+    FaultKind.UNREADABLE: "invalid_request_error",
     FaultKind.REFUSED: "invalid_request_error",
 }
 
@@ -160,6 +163,8 @@ def from_response(
     status: int, headers: Mapping[str, str], body: bytes, *, now_unix_s: float
 ) -> Fault:
     """Classify an answer that is not 2xx. `headers` has lower-case names."""
+    if not 400 <= status < 600:
+        return broken(f"the backend answered {status}, which no client of it understands")
     error = _error_of(status, body)
     kind = _kind_of_status(status, error)
     error["type"] = error["type"] or _TYPE[kind]
@@ -231,14 +236,21 @@ def slow(budget: str, seconds: float) -> Fault:
 
 def shutting_down() -> Fault:
     """The relay is being stopped and the grace is over."""
-    return attrs.evolve(
-        _own(
-            FaultKind.OVERLOADED,
-            "codexrelay is being stopped; send the request again",
-            code="relay_shutting_down",
-        ),
-        status=503,
+    return _own(
+        FaultKind.OVERLOADED,
+        "codexrelay is being stopped; send the request again",
+        code="relay_shutting_down",
     )
+
+
+def unforeseen() -> Fault:
+    """The relay itself failed in a way nobody foresaw."""
+    fault = _own(
+        FaultKind.BROKEN,
+        "codexrelay failed in a way nobody foresaw; its log has the details",
+        code="internal_error",
+    )
+    return attrs.evolve(fault, status=500)
 
 
 _BUDGETS: Final = {
@@ -327,6 +339,8 @@ def _kind_of_code(error: JsonObject) -> FaultKind | None:
         return FaultKind.THROTTLED
     if names & _UNAUTHORIZED:
         return FaultKind.UNAUTHORIZED
+    if "invalid_encrypted_content" in names:
+        return FaultKind.UNREADABLE
     if names & _REFUSALS:
         return FaultKind.REFUSED
     return None
@@ -349,7 +363,8 @@ def _kind_of_status(status: int, error: JsonObject) -> FaultKind:
             return FaultKind.OVERLOADED
         case _:
             named = _kind_of_code(error)
-            return named if named is FaultKind.UNUSABLE else FaultKind.REFUSED
+            known = (FaultKind.UNUSABLE, FaultKind.UNREADABLE)
+            return named if named in known else FaultKind.REFUSED
 
 
 def _in_stream_status(kind: FaultKind, error: JsonObject) -> int:
@@ -367,6 +382,8 @@ def _with_times(
         resets_at = _resets_at(error, headers, now_unix_s)
     if kind in (FaultKind.LIMITED, FaultKind.THROTTLED, FaultKind.OVERLOADED):
         retry_after = _retry_after(error, headers)
+    if retry_after is None and resets_at is not None:
+        retry_after = resets_at - now_unix_s
     return Fault(
         kind=kind, status=status, error=error, resets_at_unix_s=resets_at, retry_after_s=retry_after
     )

@@ -49,5 +49,5 @@ async def climb(
                 return result
             case Step.RETRY:
                 await trio.sleep(RETRY_WAIT_S)
-            case Step.REFRESH | Step.ROTATE:
+            case Step.REFRESH | Step.STRIP | Step.ROTATE:
                 pass

@@ -25,6 +25,8 @@ class Step(enum.Enum):
 
     #: The same account, with a token that has been refreshed.
     REFRESH = "refresh"
+    #: The same account, without the encrypted reasoning of earlier turns.
+    STRIP = "strip"
     #: The same account, after a short wait.
     RETRY = "retry"
     #: Another account.
@@ -44,6 +46,9 @@ LADDER: Final[Mapping[FaultKind, tuple[Step, ...]]] = {
     FaultKind.BROKEN: (Step.RETRY, Step.ROTATE),
     # The user has waited a whole budget already; a second one in silence would be worse.
     FaultKind.SLOW: (),
+    # Reasoning that another account made, unknown to the relay since a restart: the turn works
+    # without it, and fails for ever with it.
+    FaultKind.UNREADABLE: (Step.STRIP,),
     # The body is at fault; every account would answer the same.
     FaultKind.REFUSED: (),
 }
@@ -73,6 +78,8 @@ class Ladder:
     rejected: frozenset[str] = frozenset()
     #: The account the next attempt should be on, if there is a reason for one.
     prefer: str | None = None
+    #: The next attempts go without encrypted reasoning.
+    stripped: bool = False
     attempts: int = 0
     _met: Counter[tuple[FaultKind, str | None]] = attrs.field(factory=Counter)
 
@@ -85,6 +92,7 @@ class Ladder:
             self.prefer = None
         else:
             self.prefer = account_id
+        self.stripped = self.stripped or step is Step.STRIP
         return step
 
     def _next(self, kind: FaultKind, account_id: str) -> Step:

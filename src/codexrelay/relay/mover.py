@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 #: may follow it, and a body read to its end leaves a connection that can be used again.
 TAIL_S: Final = 0.5
 
+#: For the block with the terminal event; longer than the server's patience with a slow client.
+LAST_WRITE_S: Final = 40.0
+
 Settle: TypeAlias = Callable[[], Awaitable[None]]
 
 
@@ -81,12 +84,16 @@ class BodyMover:
             except EventTooLargeError as error:
                 return faults.broken(str(error))
             if answer.terminal is not None:
-                await settle()
-            if out:
-                await line.write(out)
-            if answer.terminal is not None:
+                # Neither a stop nor a budget may come between the terminal event and the client:
+                # the answer has had it, so nobody would send another.
+                with trio.move_on_after(LAST_WRITE_S, shield=True):
+                    await settle()
+                    if out:
+                        await line.write(out)
                 await self._tail(attempt, answer, line)
                 return None
+            if out:
+                await line.write(out)
             silence.heard()
             received = await attempt.receive()
             silence.rest()  # while the client takes its time, upstream is not silent

@@ -8,9 +8,10 @@ task, socket or lease of the turn exists.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
+import structlog
 import trio
 
 from codexrelay.accounts.lender import Lender
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from codexrelay.backends.backend import Attempt
     from codexrelay.protocol.hold import Output
     from codexrelay.relay.line import Client
+
+_log = structlog.get_logger("codexrelay.relay")
 
 #: For the terminal event and the end of the body, once the turn itself is over: a client that has
 #: stopped reading must not keep the turn.
@@ -57,6 +60,13 @@ class Ending:
     total_s: float
 
 
+class RequestFor(Protocol):
+    """Makes the upstream request for an account: what only its maker can read goes to no other."""
+
+    def __call__(self, account_id: str, *, stripped: bool) -> UpstreamRequest:
+        """Return the request, `stripped` of all encrypted reasoning if told so."""
+
+
 def _nobody_is_told(_ending: Ending) -> None:
     """Do nothing with how a turn ended."""
 
@@ -69,8 +79,7 @@ async def _nobody_asks(_account_id: str, _turn_state: str | None) -> None:
 class Turn:
     """One client request, ready to be sent upstream."""
 
-    #: The upstream request for an account: what only its maker can read is left out for others.
-    request_for: Callable[[str], UpstreamRequest]
+    request_for: RequestFor
     #: The account that should serve it, if one has a claim.
     prefer: str | None
     reply: Reply
@@ -105,13 +114,7 @@ async def run_turn(turn: Turn, client: Client, relay: Relay) -> Ending:
     """
     run = _Run(turn, relay, client)
     try:
-        with relay.active.enter(budget_s=relay.budgets.turn_s) as scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(run.pulse)
-                run.fault = await run.climb()
-                nursery.cancel_scope.cancel()
-        if scope.cancelled_caught:
-            run.fault = _cut_short(relay)
+        await _run_to_an_end(run, relay)
         if turn.reply.answer.terminal is not None:  # upstream has ended the turn itself
             run.fault = None
         with trio.move_on_after(FAREWELL_S) as farewell:
@@ -123,6 +126,21 @@ async def run_turn(turn: Turn, client: Client, relay: Relay) -> Ending:
     return run.ending()
 
 
+async def _run_to_an_end(run: _Run, relay: Relay) -> None:
+    """Climb and move, until upstream has ended the turn or `run.fault` says why it did not."""
+    try:
+        with relay.active.enter(budget_s=relay.budgets.turn_s) as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(run.pulse)
+                run.fault = await run.climb()
+                nursery.cancel_scope.cancel()
+        if scope.cancelled_caught:
+            run.fault = _cut_short(relay)
+    except* Exception:  # noqa: BLE001 - the request border: the client gets its terminal event
+        _log.exception("a turn was ended by an unforeseen error")
+        run.fault = faults.unforeseen()
+
+
 def _cut_short(relay: Relay) -> Fault:
     """Why a turn's scope was cancelled: the relay stops, or the budget ran out."""
     if relay.active.stopped:
@@ -131,7 +149,7 @@ def _cut_short(relay: Relay) -> Fault:
 
 
 class _Run:
-    """A running turn. Only its own task changes it."""
+    """A running turn. Its own task changes it, and the pulse its line and its silence."""
 
     def __init__(self, turn: Turn, relay: Relay, client: Client) -> None:
         self.turn = turn
@@ -143,6 +161,7 @@ class _Run:
             own_headers=turn.headers,
             headers=turn.reply.headers,
         )
+        self.ladder = Ladder(prefer=turn.prefer)
         self.silence = Silence(relay.budgets.silence_s)
         self.fault: Fault | None = None
         self.attempts = 0
@@ -155,14 +174,13 @@ class _Run:
 
     async def climb(self) -> Fault | None:
         """Return None once upstream has ended the turn, else what went wrong."""
-        ladder = Ladder(prefer=self.turn.prefer)
-        result = await climb(self.relay.lender, ladder, self.attempt)
+        result = await climb(self.relay.lender, self.ladder, self.attempt)
         return result.fault if isinstance(result, Served) else result
 
     async def attempt(self, lease: Lease) -> Served | Fault:
         """One upstream request on one account."""
         self.attempts += 1
-        request = self.turn.request_for(lease.account.id)
+        request = self.turn.request_for(lease.account.id, stripped=self.ladder.stripped)
         async with self.relay.backend.attempt(request, lease.account) as attempt:
             head = await send(attempt, self.relay.budgets)
             if isinstance(head, Fault):
@@ -187,8 +205,8 @@ class _Run:
     async def settle(self) -> None:
         """Tell what the turn leaves behind, once; nothing if no attempt was committed."""
         if self.account_id is not None and not self.settled:
-            self.settled = True
             await self.turn.served(self.account_id, self.turn_state)
+            self.settled = True
 
     async def pulse(self) -> None:
         """Show the client life, and end a silence that lasts too long."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 import trio
 
-from codexrelay.backends.backend import Head, UpstreamRequest
+from codexrelay.backends.backend import Head
 from codexrelay.protocol import faults
 from codexrelay.protocol.faults import Fault
 from codexrelay.relay.climb import Served, climb
@@ -15,12 +15,10 @@ from codexrelay.relay.ladder import Ladder
 from codexrelay.relay.turn import send
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from codexrelay.accounts.lender import Lease
     from codexrelay.backends.backend import Attempt
     from codexrelay.relay.budgets import Budgets
-    from codexrelay.relay.turn import Relay
+    from codexrelay.relay.turn import Relay, RequestFor
 
 #: Largest body kept in memory.
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
@@ -34,18 +32,17 @@ class Fetched:
     body: bytes
 
 
-async def fetch(
-    request_for: Callable[[str], UpstreamRequest], relay: Relay, *, prefer: str | None
-) -> Fetched | Fault:
+async def fetch(request_for: RequestFor, relay: Relay, *, prefer: str | None) -> Fetched | Fault:
     """Send a request up the ladder and return the first 2xx answer, or what went wrong at last.
 
     Cancelled when the client leaves.
     """
     fetched: Fetched | None = None
+    ladder = Ladder(prefer=prefer)
 
     async def attempt(lease: Lease) -> Served | Fault:
         nonlocal fetched
-        request = request_for(lease.account.id)
+        request = request_for(lease.account.id, stripped=ladder.stripped)
         async with relay.backend.attempt(request, lease.account) as attempt:
             head = await send(attempt, relay.budgets)
             if isinstance(head, Fault):
@@ -57,7 +54,7 @@ async def fetch(
             return Served()
 
     with relay.active.enter(budget_s=relay.budgets.turn_s) as scope:
-        result = await climb(relay.lender, Ladder(prefer=prefer), attempt)
+        result = await climb(relay.lender, ladder, attempt)
         if isinstance(result, Fault):
             return result
     if fetched is not None:

@@ -14,7 +14,7 @@ from codexrelay.relay.reply import JSON, retry_after
 from codexrelay.relay.unary import fetch
 from codexrelay.server import turns
 from codexrelay.server.incoming import receive
-from codexrelay.server.upstream import UpstreamRequests, responses_draft, session_id_for
+from codexrelay.server.upstream import UpstreamRequests, session_id_for
 
 if TYPE_CHECKING:
     from quart import Request
@@ -35,7 +35,7 @@ async def answer(request: Request, services: Services) -> Response:
         accept="application/json",
         client_headers=incoming.headers,
         plan=begun.plan,
-        draft=responses_draft(incoming.body),
+        body=incoming.body,
         session_id=session_id_for(incoming.body, begun.key.cache_key),
     )
     result = await fetch(requests, services.relay, prefer=requests.prefer)

@@ -49,7 +49,7 @@ async def fetch_models(relay: Relay, *, session_id: str) -> list[JsonObject]:
         path=f"/models?client_version={identity.VERSION}",
         headers=request_headers({}, session_id=session_id, turn_state=None, accept="*/*"),
     )
-    result = await fetch(lambda _: request, relay, prefer=None)
+    result = await fetch(lambda _, stripped: request, relay, prefer=None)  # noqa: ARG005 - named by the seam
     if isinstance(result, Fault):
         raise LookupError(result.message)  # noqa: TRY004 - no type is wrong
     try:

@@ -4,28 +4,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from codexrelay.protocol.responses_request import is_codex_shaped, shape
+import structlog
+
+from codexrelay.protocol.encrypted import digests_in
+from codexrelay.protocol.responses_request import checked, is_codex_shaped, shape
 from codexrelay.protocol.responses_stream import ResponsesStream
 from codexrelay.protocol.responses_whole import ResponsesWhole
 from codexrelay.relay.reply import StreamedReply, WholeReply
 from codexrelay.server import turns
 from codexrelay.server.incoming import receive
 from codexrelay.server.turns import Planned
-from codexrelay.server.upstream import UpstreamRequests, responses_draft, session_id_for
+from codexrelay.server.upstream import UpstreamRequests, session_id_for
+from codexrelay.sessions.state import LeftBehind
 
 if TYPE_CHECKING:
     from quart import Request
 
-    from codexrelay.relay.reply import Reply
+    from codexrelay.protocol.responses_request import ShapedRequest
     from codexrelay.server.asgi import DeliveredResponse
     from codexrelay.server.services import Services
 
 PATH: Final = "/responses"
 
+_log = structlog.get_logger("codexrelay.responses")
+
 
 async def answer(request: Request, services: Services) -> DeliveredResponse:
     """Serve one Responses request."""
     incoming = await receive(request, services)
+    checked(incoming.body)  # what is no request begins no session
     begun = await turns.begin(incoming, services)
     shaped = shape(
         incoming.body,
@@ -36,6 +43,8 @@ async def answer(request: Request, services: Services) -> DeliveredResponse:
             body=incoming.body,
         ),
     )
+    _log.debug("request shaped", request=incoming.id, changes=list(shaped.changes))
+    answer = _answer(shaped, services)
     planned = Planned(
         incoming=incoming,
         begun=begun,
@@ -46,20 +55,16 @@ async def answer(request: Request, services: Services) -> DeliveredResponse:
             accept="text/event-stream",
             client_headers=incoming.headers,
             plan=begun.plan,
-            draft=responses_draft(shaped.body),
+            body=shaped.body,
             session_id=session_id_for(shaped.body, begun.key.cache_key),
         ),
-        reply=_reply(shaped.model, stream=shaped.stream, services=services),
+        reply=StreamedReply(answer) if isinstance(answer, ResponsesStream) else WholeReply(answer),
+        left_behind=lambda: LeftBehind(encrypted=tuple(digests_in(answer.notes.items))),
     )
     return turns.respond(planned, services)
 
 
-def _reply(model: str, *, stream: bool, services: Services) -> Reply:
+def _answer(shaped: ShapedRequest, services: Services) -> ResponsesStream | ResponsesWhole:
     now_unix_s = services.wall_clock()
-    if stream:
-        return StreamedReply(
-            ResponsesStream(now_unix_s=now_unix_s, model=model, created_unix_s=int(now_unix_s))
-        )
-    return WholeReply(
-        ResponsesWhole(now_unix_s=now_unix_s, model=model, created_unix_s=int(now_unix_s))
-    )
+    made = ResponsesStream if shaped.stream else ResponsesWhole
+    return made(now_unix_s=now_unix_s, model=shaped.model, created_unix_s=int(now_unix_s))

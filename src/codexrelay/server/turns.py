@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,16 +11,15 @@ import attrs
 import structlog
 
 from codexrelay.backends.codex.headers import TURN_STATE, passed_on
-from codexrelay.errors import SessionLostError
-from codexrelay.protocol.raw import JsonObject
+from codexrelay.errors import RequestError, SessionLostError
 from codexrelay.relay.reply import Reply
 from codexrelay.relay.turn import Turn, run_turn
 from codexrelay.server.asgi import DeliveredResponse
 from codexrelay.server.incoming import Incoming
 from codexrelay.server.upstream import UpstreamRequests
 from codexrelay.sessions.actor import Session
-from codexrelay.sessions.identity import SessionKey, session_key, user_turn
-from codexrelay.sessions.state import TurnFacts, TurnOutcome, TurnPlan
+from codexrelay.sessions.identity import SessionKey, UserTurn, session_key, user_turn
+from codexrelay.sessions.state import LeftBehind, TurnFacts, TurnOutcome, TurnPlan
 
 if TYPE_CHECKING:
     from codexrelay.relay.turn import Ending
@@ -36,7 +35,7 @@ class Begun:
 
     key: SessionKey
     session: Session
-    user_turn: str
+    user_turn: UserTurn
     plan: TurnPlan
 
 
@@ -51,21 +50,31 @@ class Planned:
     model: str
     requests: UpstreamRequests
     reply: Reply
-    #: The encrypted reasoning the answer held, once it has ended: tool-call id -> items.
-    reasoning: Callable[[], Mapping[str, tuple[JsonObject, ...]]] = dict
+    #: Says what the answer held for later turns, once it has ended.
+    left_behind: Callable[[], LeftBehind]
 
 
 async def begin(incoming: Incoming, services: Services) -> Begun:
-    """Find the request's session and ask for its plan."""
-    key = session_key(incoming.headers, incoming.body)
+    """Find the request's session and ask for its plan.
+
+    Raises:
+        RequestError: the body is nested too deeply.
+    """
+    try:
+        key = session_key(incoming.headers, incoming.body)
+        turn = user_turn(incoming.body)
+    except ValueError as error:
+        raise RequestError(message=str(error), code="invalid_json") from None
     facts = TurnFacts(
-        user_turn=user_turn(incoming.body), offered_turn_state=incoming.headers.get(TURN_STATE)
+        user_turn=turn.name,
+        opens=turn.opens,
+        offered_turn_state=incoming.headers.get(TURN_STATE),
     )
     while True:
         session = services.sessions.session(key)
         with contextlib.suppress(SessionLostError):  # its actor has just ended: begin it anew
             plan = await session.begin_turn(facts)
-            return Begun(key=key, session=session, user_turn=facts.user_turn, plan=plan)
+            return Begun(key=key, session=session, user_turn=turn, plan=plan)
 
 
 def respond(planned: Planned, services: Services) -> DeliveredResponse:
@@ -95,10 +104,11 @@ def respond(planned: Planned, services: Services) -> DeliveredResponse:
 async def _remember(planned: Planned, account_id: str, turn_state: str | None) -> None:
     """Tell the session what a served turn leaves behind."""
     outcome = TurnOutcome(
-        user_turn=planned.begun.user_turn,
+        user_turn=planned.begun.user_turn.name,
+        opens=planned.begun.user_turn.opens,
         account_id=account_id,
         turn_state=turn_state,
-        reasoning=planned.reasoning(),
+        left_behind=planned.left_behind(),
     )
     with contextlib.suppress(SessionLostError):  # forgotten while the turn ran
         await planned.begun.session.end_turn(outcome)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 import attrs
 import trio
@@ -33,7 +34,14 @@ class SessionActor:
 
     #: Of a channel of size 0: nothing can be left unread.
     _inbox: trio.MemoryReceiveChannel[BeginTurn | EndTurn]
+    #: Told by how many characters the state has grown.
+    _grown: Callable[[int], None]
     _state: SessionState = attrs.field(factory=SessionState)
+
+    @property
+    def characters(self) -> int:
+        """Roughly what the session costs to remember."""
+        return self._state.characters
 
     async def run(self) -> None:
         """Answer until every `Session` handle of it is closed."""
@@ -46,7 +54,9 @@ class SessionActor:
                             with contextlib.suppress(trio.BrokenResourceError):  # it has left
                                 reply_to.send_nowait(plan)  # has room for one: never waits
                     case EndTurn(outcome):
+                        before = self.characters
                         self._state = decisions.end(self._state, outcome)
+                        self._grown(self.characters - before)
 
 
 @attrs.frozen(eq=False)
@@ -93,7 +103,7 @@ class Mailbox:
     actor: SessionActor
 
 
-def open_mailbox() -> Mailbox:
-    """Return a new session and its actor, connected."""
+def open_mailbox(grown: Callable[[int], None]) -> Mailbox:
+    """Return a new session and its actor, connected. See `SessionActor` for `grown`."""
     mailbox, inbox = trio.open_memory_channel[BeginTurn | EndTurn](0)
-    return Mailbox(Session(mailbox), SessionActor(inbox))
+    return Mailbox(Session(mailbox), SessionActor(inbox, grown))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: In order: OpenCode, Codex CLI (today and before), pi.
 _HEADERS: Final = ("x-session-id", "x-session-affinity", "session-id", "session_id", "thread-id")
-_FIELDS: Final = ("prompt_cache_key", "session_id", "conversation_id", "safety_identifier")
+_FIELDS: Final = ("prompt_cache_key", "session_id", "conversation_id")
 
 
 @attrs.frozen(kw_only=True)
@@ -68,17 +68,39 @@ def _fingerprint(headers: Mapping[str, str], body: JsonObject) -> str:
     return hashlib.sha256(dump(opening)).hexdigest()
 
 
-def user_turn(body: JsonObject) -> str:
-    """Name the user's turn that a request belongs to: it changes with each new user message.
+@attrs.frozen
+class UserTurn:
+    """What a user asked once, and everything the model and its tools do about it."""
 
-    A tool follow-up, a retry and the client's own compaction in the middle of a turn keep it.
+    #: The same for all requests of the turn, another one after the next user message.
+    name: str
+    #: This request begins it: the model has done nothing about the user's message yet.
+    opens: bool
+
+
+def user_turn(body: JsonObject) -> UserTurn:
+    """Return the user's turn that a request belongs to.
+
+    A tool follow-up and the client's own compaction in the middle of a turn belong to it.
     Source: the rule for `x-codex-turn-state` (wire notes 2.2).
     """
-    count, last = 0, body.get("input")
+    count, last, opens = 0, body.get("input"), True
     for item in _items(body):
         if item.get("role") == "user":
-            count, last = count + 1, item.get("content")
-    return hashlib.sha256(dump([count, last])).hexdigest()
+            count, last, opens = count + 1, item.get("content"), True
+        elif _is_an_answer(item):
+            opens = False
+    return UserTurn(hashlib.sha256(dump([count, last])).hexdigest(), opens)
+
+
+def _is_an_answer(item: JsonObject) -> bool:
+    """Whether an item is of the model's or a tool's making."""
+    kind = get_text(item, "type") or ""
+    return (
+        item.get("role") in ("assistant", "tool", "function")
+        or kind.endswith(("_call", "_output"))
+        or kind == "reasoning"
+    )
 
 
 def _items(body: JsonObject) -> Iterator[JsonObject]:

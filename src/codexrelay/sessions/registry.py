@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Sessions kept; the one used longest ago goes first.
 MAX_SESSIONS: Final = 10_000
+#: Bound on the encrypted reasoning kept for all sessions together, in characters.
+MAX_CHARACTERS: Final = 64_000_000
 #: A session that was not used for this long is forgotten.
 IDLE_S: Final = 24 * 3600.0
 
@@ -25,6 +27,7 @@ _log = structlog.get_logger("codexrelay.sessions")
 @attrs.define(eq=False)
 class _Entry:
     session: Session
+    actor: SessionActor
     used_at_s: float
 
 
@@ -36,6 +39,9 @@ class SessionRegistry:
     _nursery: trio.Nursery
     max_sessions: int = MAX_SESSIONS
     idle_s: float = IDLE_S
+    max_characters: int = MAX_CHARACTERS
+    #: What all sessions together cost to remember.
+    characters: int = attrs.field(default=0, init=False)
     #: Least recently used first.
     _entries: OrderedDict[str, _Entry] = attrs.field(factory=OrderedDict)
 
@@ -44,10 +50,10 @@ class SessionRegistry:
         now_s = trio.current_time()
         entry = self._entries.get(key.text)
         if entry is None:
-            mailbox = open_mailbox()
-            entry = _Entry(mailbox.session, now_s)
+            mailbox = open_mailbox(self._grown)
+            entry = _Entry(mailbox.session, mailbox.actor, now_s)
             self._entries[key.text] = entry
-            self._nursery.start_soon(self._run, key.text, mailbox.actor, entry)
+            self._nursery.start_soon(self._run, key.text, entry)
         entry.used_at_s = now_s
         self._entries.move_to_end(key.text)
         self._forget_old(now_s)
@@ -60,17 +66,24 @@ class SessionRegistry:
         while self._entries:
             key, oldest = next(iter(self._entries.items()))
             too_many = len(self._entries) > self.max_sessions
+            too_many = too_many or self.characters > self.max_characters
             if not too_many and now_s - oldest.used_at_s < self.idle_s:
                 return
             del self._entries[key]
             oldest.session.close()
+            self.characters -= oldest.actor.characters
 
-    async def _run(self, key: str, actor: SessionActor, entry: _Entry) -> None:
+    def _grown(self, characters: int) -> None:
+        self.characters += characters
+        self._forget_old(trio.current_time())
+
+    async def _run(self, key: str, entry: _Entry) -> None:
         """Task border: an actor that fails is forgotten, its turns are told; the rest goes on."""
         try:
-            await actor.run()
+            await entry.actor.run()
         except Exception:  # noqa: BLE001 - task border
             _log.exception("session actor failed; the session begins anew")
         finally:
             if self._entries.get(key) is entry:
                 del self._entries[key]
+                self.characters -= entry.actor.characters

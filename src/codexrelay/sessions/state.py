@@ -16,6 +16,8 @@ MAX_TURN_STATES: Final = 8
 #: Tool calls whose reasoning is remembered. A chat client sends its whole history each time; what
 #: is older than this many calls has served its purpose.
 MAX_RECALLED_CALLS: Final = 256
+#: Encrypted items whose maker is remembered: more than any history holds.
+MAX_OWNED: Final = 4096
 #: Bound on the encrypted reasoning kept per session, in characters.
 MAX_RECALLED_CHARACTERS: Final = 4_000_000
 
@@ -33,10 +35,9 @@ class TurnState:
 
 @attrs.frozen(kw_only=True)
 class Reasoning:
-    """The encrypted reasoning items before a tool call, and the account that can read them."""
+    """The encrypted reasoning items that preceded a tool call."""
 
     call_id: str
-    account_id: str
     items: tuple[JsonObject, ...]
 
     @property
@@ -46,15 +47,30 @@ class Reasoning:
 
 
 @attrs.frozen(kw_only=True)
+class LeftBehind:
+    """What an answer held that later turns may need."""
+
+    #: Tool-call id -> the reasoning that preceded it, for clients that cannot carry it themselves.
+    reasoning: Mapping[str, tuple[JsonObject, ...]] = _NOTHING
+    #: Digests of all encrypted items, for the question who made them.
+    encrypted: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
 class SessionState:
     """Everything a session remembers."""
 
-    #: The one used last at the end; at most one per user turn and account.
+    #: Oldest first; at most one per user turn and account.
     turn_states: tuple[TurnState, ...] = ()
     #: Oldest first; at most one per call id.
     reasoning: tuple[Reasoning, ...] = ()
-    #: The account that served the session last.
-    account_id: str | None = None
+    #: Digest of an encrypted item -> the account that made it; oldest first.
+    owners: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def characters(self) -> int:
+        """Roughly what the session costs to remember."""
+        return sum(r.characters for r in self.reasoning)
 
 
 @attrs.frozen(kw_only=True)
@@ -62,6 +78,8 @@ class TurnFacts:
     """What a turn tells its session when it begins."""
 
     user_turn: str
+    #: The user turn begins with this request, so nothing is known of it yet.
+    opens: bool = False
     #: The turn state that the client itself sent back, as Codex CLI does.
     offered_turn_state: str | None = None
 
@@ -70,12 +88,12 @@ class TurnFacts:
 class TurnPlan:
     """The session's answer: what the turn may build on."""
 
-    #: The account that served the session last, and made the reasoning below.
-    account_id: str | None = None
     #: Upstream's turn state for this user turn. Only the account that gave it may be sent it.
     turn_state: TurnState | None = None
     #: Tool-call id -> the reasoning that preceded it.
     reasoning: Mapping[str, tuple[JsonObject, ...]] = _NOTHING
+    #: Digest of an encrypted item -> the only account that can read it.
+    owners: Mapping[str, str] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
@@ -83,18 +101,19 @@ class TurnOutcome:
     """What a turn tells its session when it was served."""
 
     user_turn: str
+    #: As in `TurnFacts`: what was known under this name was of an equal turn before.
+    opens: bool = False
     account_id: str
     turn_state: str | None = None
-    reasoning: Mapping[str, tuple[JsonObject, ...]] = _NOTHING
+    left_behind: LeftBehind = attrs.field(factory=LeftBehind)
 
 
 def begin(state: SessionState, facts: TurnFacts) -> TurnPlan:
-    """Return the plan for a turn. Reasoning of another account than the last one is left out."""
-    account_id = state.account_id
+    """Return the plan for a turn."""
     return TurnPlan(
-        account_id=account_id,
         turn_state=_turn_state_for(facts, state.turn_states),
-        reasoning={r.call_id: r.items for r in state.reasoning if r.account_id == account_id},
+        reasoning={r.call_id: r.items for r in state.reasoning},
+        owners=state.owners,
     )
 
 
@@ -107,6 +126,8 @@ def _turn_state_for(facts: TurnFacts, states: tuple[TurnState, ...]) -> TurnStat
     a place in a cache.
     """
     offered = next((s for s in states if s.value == facts.offered_turn_state), None)
+    if offered is None and facts.opens:
+        return None
     user_turn = facts.user_turn if offered is None else offered.user_turn
     return next((s for s in reversed(states) if s.user_turn == user_turn), None)
 
@@ -115,13 +136,15 @@ def end(state: SessionState, outcome: TurnOutcome) -> SessionState:
     """Return the state after a turn that was served."""
     return SessionState(
         turn_states=_with_turn_state(state.turn_states, outcome),
-        reasoning=_with_reasoning(state.reasoning, outcome),
-        account_id=outcome.account_id,
+        reasoning=_with_reasoning(state.reasoning, outcome.left_behind),
+        owners=_with_owners(state.owners, outcome),
     )
 
 
 def _with_turn_state(states: tuple[TurnState, ...], outcome: TurnOutcome) -> tuple[TurnState, ...]:
     """The first value a user turn receives from an account is kept (wire notes 2.2)."""
+    if outcome.opens:
+        states = tuple(s for s in states if s.user_turn != outcome.user_turn)
     turn = (outcome.user_turn, outcome.account_id)
     latest = next((s for s in states if (s.user_turn, s.account_id) == turn), None)
     if latest is None:
@@ -133,16 +156,22 @@ def _with_turn_state(states: tuple[TurnState, ...], outcome: TurnOutcome) -> tup
     return (*(s for s in states if s is not latest), latest)[-MAX_TURN_STATES:]
 
 
-def _with_reasoning(known: tuple[Reasoning, ...], outcome: TurnOutcome) -> tuple[Reasoning, ...]:
-    if not outcome.reasoning:
+def _with_reasoning(known: tuple[Reasoning, ...], left_behind: LeftBehind) -> tuple[Reasoning, ...]:
+    if not left_behind.reasoning:
         return known
-    new = tuple(
-        Reasoning(call_id=call_id, account_id=outcome.account_id, items=items)
-        for call_id, items in outcome.reasoning.items()
-    )
-    kept = [r for r in known if r.call_id not in outcome.reasoning]
+    new = [Reasoning(call_id=call, items=items) for call, items in left_behind.reasoning.items()]
+    kept = [r for r in known if r.call_id not in left_behind.reasoning]
     merged = [*kept, *new][-MAX_RECALLED_CALLS:]
     characters = sum(r.characters for r in merged)
     while merged and characters > MAX_RECALLED_CHARACTERS:
         characters -= merged.pop(0).characters
     return tuple(merged)
+
+
+def _with_owners(owners: Mapping[str, str], outcome: TurnOutcome) -> Mapping[str, str]:
+    encrypted = outcome.left_behind.encrypted
+    if not encrypted:
+        return owners
+    merged = {**owners, **dict.fromkeys(encrypted, outcome.account_id)}
+    too_many = len(merged) - MAX_OWNED
+    return dict(list(merged.items())[too_many:]) if too_many > 0 else merged

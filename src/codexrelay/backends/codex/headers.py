@@ -36,9 +36,10 @@ _FROM_CLIENT: Final = frozenset(
 _NOT_FROM_CLIENT: Final = frozenset({TURN_STATE})
 _LONGEST_VALUE: Final = 8192
 
-#: Answer headers that mean something to clients, besides all `x-codex-*`.
+#: Answer headers that mean something to clients, besides all `x-codex-*`. Not `x-models-etag`: it
+#: would let Codex CLI ask for the catalogue again after every turn, since ours has no such tag.
 _TO_CLIENT: Final = frozenset(
-    {"openai-model", "x-request-id", "x-oai-request-id", "x-models-etag", "x-reasoning-included"}
+    {"openai-model", "x-request-id", "x-oai-request-id", "x-reasoning-included"}
 )
 
 
