@@ -172,7 +172,7 @@ def test_what_the_client_asked_for_is_remembered(stream: bool | None, asked: boo
     [
         USER,
         {"type": "message", "role": "developer", "content": "a", "id": "msg_1"},
-        {"type": "message", "role": "user", "content": "a", "id": "item-7"},
+        {"type": "message", "role": "user", "content": "a", "id": "msg_7"},
         {"type": "reasoning", "id": "rs_1", "content": None, "encrypted_content": "x"},
         {"type": "reasoning", "summary": [], "encrypted_content": "x"},
         {"type": "function_call", "id": "fc_1", "call_id": "call_1"},
@@ -208,6 +208,8 @@ def test_a_system_message_becomes_a_developer_message() -> None:
         ("reasoning", "msg_1"),
         ("function_call", "call_1"),
         ("function_call", "ctc_1"),
+        ("function_call", "toolu_1"),
+        ("message", "item-7"),
         ("custom_tool_call", "fc_1"),
         ("compaction", "resp_1"),
         ("invented", "i" * 65),

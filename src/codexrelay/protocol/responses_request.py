@@ -245,7 +245,7 @@ def _shape_input(changes: _Changes, *, codex_shaped: bool) -> None:
         path = f"input[{index}]"
         why = _why_dropped(item, codex_shaped=codex_shaped)
         if why is None:
-            kept.append(_shape_item(changes, path, item))
+            kept.append(_shape_item(changes, path, item, codex_shaped=codex_shaped))
         else:
             changes.name(path, f"removed, {why}")
             dropped.append(f"{path}: {why}")
@@ -274,19 +274,19 @@ def _why_dropped(item: Json, *, codex_shaped: bool) -> str | None:
     return None
 
 
-def _shape_item(changes: _Changes, path: str, item: Json) -> Json:
+def _shape_item(changes: _Changes, path: str, item: Json, *, codex_shaped: bool) -> Json:
     if not is_object(item):
         return item
     if item.get("role") == "system" and item.get("type", "message") == "message":
         item = item | {"role": "developer"}
         changes.name(f"{path}.role", "developer instead of system")
-    if "id" in item and (why := _why_foreign(item)) is not None:
+    if "id" in item and (why := _why_foreign(item, codex_shaped=codex_shaped)) is not None:
         item = {key: value for key, value in item.items() if key != "id"}
         changes.name(f"{path}.id", f"removed, {why}")
     return item
 
 
-def _why_foreign(item: JsonObject) -> str | None:
+def _why_foreign(item: JsonObject, *, codex_shaped: bool) -> str | None:
     """Return why the backend would refuse the id of `item`, None if nothing says so."""
     id_ = get_text(item, "id")
     if not id_:
@@ -294,7 +294,12 @@ def _why_foreign(item: JsonObject) -> str | None:
     if len(id_) > _MAX_ID_CHARACTERS:
         return f"it is longer than {_MAX_ID_CHARACTERS} characters"
     own = _ID_PREFIXES.get(get_text(item, "type") or "message")
-    if own is not None and not id_.startswith(own) and id_.startswith(_KNOWN_PREFIXES):
+    # Codex CLI knows its own ids better than this table does, unless they are of another kind.
+    if (
+        own is not None
+        and not id_.startswith(own)
+        and (not codex_shaped or id_.startswith(_KNOWN_PREFIXES))
+    ):
         return f"it does not begin with {own[0]}"
     return None
 
