@@ -94,7 +94,7 @@ async def test_the_path_is_appended_to_the_base_url_with_its_query() -> None:
             FaultKind.OVERLOADED,
             "Bad Gateway",
         ),
-        (b"HTTP/1.1 302 X\r\nlocation: /\r\ncontent-length: 0\r\n\r\n", FaultKind.REFUSED, "302"),
+        (b"HTTP/1.1 302 X\r\nlocation: /\r\ncontent-length: 0\r\n\r\n", FaultKind.BROKEN, "302"),
     ],
     ids=[
         "closed",
@@ -139,7 +139,7 @@ async def test_a_connection_that_does_not_come_about_names_its_budget() -> None:
     async with attempting("http://x", transport=_NeverConnects(), connect_s=7.0) as attempt:
         [fault] = await outcome(attempt)
     assert isinstance(fault, Fault)
-    assert (fault.kind, fault.budget) == (FaultKind.SLOW, "connect_s")
+    assert (fault.kind, fault.code) == (FaultKind.SLOW, "upstream_timeout_connect")
     assert trio.current_time() - began_at_s == 7.0
 
 

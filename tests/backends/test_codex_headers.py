@@ -290,7 +290,8 @@ async def test_a_client_that_leaves_with_the_terminal_event_is_remembered(tmp_pa
         serving(script) as upstream,
         relaying(tmp_path, backend=CodexBackendSettings(api_base_url=upstream.url)) as relay,
     ):
-        for _ in range(2):
-            async with relay.open_turn(request(user("one"), prompt_cache_key="p")) as turn:
+        answered: JsonObject = {"type": "reasoning", "encrypted_content": "x"}
+        for items in ([user("one")], [user("one"), answered]):
+            async with relay.open_turn(request(*items, prompt_cache_key="p")) as turn:
                 await turn.until(b'"type":"response.completed"')
     assert [b"\r\nx-codex-turn-state: s-1\r\n" in head for head in asked] == [False, True]

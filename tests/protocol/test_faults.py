@@ -286,7 +286,7 @@ def test_every_budget_has_words_of_its_own() -> None:
         fault = faults.slow(field.name, 90.0)
         assert fault.kind is FaultKind.SLOW
         assert fault.status == 504
-        assert fault.budget == field.name
+        assert field.name in fault.message
         assert "90 s" in fault.message
         assert f"budgets.{field.name}" in fault.message
 

@@ -195,10 +195,16 @@ async def test_a_stream_passes_byte_for_byte() -> None:
 @in_virtual_time
 async def test_headers_of_upstream_and_of_the_relay_reach_the_client() -> None:
     s = scene([head(x_codex_turn_state="ts-1"), CREATED, TEXT, COMPLETED])
-    ending = await s.play()
+    served: list[tuple[str, str | None]] = []
+
+    async def remember(account_id: str, turn_state: str | None) -> None:
+        served.append((account_id, turn_state))
+
+    s.turn = attrs.evolve(s.turn, served=remember)
+    await s.play()
     assert s.client.headers[b"x-codex-turn-state"] == b"ts-1"
     assert s.client.headers[b"x-own"] == b"1"
-    assert ending.turn_state == "ts-1"
+    assert served == [("a", "ts-1")]
 
 
 @in_virtual_time

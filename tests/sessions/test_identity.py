@@ -43,7 +43,7 @@ def test_a_client_may_name_its_session(
     headers: dict[str, str], body: JsonObject, text: str
 ) -> None:
     key = session_key(headers, body)
-    assert (key.text, key.explicit) == (text, True)
+    assert key.text == text
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,6 @@ def test_a_client_may_name_its_session(
 def test_without_a_name_the_opening_of_the_conversation_has_to_do(later: JsonObject) -> None:
     agent = {"user-agent": "factory-cli/0.225.2"}
     first = session_key(agent, chat(_SYSTEM, _FIRST))
-    assert not first.explicit
     assert session_key({"user-agent": "factory-cli/0.226.0"}, later) == first
 
 

@@ -29,7 +29,7 @@ _POISON: TurnOutcome = None  # type: ignore[assignment]
 
 
 def key(text: str = "one") -> SessionKey:
-    return SessionKey(text=text, explicit=True)
+    return SessionKey(text=text)
 
 
 @asynccontextmanager

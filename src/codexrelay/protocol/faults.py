@@ -140,8 +140,6 @@ class Fault:
     resets_at_unix_s: float | None = None
     #: Seconds upstream asked to wait (`Retry-After`, or words in the message).
     retry_after_s: float | None = None
-    #: Which budget ran out (`headers_s`), for `SLOW`.
-    budget: str | None = None
 
     @property
     def message(self) -> str:
@@ -226,12 +224,11 @@ def ended_early() -> Fault:
 def slow(budget: str, seconds: float) -> Fault:
     """The budget named `budget` (`first_event_s`) of `seconds` ran out."""
     told = _BUDGETS[budget].format(in_words(seconds))
-    fault = _own(
+    return _own(
         FaultKind.SLOW,
         f"{told} (budget {budget}; configure backends.openai_codex.budgets.{budget})",
         code=f"upstream_timeout_{budget.removesuffix('_s')}",
     )
-    return attrs.evolve(fault, budget=budget)
 
 
 def shutting_down() -> Fault:

@@ -72,19 +72,17 @@ def dump(value: Json) -> bytes:
     """Serialise compactly, in UTF-8, without escaping what needs none.
 
     Raises:
-        ValueError: it is nested deeper than 254 levels, which `parse` takes.
+        ValueError: it is nested too deeply, which `parse` may have taken.
     """
     try:
         return orjson.dumps(value)
-    except TypeError as error:
+    except TypeError as refused:
+        # Half a surrogate pair has no UTF-8, but an escape, as which it came; orjson also refuses
+        # numbers beyond 64 bits, and more than 254 levels.
         try:
-            # Half a surrogate pair has no UTF-8; as an escape it may pass, as it came.
-            text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+            return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
         except (ValueError, RecursionError):
-            text = ""
-        if "\\ud" not in text:
-            raise ValueError(f"the JSON cannot be written: {error}") from None
-        return text.encode("ascii")
+            raise ValueError(f"the JSON cannot be written: {refused}") from None
 
 
 def is_object(value: Json) -> TypeGuard[JsonObject]:

@@ -53,8 +53,6 @@ class Ending:
     fault: Fault | None
     #: The client left before it was told the end.
     left: bool
-    #: Upstream's `x-codex-turn-state` of the committed attempt.
-    turn_state: str | None
     #: Seconds from the beginning until the first output; None if there was none.
     first_output_s: float | None
     total_s: float
@@ -229,7 +227,6 @@ class _Run:
             attempts=self.attempts,
             fault=self.fault or (terminal.fault if terminal is not None else None),
             left=not self.told and terminal is None,
-            turn_state=self.turn_state,
             first_output_s=None if first is None else first - self.began_at_s,
             total_s=trio.current_time() - self.began_at_s,
         )

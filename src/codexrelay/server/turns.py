@@ -123,6 +123,8 @@ def _log_ending(log: structlog.stdlib.BoundLogger, planned: Planned, ending: End
     }
     if ending.first_output_s is not None:
         facts["first_output_ms"] = _ms(ending.first_output_s)
+    if terminal is not None and terminal.response_id is not None:
+        facts["response"] = terminal.response_id
     if terminal is not None and terminal.usage is not None:
         facts["input_tokens"] = terminal.usage.get("input_tokens")
         facts["output_tokens"] = terminal.usage.get("output_tokens")

@@ -27,9 +27,8 @@ _FIELDS: Final = ("prompt_cache_key", "session_id", "conversation_id")
 class SessionKey:
     """What identifies a session in this process."""
 
+    #: As the client named it, else the fingerprint of the conversation's opening.
     text: str
-    #: The client named it; otherwise it is the fingerprint of the conversation's opening.
-    explicit: bool
 
     @property
     def cache_key(self) -> str:
@@ -43,11 +42,11 @@ def session_key(headers: Mapping[str, str], body: JsonObject) -> SessionKey:
     """Return the key of the session that a request belongs to. Header names are lower-case."""
     for name in _HEADERS:
         if value := headers.get(name):
-            return SessionKey(text=value, explicit=True)
+            return SessionKey(text=value)
     for name in _FIELDS:
         if value := get_text(body, name):
-            return SessionKey(text=value, explicit=True)
-    return SessionKey(text=_fingerprint(headers, body), explicit=False)
+            return SessionKey(text=value)
+    return SessionKey(text=_fingerprint(headers, body))
 
 
 def _fingerprint(headers: Mapping[str, str], body: JsonObject) -> str:
