@@ -59,6 +59,7 @@ def main() -> None:
     figures = figures_of(rounds, options.measurements)
     if options.json_path is not None:
         document = {"machine": machine, "figures": figures, "rounds": rounds, "notes": notes}
+        options.json_path.parent.mkdir(parents=True, exist_ok=True)
         options.json_path.write_text(json.dumps(document, indent=1, ensure_ascii=False), "utf-8")
     print(_report(options, machine, subjects, figures, notes))
 

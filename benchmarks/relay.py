@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from benchmarks.processes import launch, line_in
 from benchmarks.subject import CODEXRELAY
+from harness.relay_process import relay_settings
 
 if TYPE_CHECKING:
     import contextlib
@@ -55,26 +56,14 @@ def write_files(home: Path, *, stub_url: str, now_unix_s: float) -> Path:
     accounts.mkdir(parents=True)
     (accounts / "bench.json").write_text(json.dumps(_account(now_unix_s)), "utf-8")
     config = home / "config.yaml"
-    config.write_text(json.dumps(_settings(stub_url, accounts)), "utf-8")  # JSON is YAML too
+    settings = relay_settings(api_base_url=f"{stub_url}/v1", issuer_url=stub_url, store=accounts)
+    config.write_text(json.dumps(settings), "utf-8")  # JSON is YAML too
     return config
 
 
 def environment_for_relay(ours: Mapping[str, str]) -> dict[str, str]:
     """Return the environment without whatever would beat the configuration file."""
     return {name: ours[name] for name in ours if not name.startswith(_RELAY_VARIABLES)}
-
-
-def _settings(stub_url: str, accounts: Path) -> dict[str, object]:
-    managed = {"storage_path": str(accounts), "allow_legacy_fallback": False}
-    return {
-        "backends": {
-            "openai_codex": {
-                "type": "openai-codex",
-                "api_base_url": f"{stub_url}/v1",
-                "extra": {"codex": {"oauth_issuer": stub_url, "managed_oauth": managed}},
-            }
-        }
-    }
 
 
 def _account(now_unix_s: float) -> dict[str, object]:

@@ -54,9 +54,9 @@ def _cell(row: Row, values: dict[str, float], subject: str) -> str:
         return NOTHING
     if subject == DIRECT:
         return f"[{short(value)}]" if row.added else short(value)
-    if not row.ratio:
+    beside = [ratio(value, values.get(base)) for base in (NGINX, BARE_TRIO)]
+    if not row.ratio or beside == [NOTHING, NOTHING]:
         return short(value)
-    beside = (ratio(value, values.get(base)) for base in (NGINX, BARE_TRIO))
     return f"{short(value)} ({' / '.join(beside)})"
 
 

@@ -1,10 +1,15 @@
-"""How property tests run everywhere."""
+"""How tests run everywhere, whatever they were started from."""
 
 from __future__ import annotations
 
 import os
 
 import hypothesis
+
+from harness.children import let_children_be_interrupted
+
+# Some tests interrupt a program they have started, and a build may run us in its background.
+let_children_be_interrupted()
 
 # How long one example takes says nothing about the code on a machine that is busy otherwise.
 _PATIENT = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}

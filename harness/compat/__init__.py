@@ -4,6 +4,6 @@ Nouns: a *driver* knows one program; a *variant* is one way to run it (a row); a
 it is asked to do and what goes wrong meanwhile (a column); a *cell* is one run; its *evidence* is
 what it left on both sides of the relay, and the *verdict* what is wrong with that.
 
-Drivers, scenarios and verdicts are said and decided without I/O. `install`, `agent_process`,
-`relay_process` and `cell` act.
+Drivers, scenarios and verdicts are said and decided without I/O. `install`, `agent_process`
+and `cell` act.
 """

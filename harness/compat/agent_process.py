@@ -13,17 +13,13 @@ from typing import TYPE_CHECKING, Final
 import attrs
 import trio
 
+from harness.children import REAP_S
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-#: Killed processes end at once; this is for a machine that is too busy to notice.
-REAP_S: Final = 10.0
-
 #: Interrupting a program, and killing it with all its children, needs process groups.
 HAS_PROCESS_GROUPS: Final = sys.platform != "win32"
-
-#: What a program must have to run at all. Proxies, tokens and settings stay behind.
-_KEPT: Final = ("PATH", "SYSTEMROOT", "COMSPEC", "PATHEXT")
 
 
 @attrs.frozen(kw_only=True)
@@ -44,15 +40,6 @@ class Launch:
     def stderr_path(self) -> Path:
         """Return the file that takes its complaints."""
         return self.home / "stderr"
-
-
-def bare_environment(home: Path) -> Mapping[str, str]:
-    """Return the variables that every program gets, and nothing of the person who runs us."""
-    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    # Some unpack themselves into the temporary folder and leave it so: it goes with the home.
-    temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(home / "tmp"))
-    homes = dict.fromkeys(("HOME", "USERPROFILE"), str(home))
-    return kept | temporary | homes | {"LANG": "C.UTF-8", "TERM": "dumb", "NO_COLOR": "1"}
 
 
 def make_home(home: Path, files: Mapping[str, str]) -> None:
@@ -82,7 +69,8 @@ async def run(
     """Run the program to its end.
 
     Output goes to files, so that a child that keeps it open delays nothing. Once `interrupt_when`
-    has returned, the program gets what Ctrl-C at a terminal sends. When the caller gives up, or the
+    has returned, the program gets what Ctrl-C at a terminal sends (which it ignores if this process
+    does: see `let_children_be_interrupted`). When the caller gives up, or the
     program leaves children behind, all of them are killed.
     """
     interrupted_at_s: float | None = None

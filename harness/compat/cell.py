@@ -12,13 +12,14 @@ from typing import Final
 import attrs
 import trio
 
-from harness.compat.agent_process import Exit, Launch, bare_environment, make_home, run
+from harness.children import bare_environment
+from harness.compat.agent_process import Exit, Launch, make_home, run
 from harness.compat.drivers.driver import Driver, Order, Variant
 from harness.compat.install import Command
-from harness.compat.relay_process import RelayStartError, running_relay
 from harness.compat.scenarios import PROMPT, Ending, Scenario
-from harness.compat.traces import last_words, text_of, told_by, traces_of
+from harness.compat.traces import last_words, text_of, traces_of
 from harness.compat.verdict import CLIENT_KEY, LEAVE_S, Evidence, problems_of
+from harness.relay_process import RelayStartError, relay_settings, running_relay, told_by
 from harness.simulator import SimulatedAccount, Simulator
 
 #: A program that has not ended by then never will. The slowest cell took 25 s on a busy machine.
@@ -94,7 +95,12 @@ async def _observe(cell: Cell, folder: Path) -> tuple[Evidence, tuple[str, ...]]
         await nursery.start(simulator.serve)
         simulator.write_store(folder / "accounts")
         simulator.queue_faults(*cell.scenario.faults)
-        settings = relay_settings(cell.scenario, simulator, store=folder / "accounts")
+        settings = relay_settings(
+            api_base_url=simulator.api_base_url,
+            issuer_url=simulator.issuer_url,
+            store=folder / "accounts",
+            server=server_settings(cell.scenario),
+        )
         async with running_relay(relay_home, settings) as relay:
             launch = prepare(cell, home, relay_url=relay.url)
             ended = await _drive(cell, launch, simulator)
@@ -114,21 +120,9 @@ async def _observe(cell: Cell, folder: Path) -> tuple[Evidence, tuple[str, ...]]
     return evidence, traces_of(launch, logs=cell.driver.logs, seen=simulator.seen, relay=relay)
 
 
-def relay_settings(scenario: Scenario, simulator: Simulator, *, store: Path) -> dict[str, object]:
-    """Return the relay's configuration: the simulator is its backend and its sign-in service."""
-    server: dict[str, object] = {"port": 0}
-    if scenario.keep_alive_s is not None:
-        server["keep_alive_s"] = scenario.keep_alive_s
-    codex = {
-        "oauth_issuer": simulator.issuer_url,
-        "managed_oauth": {"storage_path": str(store), "allow_legacy_fallback": False},
-    }
-    backend = {
-        "type": "openai-codex",
-        "api_base_url": simulator.api_base_url,
-        "extra": {"codex": codex},
-    }
-    return {"server": server, "backends": {"openai_codex": backend}}
+def server_settings(scenario: Scenario) -> dict[str, object]:
+    """Return what the scenario wants of the relay's block `server`."""
+    return {} if scenario.keep_alive_s is None else {"keep_alive_s": scenario.keep_alive_s}
 
 
 def prepare(cell: Cell, home: Path, *, relay_url: str) -> Launch:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Final
 import click
 import trio
 
+from harness.children import let_children_be_interrupted
 from harness.compat import report
 from harness.compat.agent_process import HAS_PROCESS_GROUPS
 from harness.compat.cell import run_cell
 from harness.compat.drivers import all_drivers
-from harness.compat.install import agents_folder, find_all
+from harness.compat.install import agents_folder, find_all, run_npm
 from harness.compat.matrix import cells_of, run_cells
 from harness.compat.scenarios import SCENARIOS
 
@@ -86,12 +87,13 @@ def compat(
     """
     if not HAS_PROCESS_GROUPS:
         raise click.ClickException("agents are interrupted with POSIX signals; there are none here")
+    let_children_be_interrupted()
     drivers = [
         driver
         for driver in DRIVERS
         if not only or {driver.name, *(variant.name for variant in driver.variants)} & set(only)
     ]
-    commands, missing = find_all(drivers, folder=agents_folder(os.environ))
+    commands, missing = find_all(drivers, folder=agents_folder(os.environ), npm=run_npm)
     chosen = [scenario for scenario in SCENARIOS if not scenarios or scenario.name in scenarios]
     cells = cells_of(drivers, chosen, commands=commands, only=only)
     results = _run(cells, jobs=jobs, retry_once=retry_once)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import attrs
 import filelock
 
-from harness.compat.agent_process import bare_environment
+from harness.children import bare_environment
 from harness.compat.drivers.driver import NpmProgram, PythonProgram
 
 if TYPE_CHECKING:
@@ -30,17 +31,32 @@ if TYPE_CHECKING:
 
 #: How a program is started; its arguments follow.
 Command: TypeAlias = tuple[str, ...]
+#: Installs a package (`name@version`) into a folder, or raises `NotInstalledError`.
+Npm: TypeAlias = "Callable[[str, Path], None]"
 
 TRIES: Final = 3
 #: One npm run; the largest of the packages took 25 s (measured, 400 MB).
-NPM_S: Final = 300.0
+NPM_S: Final = 150.0
 #: `--version` of the slowest to start, with a generous margin for a busy machine.
 VERSION_S: Final = 60.0
-#: For another run that installs the same program.
-LOCK_S: Final = 900.0
+#: For another run that installs the same program, in all its tries.
+LOCK_S: Final = 600.0
 
+#: npm's own patience would be minutes for each file. So a try without an answer ends before `NPM_S`
+#: (two fetches, a pause between them) and with npm's own words. The tries are ours to count.
+_NPM_PATIENCE: Final = (
+    "--fetch-timeout=60000",
+    "--fetch-retries=1",
+    "--fetch-retry-mintimeout=2000",
+    "--fetch-retry-maxtimeout=2000",
+)
 _NPM_ERROR: Final = "npm error "
 _NPM_WORDS: Final = 4
+#: The codes of npm's errors that say nothing about the package (seen with npm 11 or named by Node).
+_NETWORK_ERROR: Final = re.compile(
+    r"code (E(AI_AGAIN|NOTFOUND|TIMEDOUT|CONN[A-Z]+|HOSTUNREACH|NET[A-Z]+)"
+    r"|ERR_SOCKET_TIMEOUT|FETCH_ERROR)\b"
+)
 
 _MACHINES: Final = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
 
@@ -55,6 +71,11 @@ class NotInstalledError(Exception):
         return self.reason
 
 
+@attrs.frozen
+class UnreachableError(NotInstalledError):
+    """It cannot be had because the network is away, or as slow as if it were."""
+
+
 def agents_folder(environ: Mapping[str, str]) -> Path:
     """Return where installed programs are kept: `$XDG_CACHE_HOME/codexrelay/agents`."""
     cache = environ.get("XDG_CACHE_HOME")
@@ -62,9 +83,11 @@ def agents_folder(environ: Mapping[str, str]) -> Path:
 
 
 def find_all(
-    drivers: Iterable[Driver], *, folder: Path
+    drivers: Iterable[Driver], *, folder: Path, npm: Npm
 ) -> tuple[Mapping[str, Command], Mapping[str, str]]:
     """Install what is not there yet.
+
+    Once the network has been away for all tries of one program, the others get one try each.
 
     Returns:
         By driver name: the commands of the programs that are there, and the reasons of those that
@@ -72,25 +95,30 @@ def find_all(
     """
     found: dict[str, Command] = {}
     missing: dict[str, str] = {}
+    tries = TRIES
     for driver in drivers:
         try:
-            found[driver.name] = find(driver, folder=folder)
+            found[driver.name] = find(driver, folder=folder, npm=npm, tries=tries)
         except NotInstalledError as error:
             missing[driver.name] = str(error)
+            if isinstance(error, UnreachableError):
+                tries = 1
     return found, missing
 
 
-def find(driver: Driver, *, folder: Path) -> Command:
+def find(driver: Driver, *, folder: Path, npm: Npm, tries: int = TRIES) -> Command:
     """Return how to start the driver's program, installing it if it is not there yet.
 
     Raises:
-        NotInstalledError: it could not be installed in three tries, or does not start here.
+        UnreachableError: it could not be installed; the last of the tries had no network.
+        NotInstalledError: it could not be installed, or does not start here.
     """
     match driver.program:
         case PythonProgram() as program:
             return _python_command(program)
         case NpmProgram() as program:
-            return ensure(program, folder=folder / f"{driver.name}-{program.version}", npm=run_npm)
+            home = folder / f"{driver.name}-{program.version}"
+            return ensure(program, folder=home, npm=npm, tries=tries)
 
 
 def _python_command(program: PythonProgram) -> Command:
@@ -105,7 +133,7 @@ def _python_command(program: PythonProgram) -> Command:
     return (sys.executable, "-I", str(program.script))
 
 
-def ensure(program: NpmProgram, *, folder: Path, npm: Callable[[str, Path], None]) -> Command:
+def ensure(program: NpmProgram, *, folder: Path, npm: Npm, tries: int = TRIES) -> Command:
     """Return how to start `program` in `folder`, installing it with `npm` if need be.
 
     `npm` is called with a package and its version, and the folder. Two processes may ask at the
@@ -120,7 +148,7 @@ def ensure(program: NpmProgram, *, folder: Path, npm: Callable[[str, Path], None
         with filelock.FileLock(f"{folder}.lock", timeout=LOCK_S):
             if (known := _noted(stamp)) is not None:
                 return known
-            command = _install(program, folder=folder, npm=npm)
+            command = _install(program, folder=folder, npm=npm, tries=tries)
             stamp.write_text(json.dumps(command), "utf-8")
             return command
     except filelock.Timeout:
@@ -136,15 +164,17 @@ def _noted(stamp: Path) -> Command | None:
     return command if Path(command[-1]).exists() else None
 
 
-def _install(program: NpmProgram, *, folder: Path, npm: Callable[[str, Path], None]) -> Command:
+def _install(program: NpmProgram, *, folder: Path, npm: Npm, tries: int) -> Command:
     spec = f"{_for_this_machine(program.package)}@{program.version}"
-    for tries in range(1, TRIES + 1):
+    for number in range(1, tries + 1):
         try:
             npm(spec, folder)
             return _first_that_starts(program, modules=folder / "node_modules")
         except NotInstalledError as error:
-            if tries == TRIES:
-                raise NotInstalledError(f"{spec}, after {tries} tries: {error}") from None
+            if number == tries:
+                counted = "1 try" if tries == 1 else f"{tries} tries"
+                told = f"{spec}, after {counted}: {error}"
+                raise attrs.evolve(error, reason=told) from None
     raise AssertionError("unreachable: the last try returns or raises")
 
 
@@ -152,6 +182,7 @@ def run_npm(spec: str, folder: Path) -> None:
     """Install one package into `folder` without running its scripts.
 
     Raises:
+        UnreachableError: it had no network, or took too long.
         NotInstalledError: there is no npm, or it failed; its last words are in the text.
     """
     npm = shutil.which("npm")
@@ -160,12 +191,10 @@ def run_npm(spec: str, folder: Path) -> None:
     # Without a project file of its own npm would look for one in the folders above.
     (folder / "package.json").write_text('{"private": true}\n', "utf-8")
     print(f"installing {spec}", file=sys.stderr, flush=True)
-    # npm's own patience is a minute and more for each download; the tries are ours to count.
-    patience = ("--fetch-retries=1", "--fetch-retry-mintimeout=2000")
     quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-save")
     try:
         done = subprocess.run(
-            (npm, "install", *quiet, *patience, spec),
+            (npm, "install", *quiet, *_NPM_PATIENCE, spec),
             cwd=folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -175,9 +204,16 @@ def run_npm(spec: str, folder: Path) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise NotInstalledError(f"npm took longer than {NPM_S:.0f} s") from None
+        raise UnreachableError(f"npm took longer than {NPM_S:.0f} s") from None
     if done.returncode:
-        raise NotInstalledError(_npm_words(done.stderr) or f"npm ended with {done.returncode}")
+        raise npm_error(done.returncode, done.stderr)
+
+
+def npm_error(status: int, stderr: str) -> NotInstalledError:
+    """Return what npm's end with `status` means."""
+    words = _npm_words(stderr)
+    kind = UnreachableError if _NETWORK_ERROR.match(words) else NotInstalledError
+    return kind(words or f"npm ended with {status}")
 
 
 def _npm_words(stderr: str) -> str:

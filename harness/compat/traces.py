@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.compat.agent_process import Launch
-    from harness.compat.relay_process import RelayProcess
+    from harness.relay_process import RelayProcess
     from harness.simulator import Seen
 
 _LINES: Final = 12
@@ -38,13 +38,6 @@ def last_words(label: str, text: str) -> Iterator[str]:
     lines: Sequence[str] = [line for line in text.splitlines() if line.strip()]
     for line in lines[-_LINES:]:
         yield f"{label}: {line[:_CHARACTERS]}"
-
-
-def told_by(error: BaseException) -> str:
-    """Return the texts of all errors in a group of groups."""
-    if isinstance(error, BaseExceptionGroup):
-        return "\n".join(told_by(inner) for inner in error.exceptions)
-    return str(error)
 
 
 def text_of(path: Path) -> str:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 import httpx
 import trio
 
-from harness.compat.relay_process import RelayStartError, running_relay
 from harness.demo.facts import Fact
 from harness.demo.stage import Stage
 from harness.demo.tap import TappedSimulator
+from harness.relay_process import RelayStartError, relay_settings, running_relay, told_by
 from harness.simulator import SimulatedAccount
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ async def run(scenes: Sequence[Scene], page: Page, *, pace_s: float) -> bool:
             return await _run(scenes, page, Path(name), pace_s=pace_s)
         except* RelayStartError as group:
             page.line("FAILED", "the relay did not start:", style="bold red")
-            page.log("", _told(group).splitlines())
+            page.log("", told_by(group).splitlines())
     return False
 
 
@@ -48,8 +48,11 @@ async def _run(scenes: Sequence[Scene], page: Page, folder: Path, *, pace_s: flo
         await nursery.start(simulator.serve)
         page.line("backend", f"simulated, at {simulator.base_url}: nothing leaves this machine")
         simulator.write_store(store)
+        settings = relay_settings(
+            api_base_url=simulator.api_base_url, issuer_url=simulator.issuer_url, store=store
+        )
         async with (
-            running_relay(folder, _settings(simulator, store)) as relay,
+            running_relay(folder, settings) as relay,
             # Without time-outs of its own: a scene has a deadline.
             httpx.AsyncClient(base_url=relay.url, trust_env=False, timeout=None) as http,
         ):
@@ -107,24 +110,3 @@ def _show(facts: Sequence[Fact], stage: Stage) -> None:
         page.line("FAILED", text, style="bold red")
     if not wrong:
         page.line("ok", "", style="bold green")
-
-
-def _settings(simulator: TappedSimulator, store: Path) -> dict[str, object]:
-    """Return the relay's configuration: the simulator is its backend and its sign-in service."""
-    codex = {
-        "oauth_issuer": simulator.issuer_url,
-        "managed_oauth": {"storage_path": str(store), "allow_legacy_fallback": False},
-    }
-    backend = {
-        "type": "openai-codex",
-        "api_base_url": simulator.api_base_url,
-        "extra": {"codex": codex},
-    }
-    return {"backends": {"openai_codex": backend}}
-
-
-def _told(error: BaseException) -> str:
-    """Return the texts of all errors in a group of groups."""
-    if isinstance(error, BaseExceptionGroup):
-        return "\n".join(_told(inner) for inner in error.exceptions)
-    return str(error)

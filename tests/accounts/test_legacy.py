@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-from codexrelay.accounts.account import Credentials
+from codexrelay.accounts.account import Credentials, Loaded
 from codexrelay.accounts.files import BrokenFileError
 from codexrelay.accounts.legacy import LEGACY_ID, LegacyStore
 from tests.fakes.tokens import access_token
@@ -149,6 +149,46 @@ def test_a_file_without_usable_tokens_is_a_problem_that_says_what_to_do(
     assert words in problem.what
     assert "codex login" in problem.what
     assert "s3cret" not in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("record", "field"),
+    [
+        ({"tokens": {"access_token": "s3cret\n"}}, "tokens.access_token"),
+        ({"tokens": {"accessToken": "a", "refreshToken": "s3 cret"}}, "tokens.refreshToken"),
+        ({"access_token": "a", "id_token": "s3cr\u00e9t"}, "id_token"),
+    ],
+    ids=["nested", "camel case", "flat"],
+)
+def test_a_token_that_cannot_be_one_is_a_problem_that_does_not_quote_it(
+    tmp_path: Path, record: Json, field: str
+) -> None:
+    path = write(tmp_path, record)
+    loaded = LegacyStore((tmp_path,)).load()
+    assert (loaded.accounts, loaded.found) == ((), True)
+    (problem,) = loaded.problems
+    assert problem.where == f"{path}: {field}"
+    assert "s3" not in problem.what
+
+
+def test_a_folder_that_cannot_be_looked_into_hides_no_other(tmp_path: Path) -> None:
+    # Too long a name: like a folder that may not be searched, but for the superuser too.
+    closed = tmp_path / ("x" * 300)
+    assert LegacyStore((closed,)).load().accounts == ()
+    write(tmp_path)
+    (account,) = LegacyStore((closed, tmp_path)).load().accounts
+    assert account.workspace_id == "of-file"
+
+
+def test_without_a_folder_there_is_no_account_and_nothing_to_lock() -> None:
+    store = LegacyStore(())
+    assert store.load() == Loaded()
+    assert store.fingerprint() == ()
+    assert store.flight_lock(LEGACY_ID).paths == ()
+    with pytest.raises(FileNotFoundError):
+        save(store)
+    with pytest.raises(FileNotFoundError):
+        store.mark_needs_reauth(LEGACY_ID, "refresh_token_reused", refresh_token="rt_1")
 
 
 def test_only_tokens_and_last_refresh_change_and_all_keys_stay_in_place(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import trio
 import trio.testing
 
+from codexrelay.accounts.files import Fingerprint
 from codexrelay.accounts.legacy import LegacyStore
 from codexrelay.accounts.lender import (
     LEGACY_BUFFER_S,
@@ -443,8 +444,21 @@ async def test_a_turn_cancelled_at_any_step_leaves_the_books_right(tmp_path: Pat
     assert at > 3
 
 
+@attrs.frozen
+class WatchedStore(AccountStore):
+    """Notes each look at its files."""
+
+    looks: list[Fingerprint] = attrs.field(factory=list)
+
+    def fingerprint(self) -> Fingerprint:
+        self.looks.append(super().fingerprint())
+        return self.looks[-1]
+
+
 async def test_a_crowd_without_an_account_shares_the_looks_at_the_files(scene: Scene) -> None:
+    store = WatchedStore(scene.folder / "store")
     async with scene.open() as lender:
+        lender.sources = attrs.evolve(lender.sources, store=store)
 
         async def turn() -> None:
             with pytest.raises(NoAccountError):
@@ -453,7 +467,43 @@ async def test_a_crowd_without_an_account_shares_the_looks_at_the_files(scene: S
         async with trio.open_nursery() as turns:
             for _ in range(50):
                 turns.start_soon(turn)
-        assert lender._scans <= 3  # at the start, the one under way, and the one after it
+    assert 1 <= len(store.looks) <= 2  # the one under way, and the one after it
+
+
+async def test_a_look_at_the_files_that_is_cancelled_before_it_happens_does_not_count(
+    scene: Scene,
+) -> None:
+    async with scene.open() as lender:
+        for at in range(1, 100):
+            scene.clock.now_unix_s += 2 * RESCAN_S
+            scene.sign_in(f"account-{at}")
+            with trio.CancelScope() as scope:
+                canceller = CancelAtStep(scope, at)
+                trio.lowlevel.add_instrument(canceller)
+                try:
+                    await lend(lender)
+                finally:
+                    trio.lowlevel.remove_instrument(canceller)
+            await lend(lender)
+            assert len(lender.accounts()) == at
+            if at > 1 and not scope.cancelled_caught:
+                break
+        else:
+            pytest.fail("the turn never finished")
+    assert at >= 3
+
+
+async def test_whoever_asks_while_files_are_read_is_told_what_came_too_late_for_that(
+    scene: Scene,
+) -> None:
+    async with scene.open() as lender, trio.open_nursery() as nursery:
+        for number in range(1, 20):
+            nursery.start_soon(lender.rescan)
+            for _ in range(number % 4):  # the other one is somewhere on its way
+                await trio.lowlevel.checkpoint()
+            scene.sign_in(f"account-{number}")
+            await lender.rescan()
+            assert len(lender.accounts()) == number
 
 
 async def test_a_call_that_hangs_holds_up_the_end_for_a_few_seconds_only(

@@ -116,6 +116,24 @@ def test_a_broken_file_is_one_problem_that_names_file_and_field(
     assert loaded.found
 
 
+@pytest.mark.parametrize("field", ["access_token", "refresh_token", "id_token"])
+@pytest.mark.parametrize(
+    "token",
+    ["s3cret\n", "s3 cret", "s3cret\u2028", "s3cr\u00e9t", "s3\x00cret"],
+    ids=["line break", "blank", "line separator", "letter beyond ASCII", "NUL"],
+)
+def test_a_token_that_cannot_be_one_is_a_problem_that_does_not_quote_it(
+    tmp_path: Path, field: str, token: str
+) -> None:
+    write(tmp_path / "work.json", FOREIGN_RECORD | {field: token})
+    loaded = AccountStore(tmp_path).load()
+    assert (loaded.accounts, loaded.found) == ((), True)
+    (problem,) = loaded.problems
+    assert problem.where == f"{tmp_path / 'work.json'}: {field}"
+    assert "printable ASCII" in problem.what
+    assert "s3" not in problem.what
+
+
 def test_a_file_that_is_no_json_is_a_problem_that_quotes_nothing_of_it(tmp_path: Path) -> None:
     (tmp_path / "work.json").write_bytes(b'{"access_token": "s3cret", ')
     loaded = AccountStore(tmp_path).load()

@@ -9,7 +9,7 @@ import pytest
 
 from harness.compat.cell import Cell, run_cell
 from harness.compat.drivers import all_drivers
-from harness.compat.install import NotInstalledError, agents_folder, find
+from harness.compat.install import NotInstalledError, agents_folder, find, run_npm
 from harness.compat.scenarios import SCENARIOS, Scenario
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ async def test_a_program_gets_through_a_conversation(
     driver: Driver, variant: Variant, scenario: Scenario
 ) -> None:
     try:
-        command = find(driver, folder=agents_folder(os.environ))
+        command = find(driver, folder=agents_folder(os.environ), npm=run_npm)
     except NotInstalledError as error:
         pytest.skip(str(error))
     result = await run_cell(

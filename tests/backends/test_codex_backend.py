@@ -22,14 +22,18 @@ from tests.fakes.virtual_time import in_virtual_time
 from tests.fakes.wall_clock import NOW_UNIX_S
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 _REQUEST: Final = UpstreamRequest(path="/responses?a=b", body=b"{}", headers=(("x-a", "1"),))
 
 
 @asynccontextmanager
 async def attempting(
-    url: str, *, transport: httpx.AsyncBaseTransport | None = None, connect_s: float = 10.0
+    url: str,
+    *,
+    transport: httpx.AsyncBaseTransport | None = None,
+    connect_s: float = 10.0,
+    token: str = "access-1",
 ) -> AsyncIterator[CodexAttempt]:
     async with transport or DirectTransport() as used:
         backend = CodexBackend(
@@ -38,7 +42,7 @@ async def attempting(
             connect_s=connect_s,
             wall_clock=lambda: NOW_UNIX_S,
         )
-        async with backend.attempt(_REQUEST, an_account("work")) as attempt:
+        async with backend.attempt(_REQUEST, an_account("work", token=token)) as attempt:
             yield attempt
 
 
@@ -122,6 +126,20 @@ async def test_a_port_where_nobody_listens_is_a_fault() -> None:
         [fault] = await outcome(attempt)
     assert isinstance(fault, Fault)
     assert fault.kind is FaultKind.BROKEN
+
+
+@pytest.mark.parametrize("transport", [DirectTransport, httpx.AsyncHTTPTransport])
+async def test_a_token_that_no_header_can_carry_is_a_fault_that_does_not_quote_it(
+    transport: Callable[[], httpx.AsyncBaseTransport],
+) -> None:
+    async with (
+        serving(answering()) as server,
+        attempting(server.url, transport=transport(), token="s3cret\n") as attempt,
+    ):
+        [fault] = await outcome(attempt)
+    assert isinstance(fault, Fault)
+    assert "line break" in fault.message
+    assert "s3cret" not in repr(fault)
 
 
 class _NeverConnects(httpx.AsyncBaseTransport):

@@ -238,12 +238,14 @@ async def _ask_in_vain(url: str) -> None:
         await post(url, ask("[sim fault=hang]"))
 
 
-async def test_no_secret_is_ever_logged(tmp_path: Path) -> None:
+@pytest.mark.parametrize("transport", ["direct", "httpx"])
+async def test_no_secret_is_ever_logged(tmp_path: Path, transport: str) -> None:
     simulator = Simulator(
         accounts=(SimulatedAccount("old", expired=True), SimulatedAccount("gone"))
     )
     simulator.write_store(tmp_path / "accounts")
     (tmp_path / "accounts" / "broken.json").write_text('{"access_token": "sk-half-a-file"')
+    (tmp_path / "accounts" / "pasted.json").write_text('{"access_token": "sk-pasted\\n"}')
     secrets = {
         "authorization": "Bearer sk-of-the-client",
         "chatgpt-account-id": "account-of-the-client",
@@ -253,7 +255,8 @@ async def test_no_secret_is_ever_logged(tmp_path: Path) -> None:
     keys: list[Json] = ["key-of-the-client", "short"]
     # The account rests after the last one.
     faults = ("401", "500", "eof", "drop", "garbage", "403html", "error_event", "429")
-    async with serving(tmp_path, simulator, log_level="debug", client_keys=keys) as child:
+    flags = ("--transport", transport, "--log-level", "debug")
+    async with serving(tmp_path, simulator, *flags, client_keys=keys) as child:
         url = await child.url()
         simulator.revoke("gone")
         for text in ("hello", *(f"[sim fault={fault}]" for fault in faults)):
@@ -274,7 +277,9 @@ async def test_no_secret_is_ever_logged(tmp_path: Path) -> None:
     assert [part for part in parts if part in said] == []
     assert [value for value in secrets.values() if value in said] == []
     assert "of-the-client" not in said
+    assert "pasted.json: access_token" in said
     assert "sk-half-a-file" not in said
+    assert "sk-pasted" not in said
 
 
 async def test_a_port_in_use_is_named(tmp_path: Path) -> None:

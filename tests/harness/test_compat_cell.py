@@ -10,9 +10,9 @@ import trio
 
 from harness.compat.cell import Cell, run_cell
 from harness.compat.drivers.openai_sdk import DRIVER
-from harness.compat.install import find
-from harness.compat.relay_process import RelayStartError, running_relay
+from harness.compat.install import find, run_npm
 from harness.compat.scenarios import SCENARIOS, Ending
+from harness.relay_process import RelayStartError, running_relay
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ GENEROUS_S = 60.0
 def cell_of(scenario: str, folder: Path) -> Cell:
     return Cell(
         driver=DRIVER,
-        command=find(DRIVER, folder=folder),
+        command=find(DRIVER, folder=folder, npm=run_npm),
         variant=next(variant for variant in DRIVER.variants if variant.name == "sdk-chat"),
         scenario=next(column for column in SCENARIOS if column.name == scenario),
     )

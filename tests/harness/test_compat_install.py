@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 import attrs
 import pytest
 
 from harness.compat.drivers.driver import NpmProgram, PythonProgram
+from harness.compat.drivers.droid import Droid
 from harness.compat.drivers.openai_sdk import OpenAISdk
+from harness.compat.drivers.pi import Pi
 from harness.compat.install import (
     TRIES,
     NotInstalledError,
+    UnreachableError,
     agents_folder,
     ensure,
     find_all,
+    npm_error,
     npm_platform,
 )
 
@@ -36,12 +41,15 @@ class PretendedNpm:
 
     files: dict[str, str]
     fail: int = 0
+    error: NotInstalledError = attrs.field(
+        factory=lambda: NotInstalledError("the registry is away")
+    )
     asked: list[str] = attrs.field(factory=list)
 
     def __call__(self, spec: str, folder: Path) -> None:
         self.asked.append(spec)
         if len(self.asked) <= self.fail:
-            raise NotInstalledError("the registry is away")
+            raise self.error
         for name, content in self.files.items():
             path = folder / "node_modules" / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,6 +92,45 @@ def test_after_three_tries_the_program_is_missing_and_the_reason_is_told(tmp_pat
         ensure(PROGRAM, folder=tmp_path / "tool", npm=npm)
 
 
+@pytest.mark.parametrize(
+    ("error", "tries"),
+    [
+        (UnreachableError("the network is away"), [TRIES, 1]),
+        (NotInstalledError("no such version"), [TRIES, TRIES]),
+    ],
+    ids=["network", "package"],
+)
+def test_without_a_network_the_programs_after_the_first_get_one_try_each(
+    tmp_path: Path, error: NotInstalledError, tries: list[int]
+) -> None:
+    npm = PretendedNpm({}, fail=99, error=error)
+    found, missing = find_all([Droid(), Pi()], folder=tmp_path, npm=npm)
+    assert found == {}
+    assert list(Counter(npm.asked).values()) == tries
+    assert f"{tries[1]} tr" in missing["pi"]
+    assert error.reason in missing["pi"]
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("code ENOTFOUND\nnpm error syscall getaddrinfo", UnreachableError),
+        ("code EAI_AGAIN", UnreachableError),
+        ("code ECONNREFUSED", UnreachableError),
+        ("code FETCH_ERROR\nnpm error errno FETCH_ERROR", UnreachableError),
+        ("code ETARGET\nnpm error notarget No matching version", NotInstalledError),
+        ("code E404\nnpm error 404 ENOTFOUND@1.0.0 is not there", NotInstalledError),
+    ],
+    ids=lambda words: str(words).split("\n")[0],
+)
+def test_npms_error_code_tells_the_network_from_the_package(
+    words: str, kind: type[NotInstalledError]
+) -> None:
+    error = npm_error(1, f"npm error {words}\n")
+    assert type(error) is kind
+    assert words.partition("\n")[0] in error.reason
+
+
 def test_the_first_file_that_starts_is_used(tmp_path: Path) -> None:
     npm = PretendedNpm(
         {"tool/newest.py": "raise SystemExit(132)", "tool/older.py": "print('1.2.3')"}
@@ -111,7 +158,7 @@ def test_half_a_note_of_an_earlier_run_is_no_installation(tmp_path: Path) -> Non
 
 
 def test_a_script_of_ours_runs_isolated_in_this_interpreter(tmp_path: Path) -> None:
-    found, missing = find_all([OpenAISdk()], folder=tmp_path)
+    found, missing = find_all([OpenAISdk()], folder=tmp_path, npm=PretendedNpm({}))
     assert missing == {}
     assert found["sdk"][:2] == (sys.executable, "-I")
 
@@ -120,7 +167,7 @@ def test_a_library_that_is_not_installed_is_named(tmp_path: Path) -> None:
     class Driver(OpenAISdk):
         program = PythonProgram(distribution="no-such-library", script=Path("x.py"))
 
-    found, missing = find_all([Driver()], folder=tmp_path)
+    found, missing = find_all([Driver()], folder=tmp_path, npm=PretendedNpm({}))
     assert found == {}
     assert missing == {"sdk": "the Python package no-such-library is not installed"}
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
+from harness.children import bare_environment, let_children_be_interrupted
 from harness.compat.agent_process import (
     HAS_PROCESS_GROUPS,
+    Exit,
     Launch,
-    bare_environment,
     make_home,
     run,
     shell_status,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 GENEROUS_S = 30.0
 needs_groups = pytest.mark.skipif(not HAS_PROCESS_GROUPS, reason="needs POSIX process groups")
@@ -64,9 +71,18 @@ def test_nothing_of_the_persons_environment_is_passed_on(tmp_path: Path) -> None
     assert bare_environment(tmp_path)["HOME"] == str(tmp_path)
 
 
-@needs_groups
-async def test_a_program_is_interrupted_when_it_is_time(tmp_path: Path) -> None:
-    home = tmp_path / "home"
+@contextlib.contextmanager
+def sigint_ignored() -> Iterator[None]:
+    """Be in the situation of a process that a shell script has put in the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+async def interrupted(home: Path) -> Exit:
+    """Run a program that says 7 when it is interrupted, and interrupt it."""
     script = """
 import pathlib, time
 try:
@@ -75,16 +91,30 @@ try:
 except KeyboardInterrupt:
     raise SystemExit(7)
 """
-    program = launch(home, script)
 
     async def once_up() -> None:
         while not (home / "up").exists():  # noqa: ASYNC110 - another process writes it
             await trio.sleep(0.01)
 
     with trio.fail_after(GENEROUS_S):
-        ended = await run(program, interrupt_when=once_up)
+        return await run(launch(home, script), interrupt_when=once_up)
+
+
+@needs_groups
+async def test_a_program_is_interrupted_when_it_is_time(tmp_path: Path) -> None:
+    ended = await interrupted(tmp_path / "home")
     assert ended.status == 7
     assert ended.interrupted_at_s is not None
+
+
+@needs_groups
+async def test_a_program_can_be_interrupted_although_we_were_started_deaf_to_it(
+    tmp_path: Path,
+) -> None:
+    with sigint_ignored():
+        let_children_be_interrupted()
+        ended = await interrupted(tmp_path / "home")
+    assert ended.status == 7
 
 
 @needs_groups

@@ -133,6 +133,12 @@ def test_the_table_shows_ratios_to_nginx_and_to_bare_trio() -> None:
     ]
 
 
+def test_a_table_without_yardsticks_has_no_ratios() -> None:
+    figures = {"m": {"rate": {CODEXRELAY: 4.0}}}
+    lines = table((CODEXRELAY,), [measuring(RATE)], figures).splitlines()
+    assert lines[2:] == ["| rate | 4 |"]
+
+
 @pytest.mark.parametrize(
     ("at_least", "value", "verdict"),
     [

@@ -144,6 +144,7 @@ async def test_a_request_that_arrives_in_the_last_moment_is_told_to_come_again(
 async def test_a_client_that_takes_nothing_does_not_hold_the_stop_up(tmp_path: Path) -> None:
     server = ServerSettings(drain_grace_s=0)
     async with relaying(tmp_path, server=server) as relay:
+        relay.drain.finish_s = 0.2
         huge = ask("[sim deltas=200000]")
         async with relay.open_turn(huge, receive_buffer_bytes=4096):
             await relay.until_asked()

@@ -79,7 +79,7 @@ MENDED: Final = ("no_usage", "no_output")
 _SHORT: Final = {
     "hang_early": BudgetSettings(headers_s=0.1),
     "hang_first": BudgetSettings(first_event_s=0.1),
-    "hang": BudgetSettings(silence_s=0.1),
+    "hang": BudgetSettings(silence_s=0.5),
 }
 
 

@@ -10,6 +10,7 @@ Everything here blocks: callers run it in a thread.
 from __future__ import annotations
 
 import datetime
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,7 @@ from codexrelay.accounts.files import (
     read_bytes,
     replace_json,
 )
+from codexrelay.accounts.tokens import checked_token
 from codexrelay.protocol.raw import get_object, get_text, parse_object
 
 if TYPE_CHECKING:
@@ -55,6 +57,15 @@ class _Layout:
         """Return the object in `raw` that holds the tokens."""
         return get_object(raw, "tokens") if self.nested else raw
 
+    def token(self, path: Path, raw: JsonObject, name: str) -> str | None:
+        """Return the token of this name, None for null, nothing or an empty one.
+
+        Raises:
+            BrokenFileError: it cannot be one.
+        """
+        field = f"tokens.{name}" if self.nested else name
+        return checked_token(path, field, get_text(self.tokens(raw), name))
+
 
 #: Codex CLI; then two formats that other relays write (wire notes 1.6).
 _LAYOUTS: Final = (
@@ -75,7 +86,8 @@ _LAYOUTS: Final = (
 class LegacyStore:
     """The first of some folders that holds an `auth.json`."""
 
-    #: In the order of preference; the file may appear in any of them at any time.
+    #: In the order of preference; the file may appear in any of them at any time. None at all on a
+    #: machine without a home folder.
     folders: tuple[Path, ...]
     #: The refresh token that is dead, and why. Kept here because the file is not ours to mark.
     _dead: tuple[str, str] | None = attrs.field(default=None, init=False, repr=False)
@@ -94,9 +106,8 @@ class LegacyStore:
         Raises:
             BrokenFileError: the file cannot be used.
         """
-        path = self._path()
-        raw = _read(path)
-        return None if raw is None else self._account(path, raw)
+        found = self._read()
+        return None if found is None else self._account(*found)
 
     def fingerprint(self) -> Fingerprint:
         """Return a value that changes whenever the file does. Reads no file."""
@@ -119,10 +130,10 @@ class LegacyStore:
             OSError: nothing was written.
             BrokenFileError: the file has become unusable; it is left alone.
         """
-        path = self._path()
-        raw = _read(path)
-        if raw is None:
-            raise FileNotFoundError(2, "the file is gone", str(path))
+        found = self._read()
+        if found is None:
+            raise self._gone()
+        path, raw = found
         stored = self._account(path, raw)
         if stored.credentials.refresh_token != expected_refresh_token:
             return stored
@@ -149,31 +160,42 @@ class LegacyStore:
         self._dead = (refresh_token, reason)
         account = self.read(account_id)
         if account is None:
-            raise FileNotFoundError(2, "the file is gone", str(self._path()))
+            raise self._gone()
         return account
 
     def flight_lock(self, account_id: str) -> Locks:  # noqa: ARG002 - there is one account only
         """Return the lock that whoever refreshes the account holds, Codex CLI included."""
-        folder = self._path().parent
-        return Locks(tuple(folder / name for name in _LOCK_FILES))
+        path = self._path()
+        return Locks(() if path is None else tuple(path.with_name(name) for name in _LOCK_FILES))
 
-    def _path(self) -> Path:
+    def _path(self) -> Path | None:
+        """Return the file that counts: the first there is, else the first that may come to be."""
         paths = [folder / _FILE for folder in self.folders]
-        return next((path for path in paths if path.exists()), paths[0])
+        # `Path.exists` raises where a folder may not be searched (Python 3.11).
+        return next((path for path in paths if os.path.exists(path)), next(iter(paths), None))
+
+    def _read(self) -> tuple[Path, JsonObject] | None:
+        """Return the file that counts and what is in it, None if there is no file."""
+        path = self._path()
+        raw = None if path is None else _parsed(path)
+        return None if path is None or raw is None else (path, raw)
+
+    def _gone(self) -> FileNotFoundError:
+        return FileNotFoundError(2, "the file is gone", str(self._path()))
 
     def _account(self, path: Path, raw: JsonObject) -> Account:
         layout = _layout_of(raw)
         tokens = layout.tokens(raw)
-        access_token = get_text(tokens, layout.access)
-        if not access_token or raw.get("auth_mode") == "apikey":
+        access_token = layout.token(path, raw, layout.access)
+        if access_token is None or raw.get("auth_mode") == "apikey":
             raise broken(path, "tokens", _why_no_tokens(raw))
-        refresh_token = get_text(tokens, layout.refresh) or None
+        refresh_token = layout.token(path, raw, layout.refresh)
         return make_account(
             LEGACY_ID,
             Credentials(
                 access_token=access_token,
                 refresh_token=refresh_token,
-                id_token=get_text(tokens, layout.identity) or None,
+                id_token=layout.token(path, raw, layout.identity),
             ),
             origin="legacy",
             workspace_id=(
@@ -190,7 +212,7 @@ class LegacyStore:
         return dead[1] if dead is not None and dead[0] == refresh_token else None
 
 
-def _read(path: Path) -> JsonObject | None:
+def _parsed(path: Path) -> JsonObject | None:
     data = read_bytes(path)
     if data is None:
         return None

@@ -120,8 +120,11 @@ class Lender:
     _loaded: Loaded = attrs.field(factory=Loaded, init=False)
     #: Of the files as they were when `_loaded` was read.
     _fingerprint: Fingerprint | None = attrs.field(default=None, init=False)
+    #: When the last scan that came to its end began.
     _scanned_unix_s: float = attrs.field(default=-math.inf, init=False)
-    _scans: int = attrs.field(default=0, init=False)
+    #: How often a scan was asked for, and the last of these asks that a scan has answered.
+    _asks: int = attrs.field(default=0, init=False)
+    _answered: int = attrs.field(default=0, init=False)
     #: Held while files are read or marks written: a file read before a mark was written would
     #: otherwise undo in memory what the mark says.
     _disk: trio.Lock = attrs.field(factory=trio.Lock, init=False)
@@ -153,8 +156,10 @@ class Lender:
         Raises:
             AllLimitedError: those that are usable wait for their quota. No call was made.
             NeedsReauthError: the owner must sign in.
-            NoAccountError: there is none, or what there is was ruled out by `rejected`, has no
-                Codex, or cannot be refreshed at the moment.
+            RefreshUnavailableError: no token is good, and the sign-in service gives no new one at
+                the moment.
+            NoAccountError: there is none, or what there is was ruled out by `rejected` or has no
+                Codex.
         """
         account = await self._obtain(rejected, prefer)
         self.leased += 1  # no checkpoint between getting and counting it
@@ -165,13 +170,15 @@ class Lender:
 
     async def rescan(self) -> None:
         """Take over what has changed in the account files."""
-        seen = self._scans
+        self._asks += 1
+        ask = self._asks
         async with self._disk:
-            if self._scans > seen:
+            if self._answered >= ask:
                 return  # a scan that began after this was asked for has just ended
-            self._scans += 1
-            self._scanned_unix_s = self.wall_clock()
+            asked, began_unix_s = self._asks, self.wall_clock()
             scanned = await trio.to_thread.run_sync(_scan, self.sources, self._fingerprint)
+            # Behind the thread: a scan that was cancelled before it ran has answered nobody.
+            self._answered, self._scanned_unix_s = asked, began_unix_s
             if scanned is not None:
                 self._fingerprint, self._loaded = scanned
                 self.pool.update(self._loaded.accounts)

@@ -30,6 +30,7 @@ from codexrelay.accounts.files import (
     read_bytes,
     replace_json,
 )
+from codexrelay.accounts.tokens import checked_token
 from codexrelay.errors import Problem
 from codexrelay.protocol.raw import JsonObject, get_number, kind_of, parse_object
 
@@ -182,9 +183,9 @@ class AccountStore:
         return make_account(
             account_id,
             Credentials(
-                access_token=record.required_text("access_token"),
-                refresh_token=record.text("refresh_token"),
-                id_token=record.text("id_token"),
+                access_token=record.required_token("access_token"),
+                refresh_token=record.token("refresh_token"),
+                id_token=record.token("id_token"),
                 expires_at_unix_s=record.instant("expiry_date"),
             ),
             origin="managed",
@@ -258,9 +259,13 @@ class _Record:
             return value or None
         raise broken(self.path, field, f"a string is needed, not {kind_of(value)}")
 
-    def required_text(self, field: str) -> str:
-        """Return the text that must be there."""
-        if (value := self.text(field)) is None:
+    def token(self, field: str) -> str | None:
+        """Return the token, None for null, nothing or an empty one."""
+        return checked_token(self.path, field, self.text(field))
+
+    def required_token(self, field: str) -> str:
+        """Return the token that must be there."""
+        if (value := self.token(field)) is None:
             raise broken(self.path, field, "is missing")
         return value
 

@@ -40,10 +40,16 @@ def _render(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
         f"{name}={_value(value)}" for name, value in event.items() if value is not None
     )
     line = f"{time} {level:<8}{text:<{_WIDTH}} {facts}".rstrip()
-    return f"{line}\n{traceback}" if traceback else line
+    return _visible(f"{line}\n{traceback}" if traceback else line)
 
 
 def _value(value: object) -> str:
     """A value as one word: quoted when it holds blanks; line ends can forge no second line."""
     text = str(value)
-    return repr(text) if not text or any(c.isspace() or c in "\"'=" for c in text) else text
+    plain = text.isprintable() and not any(c.isspace() or c in "\"'=" for c in text)
+    return text if text and plain else repr(text)
+
+
+def _visible(text: str) -> str:
+    """Return the text with what a terminal would obey written out, line ends excepted."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

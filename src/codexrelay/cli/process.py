@@ -144,10 +144,9 @@ def _relay(
 
 def _sources(managed: ManagedOAuthSettings, world: World) -> Sources:
     legacy = managed.allow_legacy_fallback or not managed.enabled
-    folders = world.legacy_folders  # none at all without a home folder
     return Sources(
         store=AccountStore(Path(managed.storage_path)) if managed.enabled else None,
-        legacy=LegacyStore(folders) if legacy and folders else None,
+        legacy=LegacyStore(world.legacy_folders) if legacy else None,
         allowed=managed.accounts,
     )
 

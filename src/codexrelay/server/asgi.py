@@ -1,10 +1,11 @@
 """Quart's side of one request: what turns need beyond returning a body.
 
-Two things are added to quart-trio, on both of its version pairs (quart 0.22 with quart-trio 0.12,
+Three things are added to quart-trio, on both of its version pairs (quart 0.22 with quart-trio 0.12,
 quart 0.23 with 0.13). A view may return a `DeliveredResponse`, whose `deliver` sends the response
 itself, in the request's task and within the request's context: status and headers may wait for
 upstream, and an error before them goes through the application's error handlers like any other.
-And the end of a response is safe from the disconnect that it causes.
+The end of a response is safe from the disconnect that it causes. And a path with a slash too many
+is served instead of redirected.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from codexrelay.server.tcp import WRITE_S
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from hypercorn.typing import ASGIReceiveCallable, ASGIReceiveEvent, ASGISendEvent
+    from hypercorn.typing import ASGIReceiveCallable, ASGIReceiveEvent, ASGISendEvent, Scope
     from quart.ctx import RequestContext
     from quart.typing import ResponseReturnValue, ResponseTypes
     from quart.wrappers import Request
@@ -46,8 +47,6 @@ class ClientSender:
     _send: ASGISendCallable
     #: The head is on its way: no other response can be given any more.
     started: bool = attrs.field(default=False, init=False)
-    #: The client was told that the response is complete.
-    ended: bool = attrs.field(default=False, init=False)
 
     async def start(self, status: int, headers: Sequence[Header]) -> None:
         """Send the head. `headers` need no `date`; without a length the body is chunked."""
@@ -61,7 +60,6 @@ class ClientSender:
     async def end(self) -> None:
         """Complete the response."""
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-        self.ended = True
 
 
 Deliver: TypeAlias = "Callable[[ClientSender], Awaitable[None]]"
@@ -131,6 +129,14 @@ class RelayApp(QuartTrio):
 
     asgi_http_class = RelayHTTPConnection  # type: ignore[mutable-override]
 
+    async def asgi_app(
+        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        """Serve a request, WebSockets included, at the path that was meant."""
+        if scope["type"] != "lifespan":
+            scope["path"] = meant_by(scope["path"])
+        await super().asgi_app(scope, receive, send)
+
     async def dispatch_request(self, *context: RequestContext) -> ResponseReturnValue:  # type: ignore[override]
         """Run the view, and deliver what it returns if that delivers itself."""
         result = await super().dispatch_request(*context)
@@ -143,3 +149,14 @@ class RelayApp(QuartTrio):
                     raise
                 _log.exception("a response was cut by an unforeseen error")
         return result
+
+
+def meant_by(path: str) -> str:
+    """Return the path without the slashes that mean nothing, and without a host before it.
+
+    A base URL that ends with a slash makes clients ask for `/v1//responses`. The router would
+    answer with a redirect and a web page, and clients do not follow that with a POST.
+    """
+    if not path.startswith("/"):  # as to a proxy: `http://host/path`; or the `*` of OPTIONS
+        path = path.partition("://")[2].partition("/")[2]
+    return "/" + "/".join(part for part in path.split("/") if part)

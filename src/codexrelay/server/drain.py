@@ -2,23 +2,20 @@
 
 `begin()` ends the accepting and closes the connections that wait for a request; requests under way
 go on. After the grace `expired` tells turns to end with a terminal event of their own, and
-`FINISH_S` later whatever is left is cut. Nobody waits longer than needed: the server returns as
+`finish_s` later whatever is left is cut. Nobody waits longer than needed: the server returns as
 soon as its last connection is gone.
 """
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 import trio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-#: Between `expired` and the cut: the time for a terminal event to reach the client.
-FINISH_S: Final = 5.0
 
 
 class Drainable(Protocol):
@@ -37,13 +34,14 @@ class Drain:
 
     #: Seconds that requests under way may go on as if nothing had happened.
     grace_s: float
+    #: Between `expired` and the cut: the time for a terminal event to reach the client.
+    finish_s: float = 5.0
     #: Set by `begin`: the server wants to stop.
     begun: trio.Event = attrs.field(factory=trio.Event, init=False)
-    #: The grace is over: turns end themselves now, or are cut `FINISH_S` later.
+    #: The grace is over: turns end themselves now, or are cut `finish_s` later.
     expired: trio.Event = attrs.field(factory=trio.Event, init=False)
     #: Nothing is left: set by the server as its last act.
     ended: trio.Event = attrs.field(factory=trio.Event, init=False)
-    _hurried: trio.Event = attrs.field(factory=trio.Event, init=False)
     _connections: set[Drainable] = attrs.field(factory=set, init=False)
 
     @property
@@ -56,10 +54,6 @@ class Drain:
         self.begun.set()
         for connection in tuple(self._connections):
             connection.close_if_idle()
-
-    def hurry(self) -> None:
-        """End the grace at once; only a drain that has begun can be hurried."""
-        self._hurried.set()
 
     @contextlib.contextmanager
     def holds(self, connection: Drainable) -> Iterator[None]:
@@ -80,10 +74,9 @@ class Drain:
         """
         try:
             await self.begun.wait()
-            with trio.move_on_after(self.grace_s):
-                await self._hurried.wait()
+            await trio.sleep(self.grace_s)
             self.expired.set()
-            await trio.sleep(FINISH_S)
+            await trio.sleep(self.finish_s)
         finally:
             for connection in tuple(self._connections):
                 connection.cut()

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class Incoming:
-    """One decoded client request."""
+    """One decoded client request. Its repr shows nothing that a client said."""
 
     id: str
     #: Lower-case names; of repeated headers the last one.
-    headers: Mapping[str, str]
-    body: JsonObject
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    body: JsonObject = attrs.field(repr=False)
 
 
 async def receive(request: Request, services: Services) -> Incoming:

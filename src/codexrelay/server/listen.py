@@ -6,7 +6,7 @@ import contextlib
 import errno
 import logging
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from hypercorn.typing import ASGIFramework, LifespanState
 
     from codexrelay.server.drain import Drain
+
+#: Connections that may wait to be accepted while the process is busy.
+_BACKLOG: Final = 1024
 
 
 class _DrainBegun(EventWrapper):
@@ -45,7 +48,6 @@ async def serve(
     host: str,
     port: int,
     drain: Drain,
-    backlog: int = 1024,
     patience: Patience = Patience(),  # noqa: B008 - frozen
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -75,7 +77,7 @@ async def serve(
         await connection.run()
 
     async with contextlib.AsyncExitStack() as bound:
-        listeners = await _listen(host, port, backlog)
+        listeners = await _listen(host, port)
         for listener in listeners:
             await bound.enter_async_context(listener)
         lifespan = Lifespan(wrapped, config, state)
@@ -108,9 +110,9 @@ def _config() -> Config:
     return config
 
 
-async def _listen(host: str, port: int, backlog: int) -> list[trio.SocketListener]:
+async def _listen(host: str, port: int) -> list[trio.SocketListener]:
     try:
-        return await trio.open_tcp_listeners(port, host=host, backlog=backlog)
+        return await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG)
     except OSError as error:
         raise ConfigError((_problem(host, port, error),)) from error
 

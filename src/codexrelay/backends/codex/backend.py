@@ -131,4 +131,7 @@ class CodexAttempt:
 
 
 def _words(error: httpx.TransportError) -> str:
+    if isinstance(error, httpx.LocalProtocolError):
+        # Its own text may quote the header at fault, which may be the bearer.
+        return "the request cannot be written as HTTP; is there a line break in a header?"
     return str(error) or type(error).__name__

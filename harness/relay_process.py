@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 import trio
 
-from harness.compat.agent_process import REAP_S, bare_environment
+from harness.children import REAP_S, bare_environment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -38,6 +38,29 @@ class RelayProcess:
 
 class RelayStartError(Exception):
     """The relay did not start; the text is what it said."""
+
+
+def told_by(error: BaseException) -> str:
+    """Return the texts of all errors in a group of groups."""
+    if isinstance(error, BaseExceptionGroup):
+        return "\n".join(told_by(inner) for inner in error.exceptions)
+    return str(error)
+
+
+def relay_settings(
+    *,
+    api_base_url: str,
+    issuer_url: str,
+    store: Path,
+    server: Mapping[str, object] | None = None,
+) -> dict[str, object]:
+    """Return the configuration of a relay that knows one backend and the accounts in `store`."""
+    codex = {
+        "oauth_issuer": issuer_url,
+        "managed_oauth": {"storage_path": str(store), "allow_legacy_fallback": False},
+    }
+    backend = {"type": "openai-codex", "api_base_url": api_base_url, "extra": {"codex": codex}}
+    return {"server": server or {}, "backends": {"openai_codex": backend}}
 
 
 @contextlib.asynccontextmanager
