@@ -229,6 +229,7 @@ async def relaying(
             legacy_folders=(),
             wall_clock=simulator.wall_clock,
             new_id=lambda: uuid4().hex,
+            proxy_for=lambda _: None,
         )
         drain, stopped = Drain(grace_s=server.drain_grace_s), trio.Event()
         running = await nursery.start(partial(_run, settings, world, drain, stopped))

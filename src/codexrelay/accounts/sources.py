@@ -79,7 +79,7 @@ class Sources:
         places = []
         if self.store is not None:
             places.append(f"no account file in {self.store.folder}")
-        if self.legacy is not None:
+        if self.legacy is not None and self.legacy.folders:
             folders = " or ".join(str(folder) for folder in self.legacy.folders)
             places.append(f"no auth.json in {folders}")
         return ", ".join(places) or "the configuration allows no source of accounts"

@@ -49,6 +49,8 @@ class World:
     wall_clock: Callable[[], float]
     #: Returns 32 random hexadecimal digits.
     new_id: Callable[[], str]
+    #: Returns the proxy for a URL, None for a direct way.
+    proxy_for: Callable[[str], str | None]
 
 
 @attrs.frozen(kw_only=True)
@@ -74,7 +76,7 @@ async def run(
     codex = settings.backends.openai_codex
     managed = codex.extra.codex.managed_oauth
     async with (
-        _transport(codex) as transport,
+        _transport(codex, proxy=world.proxy_for(codex.api_base_url)) as transport,
         open_lender(
             _sources(managed, world),
             managed,
@@ -152,7 +154,9 @@ def _sources(managed: ManagedOAuthSettings, world: World) -> Sources:
 
 
 @asynccontextmanager
-async def _transport(codex: CodexBackendSettings) -> AsyncIterator[httpx.AsyncBaseTransport]:
+async def _transport(
+    codex: CodexBackendSettings, *, proxy: str | None
+) -> AsyncIterator[httpx.AsyncBaseTransport]:
     transport: httpx.AsyncBaseTransport
     if codex.transport == "direct":
         transport = DirectTransport()
@@ -160,6 +164,6 @@ async def _transport(codex: CodexBackendSettings) -> AsyncIterator[httpx.AsyncBa
         # Without a limit on connections: httpcore leaks its slots when requests are cancelled
         # (encode/httpcore issue 1093). Goes when that is repaired.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
-        transport = httpx.AsyncHTTPTransport(limits=limits, trust_env=True)
+        transport = httpx.AsyncHTTPTransport(limits=limits, proxy=proxy)
     async with transport:
         yield transport

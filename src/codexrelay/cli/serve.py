@@ -21,6 +21,7 @@ from codexrelay.cli.process import Running, World
 from codexrelay.config.folders import legacy_folders
 from codexrelay.config.keys import KEYS
 from codexrelay.config.loading import load
+from codexrelay.config.proxies import proxy_for
 from codexrelay.errors import ConfigError, NoAccountError
 from codexrelay.server.drain import Drain
 
@@ -84,6 +85,7 @@ async def _serve(loaded: Loaded) -> None:
         legacy_folders=legacy_folders(settings, os.environ),
         wall_clock=time.time,
         new_id=lambda: uuid4().hex,
+        proxy_for=proxy_for,
     )
     drain = Drain(grace_s=settings.server.drain_grace_s)
     async with trio.open_nursery() as nursery:
