@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict, WrappedLogger
 
 _WIDTH: Final = 24
+_ONE_WORD: Final = re.compile(r"[^\s\"'=]+")
 
 
 def configure(level: str) -> None:
@@ -19,7 +21,6 @@ def configure(level: str) -> None:
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
             structlog.processors.format_exc_info,
@@ -46,10 +47,11 @@ def _render(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
 def _value(value: object) -> str:
     """A value as one word: quoted when it holds blanks; line ends can forge no second line."""
     text = str(value)
-    plain = text.isprintable() and not any(c.isspace() or c in "\"'=" for c in text)
-    return text if text and plain else repr(text)
+    return text if text.isprintable() and _ONE_WORD.fullmatch(text) else repr(text)
 
 
 def _visible(text: str) -> str:
     """Return the text with what a terminal would obey written out, line ends excepted."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
