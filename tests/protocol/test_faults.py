@@ -353,3 +353,15 @@ def test_every_observed_error_frame_is_understood() -> None:
             assert fault.kind is FaultKind.LIMITED
             assert fault.resets_at_unix_s is not None
             assert fault.status == 429
+
+
+def test_a_throttle_says_in_words_when_to_come_back() -> None:
+    fault = answered(429, error(message="slow", code="rate_limit_exceeded"), retry_after="3600")
+    assert fault.message == "slow (try again in 1 h)"
+    assert fault.error["resets_in_seconds"] == 3600
+
+
+def test_upstreams_own_words_are_enough() -> None:
+    told = "Please try again in 1.5s."
+    fault = answered(429, error(message=told, code="rate_limit_exceeded"))
+    assert fault.message == told

@@ -321,6 +321,16 @@ async def test_a_limit_says_when_to_come_back_and_the_header_stays_bearable() ->
     assert s.client.headers[b"retry-after"] == b"60"
 
 
+@in_virtual_time
+async def test_a_refusal_comes_with_upstreams_headers() -> None:
+    headers = {"x-request-id": "req-1"}
+    refused = faults.from_response(400, headers, b'{"detail":"no"}', now_unix_s=NOW_UNIX_S)
+    s = scene([refused])
+    await s.play()
+    assert s.client.headers[b"x-request-id"] == b"req-1"
+    assert s.client.headers[b"x-own"] == b"1"
+
+
 @pytest.mark.parametrize(
     ("error", "status", "words"),
     [
@@ -352,8 +362,12 @@ async def test_without_a_usable_account_the_client_is_told_what_to_do(
 async def test_reasoning_that_an_account_cannot_read_is_left_out_once() -> None:
     s = scene([UNREADABLE], GOOD, accounts=("a", "b"))
     await s.play()
-    assert s.backend.accounts_asked == ["a", "a"]
-    assert [attempt.request.body for attempt in s.backend.attempts] == [b"whole", b"stripped"]
+    assert s.backend.accounts_asked == ["a", "b"], "another account may be able to"
+    assert [attempt.request.body for attempt in s.backend.attempts] == [b"whole", b"whole"]
+    s = scene([UNREADABLE], [UNREADABLE], GOOD, accounts=("a", "b"))
+    await s.play()
+    assert s.backend.accounts_asked == ["a", "b", "a"]
+    assert s.backend.attempts[-1].request.body == b"stripped"
     s = scene([UNREADABLE], [UNREADABLE])
     await s.play()
     assert s.client.status == 400
@@ -508,7 +522,6 @@ async def test_a_slow_client_is_neither_interrupted_nor_mistaken_for_a_silent_ba
         ([[head(), CREATED, TEXT, FOREVER]], 0.0),
         ([[head(), CREATED, TEXT[:10], FOREVER]], 0.0),
         ([[OVERLOADED], [FOREVER]], 0.0),
-        ([[*GOOD, FOREVER]], 0.0),
     ],
     ids=[
         "waiting for an account",
@@ -518,7 +531,6 @@ async def test_a_slow_client_is_neither_interrupted_nor_mistaken_for_a_silent_ba
         "mid-stream",
         "inside an event",
         "on the second rung",
-        "behind the terminal event",
     ],
 )
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
@@ -533,6 +545,26 @@ async def test_a_client_that_leaves_frees_everything_at_once(
     assert trio.current_time() == pytest.approx(0.4)
     assert not s.client.ended
     assert at_rest(s)
+
+
+@in_virtual_time
+async def test_a_client_that_leaves_behind_the_terminal_event_frees_everything_at_once() -> None:
+    s = scene([*GOOD, FOREVER])
+    with trio.move_on_after(TAIL_S / 2) as left:
+        await s.play()
+    assert left.cancelled_caught
+    assert s.client.body.endswith(COMPLETED)
+    assert at_rest(s)
+
+
+@in_virtual_time
+async def test_comments_are_no_first_event() -> None:
+    comments: list[Wait | bytes] = [Wait(4), b": ping\n\n"] * 20
+    s = scene([head(), *comments], keep_alive_s=math.inf)
+    began_at_s = trio.current_time()
+    await s.play()
+    assert trio.current_time() - began_at_s == pytest.approx(BUDGETS.first_event_s)
+    assert "first_event_s" in str(s.client.json["error"])
 
 
 def _play_cancelled_at(make: Callable[[], Scene], step: int) -> tuple[Scene, bool]:

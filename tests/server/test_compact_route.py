@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from codexrelay.backends.codex.settings import CodexBackendSettings
 from harness.simulator import Simulator
 from harness.simulator.accounts import some_accounts
 from tests.fakes.relay import relaying
+from tests.fakes.scripted_server import serving
 from tests.fakes.simulated import user
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from codexrelay.protocol.raw import JsonObject
     from harness.simulator import Seen
     from tests.fakes.relay import LiveRelay
+    from tests.fakes.scripted_server import Caller
 
 _BODY: Final[JsonObject] = {
     "model": "gpt-5.5",
@@ -64,3 +67,18 @@ async def test_a_refusal_of_the_backend_is_told_in_the_openai_shape(tmp_path: Pa
     error = answer.json()["error"]
     assert error["message"].startswith("The 'gpt-0' model is not supported")
     assert error["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("body", [b"<html><title>Edge</title></html>", b""], ids=["a page", "none"])
+async def test_what_is_no_json_is_told_as_a_broken_backend(tmp_path: Path, body: bytes) -> None:
+    async def script(caller: Caller) -> None:
+        await caller.request()
+        await caller.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+
+    async with (
+        serving(script) as upstream,
+        relaying(tmp_path, backend=CodexBackendSettings(api_base_url=upstream.url)) as relay,
+    ):
+        answer = await relay.post("/v1/responses/compact", _BODY)
+    assert answer.status_code == 502
+    assert answer.json()["error"]["type"] == "server_error"

@@ -90,19 +90,41 @@ async def test_after_a_move_each_account_is_sent_what_it_can_read(tmp_path: Path
         assert reasoning_in(relay, 3) == 1, "its own, and not the first account's"
 
 
-async def test_reasoning_of_unknown_origin_is_left_out_when_the_backend_refuses_it(
-    tmp_path: Path,
-) -> None:
-    simulated = simulator()
-    async with relaying(tmp_path, simulated) as relay:
+# Another session stands for a relay that was restarted: it knows nothing of the first.
+
+
+async def test_reasoning_of_unknown_origin_finds_the_account_that_made_it(tmp_path: Path) -> None:
+    async with relaying(tmp_path, simulator()) as relay:
         history = await ask(relay, [user("Run the shell command 'echo hi'")])
         maker = relay.asked[0].account
-        # Another session stands for a relay that was restarted: it knows nothing of the first.
+        for _ in range(3):
+            await ask(relay, history, session="ses_2")
+            assert relay.asked[-1].account == maker
+            assert reasoning_in(relay, -1) == 1
+        refused = [seen for seen in relay.asked if seen.status == 400]
+        assert len(refused) <= 1, "after the first turn the owner is known"
+
+
+async def test_reasoning_that_no_account_can_read_is_left_out(tmp_path: Path) -> None:
+    async with relaying(tmp_path, Simulator(accounts=some_accounts(3))) as relay:
+        history = await ask(relay, [user("Run the shell command 'echo hi'")])
+        maker = relay.asked[0].account
+        assert maker is not None
+        relay.simulator.limit(maker)
         await ask(relay, history, session="ses_2")
-        await ask(relay, history, session="ses_3")
-        told = [(seen.account == maker, seen.status) for seen in relay.asked[1:]]
-        assert sorted(told) == [(False, 200), (False, 400), (True, 200)]
-        assert reasoning_in(relay, len(relay.asked) - 1) in (0, 1)
+        assert relay.asked[-1].account != maker
+        assert reasoning_in(relay, -1) == 0
+
+
+async def test_a_compaction_of_the_old_kind_goes_to_its_account_too(tmp_path: Path) -> None:
+    async with relaying(tmp_path, Simulator(accounts=some_accounts(3))) as relay:
+        body: JsonObject = {"model": "gpt-5.5", "input": [user("hello")]}
+        answer = await relay.post("/v1/responses/compact", body, headers=_SESSION)
+        [made] = [seen for seen in relay.simulator.seen if seen.path.endswith("/compact")]
+        compacted = get_list(answer.json(), "output")
+        for _ in range(3):
+            await ask(relay, [*compacted, user("go on")], tools=False)
+        assert {seen.account for seen in relay.asked} == {made.account}
 
 
 async def test_a_compaction_goes_to_the_account_that_made_it(tmp_path: Path) -> None:

@@ -35,6 +35,13 @@ def digests_in(done_events: Iterable[bytes]) -> Iterator[str]:
             yield digest
 
 
+def digests_of(body: JsonObject) -> Iterator[str]:
+    """Yield the digests of the encrypted items of a request."""
+    for item in get_list(body, "input"):
+        if (digest := digest_of(item)) is not None:
+            yield digest
+
+
 def owner_of(body: JsonObject, owners: Mapping[str, str]) -> str | None:
     """Return the account that made the latest encrypted item of a request, as far as known."""
     for item in reversed(get_list(body, "input")):

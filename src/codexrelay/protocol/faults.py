@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -26,8 +28,6 @@ from codexrelay.protocol.raw import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from codexrelay.protocol.raw import Json
 
 
@@ -138,6 +138,8 @@ class Fault:
     error: JsonObject
     #: When the limited account may be tried again, Unix seconds; None when upstream did not say.
     resets_at_unix_s: float | None = None
+    #: Of upstream's refusal, lower-case names; empty when it came in a stream or is not upstream's.
+    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     #: Seconds upstream asked to wait (`Retry-After`, or words in the message).
     retry_after_s: float | None = None
 
@@ -378,12 +380,27 @@ def _with_times(
     if kind is FaultKind.LIMITED:
         resets_at = _resets_at(error, headers, now_unix_s)
     if kind in (FaultKind.LIMITED, FaultKind.THROTTLED, FaultKind.OVERLOADED):
-        retry_after = _retry_after(error, headers)
+        retry_after = _retry_after(error, headers, now_unix_s)
     if retry_after is None and resets_at is not None:
         retry_after = resets_at - now_unix_s
+    if retry_after is not None and kind in (FaultKind.LIMITED, FaultKind.THROTTLED):
+        _say_when(error, retry_after)
     return Fault(
-        kind=kind, status=status, error=error, resets_at_unix_s=resets_at, retry_after_s=retry_after
+        kind=kind,
+        status=status,
+        error=error,
+        resets_at_unix_s=resets_at,
+        retry_after_s=retry_after,
+        headers=headers,
     )
+
+
+def _say_when(error: JsonObject, wait_s: float) -> None:
+    """Put the wait into words where upstream gives none: the header is capped, they are not."""
+    message = get_text(error, "message") or ""
+    if not _TRY_AGAIN.search(message):
+        error["message"] = f"{message} (try again in {in_words(wait_s)})".lstrip()
+    error.setdefault("resets_in_seconds", round(wait_s))
 
 
 def _status_of(event: JsonObject) -> int | None:
@@ -426,8 +443,18 @@ def _from_now(values: JsonObject, after: str, now_unix_s: float) -> float | None
     return now_unix_s + seconds if seconds is not None and 0.0 < seconds < _LONGEST_S else None
 
 
-def _retry_after(error: JsonObject, headers: Mapping[str, str]) -> float | None:
+def _seconds_until(date: str, now_unix_s: float) -> float | None:
+    """Read the other form of `Retry-After`, an HTTP date."""
+    try:
+        return parsedate_to_datetime(date).timestamp() - now_unix_s
+    except ValueError:
+        return None
+
+
+def _retry_after(error: JsonObject, headers: Mapping[str, str], now_unix_s: float) -> float | None:
     told = get_number(dict(headers), "retry-after")
+    if told is None and (date := headers.get("retry-after")):
+        told = _seconds_until(date, now_unix_s)
     if told is not None and told < _LONGEST_S:
         return max(0.0, told)
     if match := _TRY_AGAIN.search(get_text(error, "message") or ""):

@@ -43,9 +43,15 @@ class Hold:
     _held_bytes: int = attrs.field(default=0, init=False)
     _cutter: sse.EventCutter = attrs.field(init=False)
     _notes: Notes = attrs.field(factory=Notes, init=False)
+    _has_begun: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._cutter = sse.EventCutter(max_event_bytes=self.max_bytes)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the answer's first event has come, whole; a comment is none."""
+        return self._has_begun
 
     @property
     def turn_state(self) -> str | None:
@@ -86,6 +92,7 @@ class Hold:
             return faults.not_json()
         if event is None:
             return None
+        self._has_begun = True
         match phase_of(event.name):
             case Phase.FAILURE:
                 return faults.from_event(event.payload or {}, now_unix_s=self.now_unix_s)

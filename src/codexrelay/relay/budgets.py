@@ -17,7 +17,7 @@ class Budgets:
     connect_s: float = attrs.field(default=10.0, validator=v.gt(0))
     #: From the start of the attempt until the response's headers.
     headers_s: float = attrs.field(default=120.0, validator=v.gt(0))
-    #: From the headers until the first event.
+    #: From the headers until the first whole event; comments do not count.
     first_event_s: float = attrs.field(default=120.0, validator=v.gt(0))
     #: Between two receives while the stream runs. Any bytes count, upstream's keep-alives too.
     silence_s: float = attrs.field(default=120.0, validator=v.gt(0))

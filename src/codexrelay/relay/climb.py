@@ -40,6 +40,8 @@ async def climb(
                 result = await attempt(lease)
                 lease.report(result.fault if isinstance(result, Served) else result)
         except AccountError as error:
+            if ladder.strip():
+                continue
             return fault_of(error, after=last)
         if isinstance(result, Served):
             return result
@@ -49,5 +51,5 @@ async def climb(
                 return result
             case Step.RETRY:
                 await trio.sleep(RETRY_WAIT_S)
-            case Step.REFRESH | Step.STRIP | Step.ROTATE:
+            case Step.REFRESH | Step.ROTATE:
                 pass

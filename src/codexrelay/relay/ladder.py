@@ -25,8 +25,6 @@ class Step(enum.Enum):
 
     #: The same account, with a token that has been refreshed.
     REFRESH = "refresh"
-    #: The same account, without the encrypted reasoning of earlier turns.
-    STRIP = "strip"
     #: The same account, after a short wait.
     RETRY = "retry"
     #: Another account.
@@ -46,9 +44,9 @@ LADDER: Final[Mapping[FaultKind, tuple[Step, ...]]] = {
     FaultKind.BROKEN: (Step.RETRY, Step.ROTATE),
     # The user has waited a whole budget already; a second one in silence would be worse.
     FaultKind.SLOW: (),
-    # Reasoning that another account made, unknown to the relay since a restart: the turn works
-    # without it, and fails for ever with it.
-    FaultKind.UNREADABLE: (Step.STRIP,),
+    # Encrypted content that another account made, unknown to the relay since a restart: look for
+    # the account that can read it, and let `strip` be the last resort.
+    FaultKind.UNREADABLE: (Step.ROTATE,),
     # The body is at fault; every account would answer the same.
     FaultKind.REFUSED: (),
 }
@@ -62,6 +60,7 @@ _OF_AN_ACCOUNT: Final = frozenset(
         FaultKind.LIMITED,
         FaultKind.UNUSABLE,
         FaultKind.THROTTLED,
+        FaultKind.UNREADABLE,
     }
 )
 #: Bounds a turn over a large pool whose accounts all fail.
@@ -81,6 +80,7 @@ class Ladder:
     #: The next attempts go without encrypted reasoning.
     stripped: bool = False
     attempts: int = 0
+    _unable_to_read: frozenset[str] = frozenset()
     _met: Counter[tuple[FaultKind, str | None]] = attrs.field(factory=Counter)
 
     def climb(self, fault: Fault, account_id: str) -> Step:
@@ -92,8 +92,20 @@ class Ladder:
             self.prefer = None
         else:
             self.prefer = account_id
-        self.stripped = self.stripped or step is Step.STRIP
+        if fault.kind is FaultKind.UNREADABLE:
+            self._unable_to_read |= {account_id}
         return step
+
+    def strip(self) -> bool:
+        """Go on without encrypted reasoning, when no account was able to read it.
+
+        Returns False if there is nothing to gain: nobody was refused for it, or it is gone already.
+        """
+        if self.stripped or not self._unable_to_read:
+            return False
+        self.rejected -= self._unable_to_read
+        self.stripped = True
+        return True
 
     def _next(self, kind: FaultKind, account_id: str) -> Step:
         if self.attempts >= MAX_ATTEMPTS:

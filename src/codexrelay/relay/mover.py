@@ -5,6 +5,7 @@ The seam is small so that many streams can later be moved below the web framewor
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 #: How long the end of the upstream body is waited for once its terminal event has come: side notes
 #: may follow it, and a body read to its end leaves a connection that can be used again.
-TAIL_S: Final = 0.5
+TAIL_S: Final = 0.1
 
 #: For the block with the terminal event; longer than the server's patience with a slow client.
 LAST_WRITE_S: Final = 40.0
@@ -105,7 +106,7 @@ class BodyMover:
 
     async def _tail(self, attempt: Attempt, answer: Answer, line: Line) -> None:
         """Hand on what follows the terminal event, and read the body to its end."""
-        with trio.move_on_after(TAIL_S):
+        with trio.move_on_after(TAIL_S), contextlib.suppress(EventTooLargeError):
             while isinstance(received := await attempt.receive(), bytes) and received:
                 if out := answer.feed(received):
                     await line.write(out)

@@ -115,6 +115,8 @@ async def run_turn(turn: Turn, client: Client, relay: Relay) -> Ending:
         await _run_to_an_end(run, relay)
         if turn.reply.answer.terminal is not None:  # upstream has ended the turn itself
             run.fault = None
+        if run.fault is not None:
+            run.line.own_headers = (*turn.headers, *turn.passed_on(head_of(run.fault)))
         with trio.move_on_after(FAREWELL_S) as farewell:
             await run.settle()
             await turn.reply.finish(run.line, run.fault)
@@ -232,6 +234,11 @@ class _Run:
         )
 
 
+def head_of(fault: Fault) -> Head:
+    """Return the head that upstream's own refusal came with; an empty one for faults of others."""
+    return Head(status=fault.status, headers=dict(fault.headers))
+
+
 async def send(attempt: Attempt, budgets: Budgets) -> Head | Fault:
     """Send an attempt's request and wait for the head."""
     with trio.move_on_after(budgets.headers_s):
@@ -240,18 +247,23 @@ async def send(attempt: Attempt, budgets: Budgets) -> Head | Fault:
 
 
 async def _first_output(attempt: Attempt, hold: Hold, budgets: Budgets) -> Output | Fault:
-    """Keep events back until the first output; a failure before it is a fault."""
-    budget = "first_event_s"
+    """Keep events back until the first output; a failure before it is a fault.
+
+    Comments and half an event keep a silence away, but they are no first event.
+    """
+    begins_by_s = trio.current_time() + budgets.first_event_s
     while True:
-        budget_s = getattr(budgets, budget)
-        with trio.move_on_after(budget_s) as scope:
+        if hold.has_begun:
+            budget, until_s = "silence_s", trio.current_time() + budgets.silence_s
+        else:
+            budget, until_s = "first_event_s", begins_by_s
+        with trio.move_on_at(until_s) as scope:
             received = await attempt.receive()
         if scope.cancelled_caught:
-            return faults.slow(budget, budget_s)
+            return faults.slow(budget, getattr(budgets, budget))
         if not isinstance(received, bytes):
             return received
         if not received:
             return hold.end()
         if (result := hold.feed(received)) is not None:
             return result
-        budget = "silence_s"

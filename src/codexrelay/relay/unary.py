@@ -30,6 +30,7 @@ class Fetched:
 
     head: Head
     body: bytes
+    account_id: str
 
 
 async def fetch(request_for: RequestFor, relay: Relay, *, prefer: str | None) -> Fetched | Fault:
@@ -50,7 +51,7 @@ async def fetch(request_for: RequestFor, relay: Relay, *, prefer: str | None) ->
             body = await _read(attempt, relay.budgets)
             if isinstance(body, Fault):
                 return body
-            fetched = Fetched(head, body)
+            fetched = Fetched(head, body, lease.account.id)
             return Served()
 
     with relay.active.enter(budget_s=relay.budgets.turn_s) as scope:

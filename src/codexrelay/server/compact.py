@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Final
 from quart import Response
 
 from codexrelay.backends.codex.headers import passed_on
-from codexrelay.protocol.faults import Fault
+from codexrelay.protocol.encrypted import digest_of
+from codexrelay.protocol.faults import Fault, no_stream
 from codexrelay.protocol.openai_errors import error_body
+from codexrelay.protocol.raw import get_list, parse_object
 from codexrelay.protocol.responses_request import checked
 from codexrelay.relay.reply import JSON, retry_after
+from codexrelay.relay.turn import head_of
 from codexrelay.relay.unary import fetch
 from codexrelay.server import turns
 from codexrelay.server.incoming import receive
 from codexrelay.server.upstream import UpstreamRequests, session_id_for
+from codexrelay.sessions.state import LeftBehind
 
 if TYPE_CHECKING:
     from quart import Request
@@ -40,7 +44,15 @@ async def answer(request: Request, services: Services) -> Response:
     )
     result = await fetch(requests, services.relay, prefer=requests.prefer)
     if isinstance(result, Fault):
-        return _response(result.status, [*JSON, *retry_after(result)], error_body(result.error))
+        headers = [*JSON, *retry_after(result), *passed_on(head_of(result))]
+        return _response(result.status, headers, error_body(result.error))
+    try:
+        output = get_list(parse_object(result.body), "output")
+    except ValueError:
+        fault = no_stream(result.body, now_unix_s=services.wall_clock())
+        return _response(fault.status, JSON, error_body(fault.error))
+    made = tuple(d for item in output if (d := digest_of(item)) is not None)
+    await turns.remember(begun, requests, result.account_id, LeftBehind(encrypted=made))
     return _response(200, [*JSON, *passed_on(result.head)], result.body)
 
 

@@ -94,24 +94,41 @@ def respond(planned: Planned, services: Services) -> DeliveredResponse:
             headers=[(b"x-codexrelay-request-id", planned.incoming.id.encode())],
             passed_on=passed_on,
             ended=partial(_log_ending, log, planned),
-            served=partial(_remember, planned),
+            served=partial(_served, planned),
         )
         await run_turn(turn, client, services.relay)
 
     return DeliveredResponse(deliver)
 
 
-async def _remember(planned: Planned, account_id: str, turn_state: str | None) -> None:
-    """Tell the session what a served turn leaves behind."""
+async def _served(planned: Planned, account_id: str, turn_state: str | None) -> None:
+    left_behind = planned.left_behind()
+    await remember(planned.begun, planned.requests, account_id, left_behind, turn_state=turn_state)
+
+
+async def remember(
+    begun: Begun,
+    requests: UpstreamRequests,
+    account_id: str,
+    left_behind: LeftBehind,
+    *,
+    turn_state: str | None = None,
+) -> None:
+    """Tell the session what a served turn leaves behind.
+
+    What the account was sent and did not refuse is taken for its own: that is how owners are known
+    again after a restart.
+    """
+    encrypted = (*requests.encrypted_sent, *left_behind.encrypted)
     outcome = TurnOutcome(
-        user_turn=planned.begun.user_turn.name,
-        opens=planned.begun.user_turn.opens,
+        user_turn=begun.user_turn.name,
+        opens=begun.user_turn.opens,
         account_id=account_id,
         turn_state=turn_state,
-        left_behind=planned.left_behind(),
+        left_behind=attrs.evolve(left_behind, encrypted=encrypted),
     )
     with contextlib.suppress(SessionLostError):  # forgotten while the turn ran
-        await planned.begun.session.end_turn(outcome)
+        await begun.session.end_turn(outcome)
 
 
 def _log_ending(log: structlog.stdlib.BoundLogger, planned: Planned, ending: Ending) -> None:

@@ -35,6 +35,7 @@ class UpstreamRequests:
     session_id: str
     #: The whole body: what nearly every attempt sends.
     _whole: bytes = attrs.field(init=False)
+    _sent: JsonObject | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         try:
@@ -49,6 +50,7 @@ class UpstreamRequests:
         body = encrypted.readable_by(account_id, self.body, self.plan.owners)
         if stripped:
             body = encrypted.without_reasoning(body)
+        self._sent = body
         return UpstreamRequest(
             path=self.path,
             body=self._whole if body is self.body else dump(body),
@@ -59,6 +61,11 @@ class UpstreamRequests:
                 accept=self.accept,
             ),
         )
+
+    @property
+    def encrypted_sent(self) -> tuple[str, ...]:
+        """The digests of the encrypted items in the latest request."""
+        return tuple(encrypted.digests_of(self._sent)) if self._sent is not None else ()
 
     @property
     def prefer(self) -> str | None:

@@ -14,8 +14,8 @@ from codexrelay.sessions.actor import Session, SessionActor, open_mailbox
 if TYPE_CHECKING:
     from codexrelay.sessions.identity import SessionKey
 
-#: Sessions kept; the one used longest ago goes first.
-MAX_SESSIONS: Final = 10_000
+#: Sessions kept, some 20 KB each; the one used longest ago goes first.
+MAX_SESSIONS: Final = 2_000
 #: Bound on the encrypted reasoning kept for all sessions together, in characters.
 MAX_CHARACTERS: Final = 64_000_000
 #: A session that was not used for this long is forgotten.

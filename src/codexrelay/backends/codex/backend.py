@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from codexrelay.protocol.faults import Fault
 
 #: Most of an error body that is read; what follows says nothing new.
-MAX_ERROR_BYTES: Final = 1024 * 1024
+MAX_ERROR_BYTES: Final = 16 * 1024 * 1024
 #: For an error body whose end does not come.
 ERROR_BODY_S: Final = 10.0
 #: Upstream does not take the request's bytes: a dead connection, not a slow model.
@@ -93,7 +93,9 @@ class CodexAttempt:
             return faults.broken(f"the backend cannot be reached: {_words(error)}")
         stream = response.stream
         assert isinstance(stream, httpx.AsyncByteStream)
-        self._blocks = aiter(stream)
+        # Asked for identity, so this is an exception, and httpx undoes it.
+        compressed = "content-encoding" in response.headers
+        self._blocks = response.aiter_bytes() if compressed else aiter(stream)
         # As latin-1, so that the bytes can be handed on: httpx guesses an encoding.
         told = {n.lower().decode("ascii"): v.decode("latin-1") for n, v in response.headers.raw}
         if response.is_success:
@@ -109,7 +111,7 @@ class CodexAttempt:
             return await anext(self._blocks)
         except StopAsyncIteration:
             return b""
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:  # also what cannot be decompressed
             return faults.broken(f"the connection to the backend broke: {_words(error)}")
 
     async def close(self) -> None:
@@ -130,7 +132,7 @@ class CodexAttempt:
         return b"".join(pieces)
 
 
-def _words(error: httpx.TransportError) -> str:
+def _words(error: httpx.RequestError) -> str:
     if isinstance(error, httpx.LocalProtocolError):
         # Its own text may quote the header at fault, which may be the bearer.
         return "the request cannot be written as HTTP; is there a line break in a header?"

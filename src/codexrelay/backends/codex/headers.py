@@ -34,7 +34,8 @@ _FROM_CLIENT: Final = frozenset(
 )
 #: Of the client's `x-codex-*`: these are set here, because they belong to an account.
 _NOT_FROM_CLIENT: Final = frozenset({TURN_STATE})
-_LONGEST_VALUE: Final = 8192
+#: Longer than any that was seen; servers refuse such heads as a whole.
+_LONGEST_VALUE: Final = 16384
 
 #: Answer headers that mean something to clients, besides all `x-codex-*`. Not `x-models-etag`: it
 #: would let Codex CLI ask for the catalogue again after every turn, since ours has no such tag.
