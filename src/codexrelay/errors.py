@@ -5,8 +5,11 @@ CodexRelayError
 ├── RequestError            the client's request is at fault: 4xx, nothing was sent upstream
 ├── AccountError            no account can take the turn
 │   ├── NoAccountError      none is stored, or none that is allowed
+│   ├── UnusableFilesError  there are account files, and none can be used
 │   ├── NeedsReauthError    the owner must sign in again
 │   ├── AllLimitedError     every account waits for its quota
+│   ├── TurnedAwayError     the backend has turned every account away
+│   ├── AllTriedError       the turn has tried every account
 │   └── RefreshUnavailableError  tokens have run out and cannot be renewed at the moment
 ├── EventTooLargeError      one upstream event is larger than we keep
 └── SessionLostError        the session's actor has ended
@@ -26,9 +29,9 @@ class CodexRelayError(Exception):
 
 @attrs.frozen
 class Problem:
-    """One thing that is wrong with the configuration."""
+    """One thing that is wrong with the configuration or an account file."""
 
-    #: Full key path (`server.port`), or the name of the variable or flag.
+    #: Full key path (`server.port`), the name of the variable or flag, or file and field.
     where: str
     #: What is wrong with it and what would be right.
     what: str
@@ -81,6 +84,17 @@ class NoAccountError(AccountError):
 
 
 @attrs.frozen(kw_only=True)
+class UnusableFilesError(AccountError):
+    """There are account files, but none that can be used."""
+
+    problems: tuple[Problem, ...]
+
+    def __str__(self) -> str:
+        told = "; ".join(str(problem) for problem in self.problems)
+        return f"no Codex account to use: {told}. Mend what is named here; no restart is needed"
+
+
+@attrs.frozen(kw_only=True)
 class NeedsReauthError(AccountError):
     """Every account that could serve the turn must sign in again."""
 
@@ -117,6 +131,33 @@ class AllLimitedError(AccountError):
             f"The usage limit has been reached for every account ({names}); "
             f"the first one is free again in {in_words(self.resets_in_s)}"
         )
+
+
+@attrs.frozen(kw_only=True)
+class TurnedAwayError(AccountError):
+    """The backend has turned every usable account away a while ago; no upstream call was made."""
+
+    #: The backend's own answer to the account that is tried again first.
+    status: int
+    message: str
+    type: str
+    code: str | None
+    #: What stands in the way of each account, and when it is tried again, in words.
+    told: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.message} ({'; '.join(self.told)})"
+
+
+@attrs.frozen(kw_only=True)
+class AllTriedError(AccountError):
+    """The turn has tried every account that could serve it: its last fault is the answer."""
+
+    #: What stands in the way of each account, in words.
+    told: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"no Codex account is left for this turn: {'; '.join(self.told)}"
 
 
 @attrs.frozen(kw_only=True)

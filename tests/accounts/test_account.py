@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from codexrelay.accounts.account import Credentials, Status, make_account
@@ -53,6 +54,15 @@ def test_what_the_file_says_wins_over_the_tokens() -> None:
     account = make_account("work", credentials, origin="managed", workspace_id="of-file")
     assert account.workspace_id == "of-file"
     assert account.credentials.expires_at_unix_s == NOW + 5
+
+
+@pytest.mark.parametrize("claim", ["workspace\r\nx: y", "arbeitsfl\u00e4che", ""])
+def test_a_workspace_id_that_cannot_be_sent_counts_as_none(claim: str) -> None:
+    tokens = Credentials(access_token=access_token(claim, expires_at_unix_s=NOW))
+    assert make_account("work", tokens, origin="managed").workspace_id is None
+    good = access_token("workspace", expires_at_unix_s=NOW)
+    both = attrs.evolve(tokens, id_token=good)
+    assert make_account("work", both, origin="managed").workspace_id == "workspace"
 
 
 def test_the_gravest_status_is_told() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from codexrelay.accounts.files import Locks, replace_file
+from codexrelay.accounts.files import BrokenFileError, Locks, read_bytes, replace_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +40,27 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     replace_file(link, b"new")
     assert link.is_symlink()
     assert real.read_bytes() == b"new"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes among files are Unix's")
+def test_a_pipe_is_broken_and_nobody_waits_for_its_other_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    os.mkfifo(path)
+    with pytest.raises(BrokenFileError, match=r"a\.json: file: is no regular file"):
+        read_bytes(path)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="devices are Unix's")
+def test_a_link_to_a_device_is_broken_and_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.symlink_to("/dev/zero")
+    with pytest.raises(BrokenFileError, match="no regular file"):
+        read_bytes(path)
+
+
+def test_a_folder_in_the_place_of_a_file_is_broken(tmp_path: Path) -> None:
+    with pytest.raises(BrokenFileError, match="cannot be read"):
+        read_bytes(tmp_path)
 
 
 def test_a_failed_replacement_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_tokens_are_found_and_replaced_where_each_program_keeps_them(
             "API key only",
             id="API key beside old tokens",
         ),
-        pytest.param({"auth_mode": "agentIdentity"}, "'agentIdentity'", id="agent identity"),
+        pytest.param({"auth_mode": "s3cret"}, "this kind of sign-in", id="another kind"),
         pytest.param({"auth_mode": "chatgpt", "tokens": None}, "no access token", id="signed out"),
         pytest.param({}, "no access token", id="empty"),
         pytest.param([], "not a JSON object", id="no object"),
@@ -157,10 +157,14 @@ def test_a_file_without_usable_tokens_is_a_problem_that_says_what_to_do(
         ({"tokens": {"access_token": "s3cret\n"}}, "tokens.access_token"),
         ({"tokens": {"accessToken": "a", "refreshToken": "s3 cret"}}, "tokens.refreshToken"),
         ({"access_token": "a", "id_token": "s3cr\u00e9t"}, "id_token"),
+        ({"tokens": {"access_token": "a", "account_id": "s3\r\ncret"}}, "tokens.account_id"),
+        ({"tokens": {"accessToken": "a", "accountId": "s3cr\u00e9t"}}, "tokens.accountId"),
+        ({"access_token": "a", "account_id": "s3 cret"}, "account_id"),
+        ({"access_token": "a", "user": {"account_id": "s3cret\n"}}, "user.account_id"),
     ],
-    ids=["nested", "camel case", "flat"],
+    ids=["nested", "camel case", "flat", "id", "camel case id", "flat id", "id of the user"],
 )
-def test_a_token_that_cannot_be_one_is_a_problem_that_does_not_quote_it(
+def test_a_token_or_id_that_cannot_be_one_is_a_problem_that_does_not_quote_it(
     tmp_path: Path, record: Json, field: str
 ) -> None:
     path = write(tmp_path, record)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,7 @@ import orjson
 import pytest
 import trio
 import trio.testing
+from structlog.testing import capture_logs
 
 from codexrelay.accounts.files import Fingerprint
 from codexrelay.accounts.legacy import LegacyStore
@@ -23,16 +25,26 @@ from codexrelay.accounts.lender import (
     error_of,
     open_lender,
 )
-from codexrelay.accounts.pool import REFUSED_REASON, Choice, PassedOver, Why
+from codexrelay.accounts.pool import (
+    FIRST_REFUSAL_S,
+    MAX_REJECTED_TOKENS,
+    Choice,
+    PassedOver,
+    Why,
+    refusal_s,
+)
 from codexrelay.accounts.refresh import CLOSING_S, REFRESH_BUDGET_S
 from codexrelay.accounts.settings import ManagedOAuthSettings
 from codexrelay.accounts.sources import Sources
 from codexrelay.accounts.store import AccountStore
 from codexrelay.errors import (
     AllLimitedError,
+    AllTriedError,
     NeedsReauthError,
     NoAccountError,
     RefreshUnavailableError,
+    TurnedAwayError,
+    UnusableFilesError,
 )
 from codexrelay.protocol.faults import Fault, FaultKind
 from codexrelay.protocol.openai_errors import error_object
@@ -61,6 +73,16 @@ def a_fault(kind: FaultKind, *, resets_at_unix_s: float | None = None) -> Fault:
 
 LIMITED = a_fault(FaultKind.LIMITED, resets_at_unix_s=NOW + 900)
 UNAUTHORIZED = a_fault(FaultKind.UNAUTHORIZED)
+EXPIRED = Fault(
+    kind=FaultKind.UNAUTHORIZED,
+    status=401,
+    error=error_object("words", type="some_type", code="token_expired"),
+)
+NO_CODEX = Fault(
+    kind=FaultKind.UNUSABLE,
+    status=403,
+    error=error_object("No Codex here.", type="some_type", code="usage_not_included"),
+)
 
 
 @attrs.define(eq=False)
@@ -189,15 +211,59 @@ async def test_when_the_last_account_is_dead_the_error_names_it_and_why(scene: S
         assert (await lend(lender)).id == "work"  # no restart, no wait
 
 
-async def test_three_fresh_tokens_that_are_all_rejected_end_an_account(scene: Scene) -> None:
+async def test_fresh_tokens_that_are_all_rejected_set_an_account_aside_in_memory_only(
+    scene: Scene,
+) -> None:
     scene.sign_in("work")
     async with scene.open() as lender:
-        for _ in range(3):
+        for _ in range(MAX_REJECTED_TOKENS):
+            await lend(lender, EXPIRED)
+        for _ in range(10):
+            with pytest.raises(TurnedAwayError) as caught:
+                await lend(lender)
+        assert (caught.value.status, caught.value.code) == (401, "token_expired")
+        assert str(caught.value) == (
+            "words (account work was turned away with 401 token_expired and is tried again in 60 s)"
+        )
+    assert scene.calls == MAX_REJECTED_TOKENS - 1
+    assert scene.stored("work").needs_reauth is None
+    async with scene.open() as lender:
+        assert (await lend(lender)).id == "work"
+
+
+async def test_an_outage_of_the_backend_costs_one_refresh_per_trial(scene: Scene) -> None:
+    scene.sign_in("work", lifetime_s=1_000_000)
+    scene.issuer.lifetime_s = 1_000_000
+    async with scene.open() as lender:
+        for _ in range(MAX_REJECTED_TOKENS):
             await lend(lender, UNAUTHORIZED)
-        with pytest.raises(NeedsReauthError):
-            await lend(lender)
-    assert scene.calls == 2
-    assert scene.stored("work").needs_reauth == REFUSED_REASON
+        for times in range(1, 6):
+            before, token = scene.calls, scene.stored("work").credentials
+            scene.clock.now_unix_s += refusal_s(times)
+            assert (await lend(lender, UNAUTHORIZED)).credentials == token
+            assert (await lend(lender, UNAUTHORIZED)).credentials != token
+            with pytest.raises(TurnedAwayError):
+                await lend(lender)
+            assert scene.calls == before + 1
+        scene.clock.now_unix_s += refusal_s(6)
+        await lend(lender)
+        assert (await lend(lender)).id == "work"
+    assert scene.stored("work").needs_reauth is None
+
+
+async def test_who_is_set_aside_is_logged_once(scene: Scene) -> None:
+    scene.sign_in("work")
+    with capture_logs() as logged:
+        async with scene.open() as lender:
+            for _ in range(MAX_REJECTED_TOKENS):
+                await lend(lender, EXPIRED)
+            with pytest.raises(TurnedAwayError):
+                await lend(lender)
+    (line,) = [line for line in logged if line["event"] == "account set aside"]
+    assert line["log_level"] == "warning"
+    assert line["account"] == "work"
+    assert (line["status"], line["code"]) == (401, "token_expired")
+    assert line["tried_again_in_s"] == FIRST_REFUSAL_S
 
 
 async def test_with_every_account_limited_no_call_is_made_and_the_first_recovery_is_told(
@@ -287,6 +353,56 @@ async def test_problems_of_files_are_told_and_gone_when_repaired(scene: Scene) -
         assert lender.problems() == ()
 
 
+async def test_a_broken_file_is_not_called_absent(scene: Scene) -> None:
+    path = scene.folder / "store" / "work.json"
+    scene.sign_in("work")
+    async with scene.open() as lender:
+        path.write_bytes(b'{"access_token": 7, "refresh_token": "s3cret"}')
+        scene.clock.now_unix_s += RESCAN_S
+        with pytest.raises(UnusableFilesError) as caught:
+            await lend(lender)
+        assert f"{path}: access_token: a string is needed" in str(caught.value)
+        assert "s3cret" not in str(caught.value)
+        assert str(lender.nothing_to_lend()) == str(caught.value)
+        scene.sign_in("work")
+        assert (await lend(lender)).id == "work"
+
+
+async def test_each_problem_of_the_files_is_logged_when_it_comes_and_when_it_goes(
+    scene: Scene,
+) -> None:
+    scene.sign_in("work", "home")
+    broken = [scene.folder / "store" / f"{name}.json" for name in ("old", "work")]
+    broken[0].write_bytes(b"{}")
+    with capture_logs() as logged:
+        async with scene.open() as lender:
+            assert logged == []  # told at the start by others
+            broken[1].write_bytes(b"{}")
+            for _ in range(3):
+                await lender.rescan()
+                scene.sign_in("home")
+            scene.sign_in("work")
+            await lender.rescan()
+            broken[0].unlink()
+            await lender.rescan()
+    assert [(line["log_level"], line["problem"].split(": ")[0]) for line in logged] == [
+        ("warning", str(broken[1])),
+        ("info", str(broken[1])),
+        ("info", str(broken[0])),
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes among files are Unix's")
+async def test_a_pipe_among_the_files_is_a_problem_and_holds_up_nobody(scene: Scene) -> None:
+    scene.sign_in("work")
+    os.mkfifo(scene.folder / "store" / "pipe.json")
+    with trio.fail_after(30):
+        async with scene.open() as lender:
+            assert (await lend(lender)).id == "work"
+            (problem,) = lender.problems()
+    assert "pipe.json" in problem.where
+
+
 @pytest.mark.parametrize("trouble", [Trouble.UNREACHABLE, Trouble.BUSY, Trouble.ANSWER_LOST])
 async def test_a_good_token_is_used_when_it_cannot_be_refreshed_early(
     scene: Scene, trouble: Trouble
@@ -354,7 +470,7 @@ async def test_accounts_the_turn_has_tried_are_not_lent_again(scene: Scene) -> N
     scene.sign_in("a", "b")
     async with scene.open() as lender:
         assert (await lend(lender, rejected=frozenset({"a"}))).id == "b"
-        with pytest.raises(NoAccountError, match=r"account a was tried; account b was tried"):
+        with pytest.raises(AllTriedError, match=r"account a was tried; account b was tried"):
             await lend(lender, rejected=frozenset({"a", "b"}))
 
 
@@ -553,7 +669,17 @@ def passed(name: str, why: Why, **more: object) -> PassedOver:
 
 COOLING = passed("cooling", Why.COOLING, until_unix_s=NOW + 120)
 DEAD = passed("dead", Why.NEEDS_REAUTH, reason="refresh_token_reused")
-ASIDE = passed("aside", Why.SET_ASIDE, reason="usage_not_included", until_unix_s=NOW + 9)
+ASIDE = passed(
+    "aside",
+    Why.SET_ASIDE,
+    reason="403 usage_not_included",
+    fault=NO_CODEX,
+    until_unix_s=NOW + 3600,
+)
+REFUSED = passed(
+    "refused", Why.SET_ASIDE, reason="401 token_expired", fault=EXPIRED, until_unix_s=NOW + 60
+)
+LEFT_ALONE = attrs.evolve(REFUSED, account=an_account("left", refresh_token=None))
 TRIED = passed("tried", Why.RULED_OUT)
 
 
@@ -565,9 +691,21 @@ TRIED = passed("tried", Why.RULED_OUT)
         pytest.param((COOLING, TRIED), {}, AllLimitedError, "(cooling)", id="quota, one tried"),
         pytest.param((DEAD,), {}, NeedsReauthError, "refresh_token_reused", id="all dead"),
         pytest.param(
-            (DEAD, TRIED), {}, NoAccountError, "account tried was tried", id="dead and tried"
+            (DEAD, TRIED), {}, AllTriedError, "account tried was tried", id="dead and tried"
         ),
-        pytest.param((DEAD, ASIDE), {}, NoAccountError, "usage_not_included", id="no Codex"),
+        pytest.param((ASIDE, TRIED), {}, AllTriedError, "is tried again", id="aside and tried"),
+        pytest.param((DEAD, ASIDE), {}, TurnedAwayError, "No Codex here. (", id="no Codex"),
+        pytest.param(
+            (DEAD, ASIDE),
+            {},
+            TurnedAwayError,
+            "account aside was turned away with 403 usage_not_included and is tried again in 1 h",
+            id="no Codex, until when",
+        ),
+        pytest.param((ASIDE, REFUSED), {}, TurnedAwayError, "words (", id="the first to return"),
+        pytest.param(
+            (LEFT_ALONE,), {}, TurnedAwayError, "60 s (there is no refresh token)", id="no refresh"
+        ),
         pytest.param(
             (COOLING, TRIED),
             {"tried": "issuer away"},
@@ -588,7 +726,8 @@ def test_the_error_says_what_stands_in_the_way(
     passed_over: tuple[PassedOver, ...], stuck: dict[str, str], expected: type, words: str
 ) -> None:
     choice = Choice(account=None, passed_over=passed_over)
-    error = error_of(choice, stuck, looked_in="no account file in X", now_unix_s=NOW)
+    nothing = NoAccountError(looked_in="no account file in X")
+    error = error_of(choice, stuck, nothing=nothing, now_unix_s=NOW)
     assert type(error) is expected
     assert words in str(error)
 

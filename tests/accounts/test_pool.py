@@ -8,13 +8,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from codexrelay.accounts.account import Account, Status
 from codexrelay.accounts.pool import (
     EFFECTS,
+    FIRST_REFUSAL_S,
+    LONGEST_REFUSAL_S,
     MAX_REJECTED_TOKENS,
+    NO_CODEX_S,
     NO_REFRESH_TOKEN_REASON,
-    REFUSED_REASON,
-    SET_ASIDE_S,
     Effect,
     Pool,
     Why,
+    refusal_s,
 )
 from codexrelay.accounts.strategies.round_robin import RoundRobin
 from codexrelay.protocol.faults import DEFAULT_COOL_DOWN_S, Fault, FaultKind
@@ -116,7 +118,7 @@ def test_a_choice_of_nobody_tells_why_for_each_account() -> None:
     assert [(p.account.id, p.why, p.reason, p.until_unix_s) for p in choice.passed_over] == [
         ("cooling", Why.COOLING, None, NOW + 60),
         ("dead", Why.NEEDS_REAUTH, "refresh_token_reused", None),
-        ("no-codex", Why.SET_ASIDE, "usage_not_included", NOW + SET_ASIDE_S),
+        ("no-codex", Why.SET_ASIDE, "400 usage_not_included", NOW + NO_CODEX_S),
         ("tried", Why.RULED_OUT, None, None),
         ("unrenewable", Why.NEEDS_REAUTH, NO_REFRESH_TOKEN_REASON, None),
     ]
@@ -125,8 +127,8 @@ def test_a_choice_of_nobody_tells_why_for_each_account() -> None:
 def test_an_account_without_codex_is_tried_again_after_an_hour_or_with_another_plan() -> None:
     pool = pool_of(an_account(plan_type="free"))
     report(pool, "work", a_fault(FaultKind.UNUSABLE))
-    assert chosen(pool, now=NOW + SET_ASIDE_S - 1) is None
-    assert chosen(pool, now=NOW + SET_ASIDE_S) == "work"
+    assert chosen(pool, now=NOW + NO_CODEX_S - 1) is None
+    assert chosen(pool, now=NOW + NO_CODEX_S) == "work"
     pool.update([an_account(plan_type="plus")])
     assert chosen(pool) == "work"
 
@@ -169,59 +171,150 @@ def test_a_late_401_for_a_token_that_was_replaced_does_not_blame_the_new_one() -
     assert not pool.is_rejected(new)
 
 
-def reject_tokens(pool: Pool, count: int) -> None:
-    """Let the backend reject `count` tokens in a row, each refreshed after the one before."""
+def reject_tokens(pool: Pool, count: int, *, now: float = NOW) -> None:
+    """Let the backend reject the present token and `count - 1` that are refreshed after it."""
     for serial in range(count):
-        pool.replace(an_account(token=f"access-{serial}", refresh_token=f"refresh-{serial}"))
-        report(pool, "work", UNAUTHORIZED)
-        report(pool, "work", UNAUTHORIZED)  # another turn that used the same token
+        if serial:
+            refresh(pool)
+        account = report(pool, "work", UNAUTHORIZED, now=now)
+        pool.report(account, UNAUTHORIZED, now_unix_s=now)  # another turn with the same token
 
 
-def test_an_account_whose_fresh_tokens_are_all_rejected_must_sign_in_again() -> None:
+def refresh(pool: Pool) -> None:
+    """Give the account another pair, as a refresh does."""
+    serial = int(pool.accounts[0].credentials.access_token.removeprefix("access-")) + 1
+    pool.replace(an_account(token=f"access-{serial}", refresh_token=f"refresh-{serial}"))
+
+
+def test_an_account_whose_fresh_tokens_are_all_rejected_is_set_aside_and_tried_again() -> None:
     pool = pool_of(an_account())
     reject_tokens(pool, MAX_REJECTED_TOKENS - 1)
     assert chosen(pool) == "work"
+    refresh(pool)
     reject_tokens(pool, 1)
+    assert chosen(pool, now=NOW + FIRST_REFUSAL_S - 1) is None
+    assert chosen(pool, now=NOW + FIRST_REFUSAL_S) == "work"
+
+
+def test_refused_tokens_leave_nothing_to_be_stored() -> None:
+    pool = pool_of(an_account())
+    reject_tokens(pool, MAX_REJECTED_TOKENS)
+    assert not pool.has_unsaved
+    assert pool.accounts[0].needs_reauth is None
+
+
+def test_an_account_is_set_aside_for_twice_as_long_each_time_until_a_token_is_accepted() -> None:
+    pool = pool_of(an_account())
+    reject_tokens(pool, 1)
+    now, waits = NOW, []
+    for _ in range(7):
+        refresh(pool)
+        account = report(pool, "work", UNAUTHORIZED, now=now)
+        while chosen(pool, now=now) is not None:
+            refresh(pool)
+            account = report(pool, "work", UNAUTHORIZED, now=now)
+        (passed,) = pool.choose(now_unix_s=now).passed_over
+        assert passed.until_unix_s is not None
+        waits.append(passed.until_unix_s - now)
+        now = passed.until_unix_s
+        assert not pool.is_rejected(account)  # sent as it is first
+        pool.report(account, UNAUTHORIZED, now_unix_s=now)
+        assert chosen(pool, now=now) == "work"  # and a fresh one after it
+    assert waits == [60, 120, 240, 480, 900, 900, 900]
+    report(pool, "work", None, now=now)
+    reject_tokens(pool, MAX_REJECTED_TOKENS, now=now)
+    assert chosen(pool, now=now + FIRST_REFUSAL_S) == "work"
+
+
+def test_the_time_aside_grows_to_a_quarter_of_an_hour() -> None:
+    assert [refusal_s(times) for times in (1, 2, 1_000_000)] == [60, 120, LONGEST_REFUSAL_S]
+
+
+def test_late_401s_do_not_prolong_the_time_aside() -> None:
+    pool = pool_of(an_account())
+    reject_tokens(pool, MAX_REJECTED_TOKENS)
+    for _ in range(5):
+        report(pool, "work", UNAUTHORIZED, now=NOW + 30)
+    assert chosen(pool, now=NOW + FIRST_REFUSAL_S) == "work"
+    assert not pool.is_rejected(pool.accounts[0])
+
+
+def test_an_account_that_cannot_be_refreshed_is_set_aside_by_its_first_401() -> None:
+    pool = pool_of(an_account(refresh_token=None))
+    report(pool, "work", UNAUTHORIZED)
     assert chosen(pool) is None
-    (unsaved,) = pool.take_unsaved()
-    assert unsaved.needs_reauth == REFUSED_REASON
+    assert chosen(pool, now=NOW + FIRST_REFUSAL_S) == "work"
+    report(pool, "work", UNAUTHORIZED, now=NOW + FIRST_REFUSAL_S)
+    assert chosen(pool, now=NOW + 3 * FIRST_REFUSAL_S - 1) is None
+
+
+def test_a_turn_that_is_served_ends_the_time_aside_that_a_401_began() -> None:
+    pool = pool_of(an_account(refresh_token=None))
+    report(pool, "work", UNAUTHORIZED)
+    report(pool, "work", None)
+    assert chosen(pool) == "work"
+
+
+def test_who_is_set_aside_is_told_once_with_what_the_backend_said() -> None:
+    pool = pool_of(an_account())
+    refused = a_fault(FaultKind.UNAUTHORIZED, code="token_expired")
+    told = []
+    for _ in range(MAX_REJECTED_TOKENS):
+        refresh(pool)
+        account = pool.accounts[0]
+        told += [pool.report(account, refused, now_unix_s=NOW) for _ in range(2)]
+    (aside,) = [aside for aside in told if aside is not None]
+    assert (aside.fault, aside.until_unix_s) == (refused, NOW + FIRST_REFUSAL_S)
+    (passed,) = pool.choose(now_unix_s=NOW).passed_over
+    assert (passed.why, passed.fault) == (Why.SET_ASIDE, refused)
 
 
 def test_one_accepted_token_clears_the_rejected_ones_before_it() -> None:
     pool = pool_of(an_account())
     reject_tokens(pool, MAX_REJECTED_TOKENS - 1)
-    pool.replace(an_account(token="access-good", refresh_token="refresh-good"))
+    refresh(pool)
     report(pool, "work", None)
     reject_tokens(pool, MAX_REJECTED_TOKENS - 1)
     assert chosen(pool) == "work"
 
 
-def test_signing_in_again_makes_a_refused_account_usable() -> None:
+def test_new_tokens_in_the_file_of_a_refused_account_are_tried_at_once() -> None:
     pool = pool_of(an_account())
     reject_tokens(pool, MAX_REJECTED_TOKENS)
-    pool.take_unsaved()
     pool.update([an_account(token="access-new", refresh_token="refresh-new")])
     assert chosen(pool) == "work"
-    report(pool, "work", UNAUTHORIZED)
-    assert chosen(pool) == "work"  # the count begins anew
+    assert not pool.is_rejected(pool.accounts[0])
 
 
-def test_a_mark_that_was_removed_from_the_file_is_gone_from_memory() -> None:
+def test_relays_over_one_store_do_not_refresh_in_turns_during_an_outage() -> None:
+    pools, refreshes = [pool_of(an_account()), pool_of(an_account())], 0
+    for pool in pools * 10:
+        while chosen(pool) is not None:  # each asks until it has to wait
+            if pool.is_rejected(pool.accounts[0]):
+                refreshes += 1
+                pair = an_account(token=f"access-r{refreshes}", refresh_token=f"r{refreshes}")
+                for reader in pools:
+                    reader.replace(pair)
+            report(pool, "work", UNAUTHORIZED)
+    assert [chosen(pool) for pool in pools] == [None, None]
+    assert refreshes <= 2 * (MAX_REJECTED_TOKENS - 1)
+
+
+def test_new_tokens_do_not_bring_back_an_account_without_codex() -> None:
+    pool = pool_of(an_account())
+    report(pool, "work", a_fault(FaultKind.UNUSABLE))
+    refresh(pool)
+    assert chosen(pool) is None
+
+
+def test_an_account_that_was_marked_in_its_file_and_signed_in_again_is_usable() -> None:
     pool = pool_of(an_account())
     reject_tokens(pool, MAX_REJECTED_TOKENS)
-    (marked,) = pool.take_unsaved()
-    pool.update([marked])  # as it was stored
+    marked = an_account(token="access-3", needs_reauth="refresh_token_reused")
+    pool.update([marked])
     assert chosen(pool) is None
     pool.update([attrs.evolve(marked, needs_reauth=None)])
     assert chosen(pool) == "work"
-
-
-def test_a_mark_that_is_not_on_disk_yet_stands_in_memory() -> None:
-    pool = pool_of(an_account())
-    reject_tokens(pool, MAX_REJECTED_TOKENS)
-    (marked,) = pool.take_unsaved()
-    pool.update([attrs.evolve(marked, needs_reauth=None)])
-    assert chosen(pool) is None
 
 
 def test_a_cool_down_that_is_not_on_disk_yet_stands_against_an_older_one() -> None:

@@ -78,11 +78,11 @@ def test_an_allowed_name_that_no_account_has_is_one_problem(
     assert [problem.where for problem in loaded.problems] == ["managed_oauth.accounts: typo"]
 
 
-def test_marks_are_stored_for_managed_accounts(tmp_path: Path, sources: Sources) -> None:
+def test_cool_downs_are_stored_for_managed_accounts(tmp_path: Path, sources: Sources) -> None:
     write_account(tmp_path / "store", "work", PAIR)
     (account,) = sources.load().accounts
-    learnt = attrs.evolve(account, rate_limited_until_unix_s=NOW + 5, needs_reauth="why")
-    assert sources.save_marks([learnt], now_unix_s=NOW) == ()
+    learnt = attrs.evolve(account, rate_limited_until_unix_s=NOW + 5)
+    assert sources.save_limits([learnt], now_unix_s=NOW) == ()
     assert sources.load().accounts == (learnt,)
 
 
@@ -91,12 +91,12 @@ def test_nothing_is_written_into_the_folder_of_codex_cli(tmp_path: Path, sources
     (account,) = sources.load().accounts
     before = sources.fingerprint()
     learnt = attrs.evolve(account, rate_limited_until_unix_s=NOW + 5)
-    assert sources.save_marks([learnt], now_unix_s=NOW) == ()
+    assert sources.save_limits([learnt], now_unix_s=NOW) == ()
     assert sources.fingerprint() == before
     assert [path.name for path in (tmp_path / "codex").iterdir()] == ["auth.json"]
 
 
-def test_a_mark_that_cannot_be_stored_is_a_problem_and_stops_no_other(
+def test_a_cool_down_that_cannot_be_stored_is_a_problem_and_stops_no_other(
     tmp_path: Path, sources: Sources
 ) -> None:
     for name in ("a", "b"):
@@ -106,7 +106,7 @@ def test_a_mark_that_cannot_be_stored_is_a_problem_and_stops_no_other(
         for account in sources.load().accounts
     ]
     (tmp_path / "store" / "a.state.json").write_bytes(b"broken")
-    (problem,) = sources.save_marks(learnt, now_unix_s=NOW)
+    (problem,) = sources.save_limits(learnt, now_unix_s=NOW)
     assert "a.state.json" in problem.where
     assert [a.rate_limited_until_unix_s for a in sources.load().accounts] == [None, NOW + 5]
 

@@ -116,13 +116,15 @@ def test_a_broken_file_is_one_problem_that_names_file_and_field(
     assert loaded.found
 
 
-@pytest.mark.parametrize("field", ["access_token", "refresh_token", "id_token"])
+@pytest.mark.parametrize(
+    "field", ["access_token", "refresh_token", "id_token", "chatgpt_account_id"]
+)
 @pytest.mark.parametrize(
     "token",
-    ["s3cret\n", "s3 cret", "s3cret\u2028", "s3cr\u00e9t", "s3\x00cret"],
-    ids=["line break", "blank", "line separator", "letter beyond ASCII", "NUL"],
+    ["s3cret\n", "s3cret\r\nx: y", "s3 cret", "s3cret\u2028", "s3cr\u00e9t", "s3\x00cret"],
+    ids=["line break", "header", "blank", "line separator", "letter beyond ASCII", "NUL"],
 )
-def test_a_token_that_cannot_be_one_is_a_problem_that_does_not_quote_it(
+def test_a_token_or_id_that_cannot_be_one_is_a_problem_that_does_not_quote_it(
     tmp_path: Path, field: str, token: str
 ) -> None:
     write(tmp_path / "work.json", FOREIGN_RECORD | {field: token})
@@ -143,6 +145,12 @@ def test_a_file_that_is_no_json_is_a_problem_that_quotes_nothing_of_it(tmp_path:
     with pytest.raises(BrokenFileError) as caught:
         AccountStore(tmp_path).read("work")
     assert caught.value.__cause__ is None
+
+
+def test_an_id_that_is_another_one_is_a_problem_that_does_not_quote_it(tmp_path: Path) -> None:
+    write(tmp_path / "work.json", FOREIGN_RECORD | {"account_id": "s3cret"})
+    (problem,) = AccountStore(tmp_path).load().problems
+    assert "s3cret" not in str(problem)
 
 
 def test_a_file_name_that_is_no_id_is_a_problem(tmp_path: Path) -> None:

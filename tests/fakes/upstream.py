@@ -10,7 +10,7 @@ import trio
 
 from codexrelay.accounts.account import Account, Credentials
 from codexrelay.backends.backend import Head, UpstreamRequest
-from codexrelay.errors import AccountError, AllLimitedError, NoAccountError
+from codexrelay.errors import AccountError, AllLimitedError, AllTriedError
 from codexrelay.protocol.faults import Fault, FaultKind
 
 
@@ -140,7 +140,7 @@ class FakeLender:
             )
             if limited:
                 raise AllLimitedError(resets=limited, now_unix_s=400.0)
-            raise NoAccountError(looked_in="nowhere")
+            raise AllTriedError(told=self.names)
         lease = FakeLease(account(free[0]), self.reports.setdefault(free[0], []))
         self.lent += 1
         try:

@@ -50,7 +50,7 @@ BEFORE: Final[Mapping[str, Told]] = {
     "429": Told(429, "usage_limit_reached", "free again in 1 h"),
     "limit_event": Told(429, "usage_limit_reached", "free again in 1 h"),
     "429plain": Told(429, "rate_limit_exceeded", "Please try again in 2s."),
-    "401": Told(401, "no_usable_account", "account sim-1"),
+    "401": Told(401, "token_expired", "authentication token is expired"),
     "400": Told(400, None, "Instructions are not valid"),
     "403html": Told(403, None, "the backend answered 403 with a web page: 403 Forbidden"),
     "500": Told(500, "server_error", "An error occurred while processing your request."),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from typing import Literal, TypeAlias
+import re
+from typing import Final, Literal, TypeAlias
 
 import attrs
 
@@ -12,6 +13,11 @@ from codexrelay.protocol.claims import read_claims
 
 #: Which kind of file an account was read from: the relay's own, or Codex CLI's `auth.json`.
 Origin: TypeAlias = Literal["managed", "legacy"]
+
+
+#: A line break would end the header, and errors about it would quote it; a blank or a letter of
+#: another alphabet is in no token or id, but is what pasting by hand leaves behind.
+_SENDABLE: Final = re.compile(r"[!-~]+")
 
 
 class Status(enum.Enum):
@@ -91,6 +97,11 @@ class Loaded:
     found: bool = False
 
 
+def can_be_sent(text: str) -> bool:
+    """Tell whether `text` may stand in a header as a token or an id."""
+    return _SENDABLE.fullmatch(text) is not None
+
+
 def make_account(
     account_id: str,
     credentials: Credentials,
@@ -103,6 +114,8 @@ def make_account(
 ) -> Account:
     """Return the account that `credentials` belong to; their claims fill what is None.
 
+    `credentials` and `workspace_id` can be sent. A claim that cannot counts as not made.
+
     Both tokens are asked, as only the id token names FedRAMP and only some access tokens name the
     email (wire notes 1.3).
     """
@@ -111,7 +124,7 @@ def make_account(
         credentials = attrs.evolve(credentials, expires_at_unix_s=access.expires_at_unix_s)
     return Account(
         id=account_id,
-        workspace_id=workspace_id or access.workspace_id or identity.workspace_id,
+        workspace_id=workspace_id or _sendable(access.workspace_id, identity.workspace_id),
         email=email or access.email or identity.email,
         plan_type=access.plan_type or identity.plan_type,
         credentials=credentials,
@@ -120,3 +133,8 @@ def make_account(
         origin=origin,
         fedramp=access.fedramp or identity.fedramp,
     )
+
+
+def _sendable(*claims: str | None) -> str | None:
+    """Return the first claim that says something that can be sent."""
+    return next((claim for claim in claims if claim is not None and can_be_sent(claim)), None)

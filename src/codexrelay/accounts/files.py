@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tempfile
 import time
 from pathlib import Path
@@ -43,14 +44,26 @@ def read_bytes(path: Path) -> bytes | None:
     """Return what is in the file, None if there is no file.
 
     Raises:
-        BrokenFileError: it cannot be read.
+        BrokenFileError: it cannot be read, or is a pipe or a device.
     """
     try:
-        return path.read_bytes()
+        with open(path, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise broken(path, "file", "is no regular file")
+            return file.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise broken(path, "file", f"cannot be read ({error.strerror})") from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting for the other end of a pipe, which may never come.
+
+    The turns would wait with it, and so would the end of the relay: a thread cannot be cancelled.
+    Windows has no pipes among its files.
+    """
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
 
 
 def broken(path: Path, field: str, what: str) -> BrokenFileError:

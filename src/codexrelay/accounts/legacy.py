@@ -25,7 +25,7 @@ from codexrelay.accounts.files import (
     read_bytes,
     replace_json,
 )
-from codexrelay.accounts.tokens import checked_token
+from codexrelay.accounts.tokens import sendable
 from codexrelay.protocol.raw import get_object, get_text, parse_object
 
 if TYPE_CHECKING:
@@ -63,8 +63,24 @@ class _Layout:
         Raises:
             BrokenFileError: it cannot be one.
         """
-        field = f"tokens.{name}" if self.nested else name
-        return checked_token(path, field, get_text(self.tokens(raw), name))
+        return sendable(path, self._field(name), get_text(self.tokens(raw), name))
+
+    def workspace_id(self, path: Path, raw: JsonObject) -> str | None:
+        """Return the workspace id, which stands in one of three places.
+
+        Raises:
+            BrokenFileError: it cannot be one.
+        """
+        places = (
+            (self._field(self.workspace), self.tokens(raw), self.workspace),
+            ("account_id", raw, "account_id"),
+            ("user.account_id", get_object(raw, "user"), "account_id"),
+        )
+        held = (sendable(path, field, get_text(inside, name)) for field, inside, name in places)
+        return next((found for found in held if found is not None), None)
+
+    def _field(self, name: str) -> str:
+        return f"tokens.{name}" if self.nested else name
 
 
 #: Codex CLI; then two formats that other relays write (wire notes 1.6).
@@ -185,7 +201,6 @@ class LegacyStore:
 
     def _account(self, path: Path, raw: JsonObject) -> Account:
         layout = _layout_of(raw)
-        tokens = layout.tokens(raw)
         access_token = layout.token(path, raw, layout.access)
         if access_token is None or raw.get("auth_mode") == "apikey":
             raise broken(path, "tokens", _why_no_tokens(raw))
@@ -198,11 +213,7 @@ class LegacyStore:
                 id_token=layout.token(path, raw, layout.identity),
             ),
             origin="legacy",
-            workspace_id=(
-                get_text(tokens, layout.workspace)
-                or get_text(raw, "account_id")
-                or get_text(get_object(raw, "user"), "account_id")
-            ),
+            workspace_id=layout.workspace_id(path, raw),
             email=get_text(raw, "email"),
             needs_reauth=self._why_dead(refresh_token),
         )
@@ -234,7 +245,5 @@ def _why_no_tokens(raw: JsonObject) -> str:
     if mode == "apikey" or (mode is None and get_text(raw, "OPENAI_API_KEY")):
         return f"there is an API key only, which the Codex backend does not take; {_SIGN_IN}"
     if mode not in (None, "chatgpt"):
-        return (
-            f"the sign-in of kind {mode!r} keeps no tokens here that the relay can use; {_SIGN_IN}"
-        )
+        return f"this kind of sign-in keeps no tokens here that the relay can use; {_SIGN_IN}"
     return f"there is no access token; {_SIGN_IN}"

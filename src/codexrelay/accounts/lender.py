@@ -18,21 +18,25 @@ import trio
 from codexrelay.accounts.account import Account, Loaded
 from codexrelay.accounts.files import Fingerprint
 from codexrelay.accounts.issuer import Issuer
-from codexrelay.accounts.pool import Pool, Why
+from codexrelay.accounts.pool import NO_REFRESH_TOKEN_REASON, Pool, Why
 from codexrelay.accounts.refresh import CLOSING_S, Outcome, Refresher, RefreshResult
 from codexrelay.accounts.sources import Sources
 from codexrelay.accounts.strategies import find_strategies
 from codexrelay.errors import (
     AllLimitedError,
+    AllTriedError,
     NeedsReauthError,
     NoAccountError,
     RefreshUnavailableError,
+    TurnedAwayError,
+    UnusableFilesError,
     in_words,
 )
 from codexrelay.protocol.faults import Fault
+from codexrelay.protocol.raw import get_text
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     import httpx
 
@@ -139,6 +143,12 @@ class Lender:
         """Return what was wrong with the account files when they were last read."""
         return self._loaded.problems
 
+    def nothing_to_lend(self) -> AccountError:
+        """Return the error that says why `accounts` is empty, when it is."""
+        if self._loaded.found and self._loaded.problems:
+            return UnusableFilesError(problems=self._loaded.problems)
+        return NoAccountError(looked_in=self.sources.in_words())
+
     @contextlib.asynccontextmanager
     async def lease(
         self, *, rejected: frozenset[str] = frozenset(), prefer: str | None = None
@@ -158,8 +168,10 @@ class Lender:
             NeedsReauthError: the owner must sign in.
             RefreshUnavailableError: no token is good, and the sign-in service gives no new one at
                 the moment.
-            NoAccountError: there is none, or what there is was ruled out by `rejected` or has no
-                Codex.
+            TurnedAwayError: the backend has turned them away, and is not asked again yet.
+            AllTriedError: none is left that is not in `rejected`.
+            UnusableFilesError: there are files, and none can be used.
+            NoAccountError: there is none.
         """
         account = await self._obtain(rejected, prefer)
         self.leased += 1  # no checkpoint between getting and counting it
@@ -180,8 +192,11 @@ class Lender:
             # Behind the thread: a scan that was cancelled before it ran has answered nobody.
             self._answered, self._scanned_unix_s = asked, began_unix_s
             if scanned is not None:
+                first, before = self._fingerprint is None, self._loaded.problems
                 self._fingerprint, self._loaded = scanned
                 self.pool.update(self._loaded.accounts)
+                if not first:  # those are told by whoever starts the relay, in their place
+                    _tell(before, self._loaded.problems)
 
     async def keep_saving(self) -> None:
         """Store what the pool learns, soon after. Runs until cancelled."""
@@ -200,7 +215,7 @@ class Lender:
             # Shielded from the taking to the thread, which cannot be cancelled itself.
             with trio.move_on_after(CLOSING_S, shield=True):
                 problems = await trio.to_thread.run_sync(
-                    lambda: self.sources.save_marks(marked, now_unix_s=now_unix_s)
+                    lambda: self.sources.save_limits(marked, now_unix_s=now_unix_s)
                 )
                 for problem in problems:
                     log.warning("account's state not saved", problem=str(problem))
@@ -220,7 +235,7 @@ class Lender:
                     raise error_of(
                         choice,
                         stuck,
-                        looked_in=self.sources.in_words(),
+                        nothing=self.nothing_to_lend(),
                         now_unix_s=self.wall_clock(),
                     )
                 rescanned = True
@@ -278,53 +293,91 @@ class Lender:
         )
 
     def _report(self, account: Account, fault: Fault | None) -> None:
-        self.pool.report(account, fault, now_unix_s=self.wall_clock())
+        now_unix_s = self.wall_clock()
+        aside = self.pool.report(account, fault, now_unix_s=now_unix_s)
+        if aside is not None:
+            log.warning(
+                "account set aside",
+                account=account.id,
+                status=aside.fault.status,
+                code=aside.fault.code,
+                tried_again_in_s=round(aside.until_unix_s - now_unix_s),
+            )
         if self.pool.has_unsaved:
             self._learnt.set()
 
 
 def error_of(
-    choice: Choice, stuck: Mapping[str, str], *, looked_in: str, now_unix_s: float
+    choice: Choice, stuck: Mapping[str, str], *, nothing: AccountError, now_unix_s: float
 ) -> AccountError:
-    """Return the error for a choice of nobody.
+    """Return the error for a choice of nobody; `nothing` if there was nobody to choose from.
 
     `stuck` are the accounts whose tokens could not be refreshed, and why: while there is one, time
     or the owner's network may help sooner than a quota's reset, so quota is not blamed.
     """
     passed = {why: [p for p in choice.passed_over if p.why is why] for why in Why}
-    cooling, dead = passed[Why.COOLING], passed[Why.NEEDS_REAUTH]
+    cooling, dead, aside = passed[Why.COOLING], passed[Why.NEEDS_REAUTH], passed[Why.SET_ASIDE]
     if cooling and not stuck:
         return AllLimitedError(
             resets=tuple((p.account.id, p.until_unix_s or now_unix_s) for p in cooling),
             now_unix_s=now_unix_s,
             plan_type=cooling[0].account.plan_type,
         )
-    if dead and len(dead) == len(choice.passed_over):
+    if not choice.passed_over:
+        return nothing
+    if len(dead) == len(choice.passed_over):
         return NeedsReauthError(reasons=tuple((p.account.id, p.reason or "") for p in dead))
-    told = [
+    told = tuple(
         _in_words(p, stuck.get(p.account.id), now_unix_s=now_unix_s) for p in choice.passed_over
-    ]
+    )
     if stuck:
-        return RefreshUnavailableError(told=tuple(told))
-    return NoAccountError(looked_in="; ".join(told) or looked_in)
+        return RefreshUnavailableError(told=told)
+    aside.sort(key=lambda p: p.until_unix_s or now_unix_s)
+    heard = [p.fault for p in aside if p.fault is not None]
+    if heard and not passed[Why.RULED_OUT]:
+        return _turned_away(heard[0], told)
+    return AllTriedError(told=told)
+
+
+def _turned_away(fault: Fault, told: tuple[str, ...]) -> TurnedAwayError:
+    return TurnedAwayError(
+        status=fault.status,
+        message=fault.message,
+        type=get_text(fault.error, "type") or fault.kind.value,
+        code=fault.code,
+        told=told,
+    )
 
 
 def _in_words(passed: PassedOver, stuck: str | None, *, now_unix_s: float) -> str:
     name = f"account {passed.account.id}"
+    wait_s = (passed.until_unix_s or now_unix_s) - now_unix_s
     match passed.why:
         case Why.NEEDS_REAUTH:
             return f"{name} must sign in again ({passed.reason})"
         case Why.SET_ASIDE:
-            return f"{name} has no Codex ({passed.reason})"
+            renewable = passed.account.credentials.refresh_token is not None
+            hint = "" if renewable else f" ({NO_REFRESH_TOKEN_REASON})"
+            again = f"is tried again in {in_words(wait_s)}"
+            return f"{name} was turned away with {passed.reason} and {again}{hint}"
         case Why.COOLING:
-            free_in_s = (passed.until_unix_s or now_unix_s) - now_unix_s
-            return f"{name} waits {in_words(free_in_s)} for its quota"
+            return f"{name} waits {in_words(wait_s)} for its quota"
         case Why.RULED_OUT if stuck is not None:
             return f"{name} cannot be refreshed at the moment ({stuck})"
         case Why.RULED_OUT:
             return f"{name} was tried"
         case _:
             assert_never(passed.why)
+
+
+def _tell(before: Sequence[Problem], now: Sequence[Problem]) -> None:
+    """Log each problem of the files when it comes, and when it goes."""
+    for problem in now:
+        if problem not in before:
+            log.warning("an account file has a problem", problem=str(problem))
+    for problem in before:
+        if problem not in now:
+            log.info("an account file's problem is gone", problem=str(problem))
 
 
 def _scan(sources: Sources, known: Fingerprint | None) -> tuple[Fingerprint, Loaded] | None:

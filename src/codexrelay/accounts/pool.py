@@ -13,12 +13,10 @@ import attrs
 
 from codexrelay.accounts.account import Account, Status
 from codexrelay.accounts.strategies.strategy import Candidates, Selector
-from codexrelay.protocol.faults import DEFAULT_COOL_DOWN_S, FaultKind
+from codexrelay.protocol.faults import DEFAULT_COOL_DOWN_S, Fault, FaultKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from codexrelay.protocol.faults import Fault
 
 
 class Effect(enum.Enum):
@@ -28,7 +26,8 @@ class Effect(enum.Enum):
     COOL_DOWN = enum.auto()
     #: Not chosen for a long while: its plan or workspace has no Codex.
     SET_ASIDE = enum.auto()
-    #: This access token is not sent again: the account needs a new one first.
+    #: This access token is not sent again: the account needs a new one first. When new ones are
+    #: rejected too, it is set aside.
     REJECT_TOKEN = enum.auto()
     #: Says nothing about the account.
     NONE = enum.auto()
@@ -48,12 +47,17 @@ EFFECTS: Final[Mapping[FaultKind, Effect]] = {
     FaultKind.REFUSED: Effect.NONE,
 }
 
-#: A plan may be bought meanwhile, so an account that was set aside is tried again after this long.
-SET_ASIDE_S: Final = 3600.0
+#: A plan may be bought meanwhile, so an account without Codex is tried again after this long.
+NO_CODEX_S: Final = 3600.0
 #: So many access tokens in a row, each fresh from the issuer but the first, and the backend takes
-#: none: another refresh would not help.
+#: none: another refresh would not help, so the account is set aside. Never for good: only the
+#: issuer knows whether a sign-in is over, and a backend in trouble rejects what is good.
 MAX_REJECTED_TOKENS: Final = 3
-REFUSED_REASON: Final = "the backend rejects every fresh token"
+#: How long for, the first time and at most; doubled from one time to the next.
+FIRST_REFUSAL_S: Final = 60.0
+LONGEST_REFUSAL_S: Final = 900.0
+#: Tried after that: the token as it is, then a fresh one. An outage costs one refresh per trial.
+_TOKENS_PER_TRIAL: Final = 2
 NO_REFRESH_TOKEN_REASON: Final = "there is no refresh token"
 
 
@@ -73,8 +77,10 @@ class PassedOver:
 
     account: Account
     why: Why
-    #: What the owner should know: the issuer's or the backend's code.
+    #: Why the owner must sign in again, or what the backend said: a code or words.
     reason: str | None = None
+    #: Why it was set aside.
+    fault: Fault | None = None
     #: When it may be tried again, Unix seconds; None when time alone changes nothing.
     until_unix_s: float | None = None
 
@@ -85,6 +91,27 @@ class Choice:
 
     account: Account | None
     passed_over: tuple[PassedOver, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class SetAside:
+    """Not chosen for a while, by what the backend said. Known to this process alone."""
+
+    fault: Fault
+    until_unix_s: float
+
+    @property
+    def for_its_tokens(self) -> bool:
+        """Whether other tokens would be worth a try."""
+        return EFFECTS[self.fault.kind] is Effect.REJECT_TOKEN
+
+
+def refusal_s(times: int) -> float:
+    """Return how long an account is set aside whose tokens are refused, `times` in a row (from 1).
+
+    60, 120, 240, 480, then 900 s.
+    """
+    return min(LONGEST_REFUSAL_S, FIRST_REFUSAL_S * 2.0 ** min(times - 1, 10))
 
 
 @attrs.define(eq=False)
@@ -99,28 +126,25 @@ class _Standing:
     unsaved: bool = False
     #: The access token that the backend rejected last.
     rejected_token: str | None = attrs.field(default=None, repr=False)
-    #: Distinct access tokens rejected since one was last accepted.
+    #: Distinct access tokens rejected in a row, less those before the last trial.
     rejections: int = 0
-    set_aside_until_unix_s: float | None = None
-    set_aside_reason: str | None = None
+    set_aside: SetAside | None = None
+    #: How often in a row it was set aside for its tokens.
+    refusals: int = 0
 
     def reread(self, stored: Account) -> None:
         """Take over what the file says now; where it says the same as before, memory stands."""
         before, self.stored = self.stored, stored
-        limit, needs_reauth = stored.rate_limited_until_unix_s, stored.needs_reauth
+        limit = stored.rate_limited_until_unix_s
         if self.unsaved or limit == before.rate_limited_until_unix_s:
             limit = self.account.rate_limited_until_unix_s
-        # Another refresh token means that somebody signed in, or that a refresh worked after all.
-        same_token = stored.credentials.refresh_token == self.account.credentials.refresh_token
-        if needs_reauth is None and same_token and before.needs_reauth is None:
-            needs_reauth = self.account.needs_reauth
-        if self.account.needs_reauth is not None and needs_reauth is None:
-            self.rejected_token, self.rejections = None, 0
+        if before.needs_reauth is not None and stored.needs_reauth is None:
+            self.accept()  # somebody has signed in: the count begins anew
+        if stored.credentials.access_token != before.credentials.access_token:
+            self._forgive_old_token()
         if (stored.plan_type, stored.workspace_id) != (before.plan_type, before.workspace_id):
-            self.set_aside_until_unix_s = None
-        self.account = attrs.evolve(
-            stored, rate_limited_until_unix_s=limit, needs_reauth=needs_reauth
-        )
+            self.set_aside = None
+        self.account = attrs.evolve(stored, rate_limited_until_unix_s=limit)
 
     def obstacle(self, *, now_unix_s: float) -> PassedOver | None:
         """Return what keeps the account from taking a turn now, the gravest first."""
@@ -132,13 +156,14 @@ class _Standing:
             status is Status.EXPIRED or self.is_rejected
         ):
             return PassedOver(account=account, why=Why.NEEDS_REAUTH, reason=NO_REFRESH_TOKEN_REASON)
-        until = self.set_aside_until_unix_s
-        if until is not None and now_unix_s < until:
+        aside = self.set_aside
+        if aside is not None and now_unix_s < aside.until_unix_s:
             return PassedOver(
                 account=account,
                 why=Why.SET_ASIDE,
-                reason=self.set_aside_reason,
-                until_unix_s=until,
+                reason=f"{aside.fault.status} {aside.fault.code or ''}".rstrip(),
+                fault=aside.fault,
+                until_unix_s=aside.until_unix_s,
             )
         if status is Status.RATE_LIMITED:
             return PassedOver(
@@ -155,7 +180,8 @@ class _Standing:
 
     def accept(self) -> None:
         """The backend took the present token."""
-        self.rejected_token, self.rejections = None, 0
+        self._forgive_old_token()
+        self.rejected_token, self.rejections, self.refusals = None, 0, 0
 
     def suffer(self, fault: Fault, *, now_unix_s: float) -> None:
         """Draw the consequences of `fault`."""
@@ -163,12 +189,19 @@ class _Standing:
             case Effect.COOL_DOWN:
                 self._cool_down(fault.resets_at_unix_s, now_unix_s=now_unix_s)
             case Effect.SET_ASIDE:
-                self.set_aside_until_unix_s = now_unix_s + SET_ASIDE_S
-                self.set_aside_reason = fault.code or fault.message
+                self.set_aside = SetAside(fault=fault, until_unix_s=now_unix_s + NO_CODEX_S)
             case Effect.REJECT_TOKEN:
-                self._reject_token()
+                self._reject_token(fault, now_unix_s=now_unix_s)
             case Effect.NONE:
                 pass
+
+    def _forgive_old_token(self) -> None:
+        if self.set_aside is None or not self.set_aside.for_its_tokens:
+            return
+        self.set_aside = None
+        # Nobody here refreshes what is set aside, so the other token is somebody else's and worth
+        # one try. No refresh may follow, or two relays over one store would keep each other at it.
+        self.rejections = MAX_REJECTED_TOKENS - 1
 
     def _cool_down(self, resets_at_unix_s: float | None, *, now_unix_s: float) -> None:
         until = resets_at_unix_s
@@ -181,14 +214,19 @@ class _Standing:
         )
         self.unsaved = True
 
-    def _reject_token(self) -> None:
-        if self.is_rejected:
+    def _reject_token(self, fault: Fault, *, now_unix_s: float) -> None:
+        aside = self.set_aside
+        if self.is_rejected or (aside is not None and now_unix_s < aside.until_unix_s):
             return  # another turn with the same token
         self.rejected_token = self.account.credentials.access_token
         self.rejections += 1
-        if self.rejections >= MAX_REJECTED_TOKENS:
-            self.account = attrs.evolve(self.account, needs_reauth=REFUSED_REASON)
-            self.unsaved = True
+        renewable = self.account.credentials.refresh_token is not None
+        if renewable and self.rejections < MAX_REJECTED_TOKENS:
+            return
+        self.refusals += 1
+        self.set_aside = SetAside(fault=fault, until_unix_s=now_unix_s + refusal_s(self.refusals))
+        self.rejected_token = None  # sent as it is, come the trial
+        self.rejections = MAX_REJECTED_TOKENS - _TOKENS_PER_TRIAL
 
 
 @attrs.define(eq=False)
@@ -254,15 +292,19 @@ class Pool:
             )
         return Choice(account=self._standings[chosen].account, passed_over=tuple(passed_over))
 
-    def report(self, account: Account, fault: Fault | None, *, now_unix_s: float) -> None:
+    def report(
+        self, account: Account, fault: Fault | None, *, now_unix_s: float
+    ) -> SetAside | None:
         """Note how an attempt on `account` went; None: the backend served it.
 
         `account` is the one that was used. What is heard of a token that has been replaced since
-        says nothing of the present one.
+        says nothing of the present one. Returns for how long the account is set aside, if that is
+        what this report has led to.
         """
         standing = self._standings.get(account.id)
         if standing is None:
-            return  # its file was removed meanwhile
+            return None  # its file was removed meanwhile
+        before = standing.set_aside
         used, present = account.credentials, standing.account.credentials
         of_present_token = used.access_token == present.access_token
         if fault is None:
@@ -270,6 +312,16 @@ class Pool:
                 standing.accept()
         elif of_present_token or EFFECTS[fault.kind] is not Effect.REJECT_TOKEN:
             standing.suffer(fault, now_unix_s=now_unix_s)
+        return standing.set_aside if standing.set_aside is not before else None
+
+    def state_of(self, account: Account, *, now_unix_s: float) -> str:
+        """Return the word for how `account` stands: its status, or `set_aside`."""
+        standing = self._standings.get(account.id)
+        obstacle = standing.obstacle(now_unix_s=now_unix_s) if standing is not None else None
+        word: str = account.status(now_unix_s=now_unix_s).value
+        if obstacle is not None and obstacle.why is Why.SET_ASIDE:
+            word = obstacle.why.value
+        return word
 
     def is_rejected(self, account: Account) -> bool:
         """Tell whether the backend has rejected the access token of `account`."""

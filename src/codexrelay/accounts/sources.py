@@ -56,8 +56,8 @@ class Sources:
             mark for source in sources if source is not None for mark in source.fingerprint()
         )
 
-    def save_marks(self, accounts: Iterable[Account], *, now_unix_s: float) -> tuple[Problem, ...]:
-        """Store what the pool has learnt: ends of cool-downs, and refusals of whole accounts.
+    def save_limits(self, accounts: Iterable[Account], *, now_unix_s: float) -> tuple[Problem, ...]:
+        """Store what the pool has learnt: the ends of cool-downs.
 
         Returns what could not be stored; it stays true in memory. Of a legacy account nothing is
         stored: its file is another program's.
@@ -67,7 +67,8 @@ class Sources:
             if account.origin == "legacy" or self.store is None:
                 continue
             try:
-                _save_marks(self.store, account, now_unix_s=now_unix_s)
+                until_unix_s = account.rate_limited_until_unix_s
+                self.store.save_limit(account.id, until_unix_s, now_unix_s=now_unix_s)
             except BrokenFileError as error:
                 problems.append(error.problem)
             except OSError as error:
@@ -83,13 +84,6 @@ class Sources:
             folders = " or ".join(str(folder) for folder in self.legacy.folders)
             places.append(f"no auth.json in {folders}")
         return ", ".join(places) or "the configuration allows no source of accounts"
-
-
-def _save_marks(store: AccountStore, account: Account, *, now_unix_s: float) -> None:
-    store.save_limit(account.id, account.rate_limited_until_unix_s, now_unix_s=now_unix_s)
-    token = account.credentials.refresh_token
-    if account.needs_reauth is not None and token is not None:
-        store.mark_needs_reauth(account.id, account.needs_reauth, refresh_token=token)
 
 
 def _only(loaded: Loaded, allowed: tuple[str, ...]) -> Loaded:

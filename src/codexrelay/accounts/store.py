@@ -30,7 +30,7 @@ from codexrelay.accounts.files import (
     read_bytes,
     replace_json,
 )
-from codexrelay.accounts.tokens import checked_token
+from codexrelay.accounts.tokens import sendable
 from codexrelay.errors import Problem
 from codexrelay.protocol.raw import JsonObject, get_number, kind_of, parse_object
 
@@ -183,13 +183,13 @@ class AccountStore:
         return make_account(
             account_id,
             Credentials(
-                access_token=record.required_token("access_token"),
-                refresh_token=record.token("refresh_token"),
-                id_token=record.token("id_token"),
+                access_token=record.required("access_token"),
+                refresh_token=record.sendable("refresh_token"),
+                id_token=record.sendable("id_token"),
                 expires_at_unix_s=record.instant("expiry_date"),
             ),
             origin="managed",
-            workspace_id=record.text("chatgpt_account_id"),
+            workspace_id=record.sendable("chatgpt_account_id"),
             email=record.text("email"),
             needs_reauth=(
                 record.text("needs_reauth_reason") or _UNNAMED_REASON if needs_reauth else None
@@ -250,7 +250,7 @@ class _Record:
             )
         inside = self.text("account_id")
         if inside is not None and inside != account_id:
-            raise broken(self.path, "account_id", f"is {inside!r}, unlike the name of the file")
+            raise broken(self.path, "account_id", "is not the name of the file")
 
     def text(self, field: str) -> str | None:
         """Return the text, None for null, nothing or an empty one."""
@@ -259,13 +259,13 @@ class _Record:
             return value or None
         raise broken(self.path, field, f"a string is needed, not {kind_of(value)}")
 
-    def token(self, field: str) -> str | None:
-        """Return the token, None for null, nothing or an empty one."""
-        return checked_token(self.path, field, self.text(field))
+    def sendable(self, field: str) -> str | None:
+        """Return the token or id, None for null, nothing or an empty one."""
+        return sendable(self.path, field, self.text(field))
 
-    def required_token(self, field: str) -> str:
+    def required(self, field: str) -> str:
         """Return the token that must be there."""
-        if (value := self.token(field)) is None:
+        if (value := self.sendable(field)) is None:
             raise broken(self.path, field, "is missing")
         return value
 

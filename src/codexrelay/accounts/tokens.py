@@ -1,28 +1,24 @@
-"""What a token in a file must look like to be sent."""
+"""What a text in a file must look like to be sent in a header."""
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from codexrelay.accounts.account import can_be_sent
 from codexrelay.accounts.files import broken
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: A line break would end the header, and errors about it would quote it; a blank or a letter of
-#: another alphabet is in no token, but is what pasting by hand leaves behind.
-_TOKEN: Final = re.compile(r"[!-~]+")
 
-
-def checked_token(path: Path, field: str, token: str | None) -> str | None:
-    """Return the token as it is; None or an empty one is no token.
+def sendable(path: Path, field: str, text: str | None) -> str | None:
+    """Return a token or workspace id as it is; None or an empty one is none.
 
     Raises:
         BrokenFileError: it cannot be one. Says so without quoting it.
     """
-    if token and _TOKEN.fullmatch(token) is None:
+    if text and not can_be_sent(text):
         raise broken(
-            path, field, "a token is printable ASCII without blanks and line breaks; sign in anew"
+            path, field, "must be printable ASCII without blanks and line breaks; sign in anew"
         )
-    return token or None
+    return text or None

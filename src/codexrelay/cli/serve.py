@@ -22,7 +22,7 @@ from codexrelay.config.folders import legacy_folders
 from codexrelay.config.keys import KEYS
 from codexrelay.config.loading import load
 from codexrelay.config.proxies import proxy_for
-from codexrelay.errors import ConfigError, NoAccountError
+from codexrelay.errors import ConfigError
 from codexrelay.server.drain import Drain
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _accounts(running: Running) -> str:
     lender = running.services.relay.lender
     if accounts := lender.accounts():
         return f"codexrelay accounts: {', '.join(account.id for account in accounts)}"
-    return f"codexrelay accounts: none; {NoAccountError(looked_in=lender.sources.in_words())}"
+    return f"codexrelay accounts: none; {lender.nothing_to_lend()}"
 
 
 def _warn(loaded: Loaded, running: Running) -> None:

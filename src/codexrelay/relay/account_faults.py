@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from codexrelay.errors import AccountError, AllLimitedError, RefreshUnavailableError
+from codexrelay.errors import (
+    AccountError,
+    AllLimitedError,
+    AllTriedError,
+    RefreshUnavailableError,
+    TurnedAwayError,
+)
 from codexrelay.protocol.faults import Fault, FaultKind
 from codexrelay.protocol.openai_errors import error_object
 
@@ -18,9 +24,10 @@ def fault_of(error: AccountError, *, after: Fault | None) -> Fault:
     """Return the fault the client sees for `error`; `after` was the turn's last fault, if any.
 
     A pool that ran dry in the middle of a turn answers with what upstream said, unless that was
-    only one account's word: then the state of all of them is the honest answer.
+    only one account's word and the pool knows more than that it was tried: then the state of all
+    of them is the honest answer.
     """
-    if after is not None and after.kind not in _OF_THE_POOL:
+    if after is not None and (after.kind not in _OF_THE_POOL or isinstance(error, AllTriedError)):
         return after
     if isinstance(error, AllLimitedError):
         # The shape Codex CLI knows and stops at (wire notes 4.2).
@@ -44,6 +51,13 @@ def fault_of(error: AccountError, *, after: Fault | None) -> Fault:
             status=503,
             error=error_object(str(error), type="server_error", code="token_refresh_unavailable"),
             retry_after_s=RETRY_AFTER_REFRESH_S,
+        )
+    if isinstance(error, TurnedAwayError):
+        kind = FaultKind.UNAUTHORIZED if error.status == 401 else FaultKind.UNUSABLE
+        return Fault(
+            kind=kind,
+            status=error.status,
+            error=error_object(str(error), type=error.type, code=error.code),
         )
     # 401 is terminal for every client but Codex CLI (measured): right, only the owner can help.
     return Fault(

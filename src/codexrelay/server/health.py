@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 async def answer(services: Services) -> Response:
     """Say what stands: accounts by id (never a token), and the turns that run."""
     relay, now_unix_s = services.relay, services.wall_clock()
+    pool = relay.lender.pool
     body: JsonObject = {
         "status": "draining" if services.drain.draining else "ok",
         "accounts": [
-            {"id": account.id, "state": account.status(now_unix_s=now_unix_s).value}
-            for account in relay.lender.accounts()
+            {"id": account.id, "state": pool.state_of(account, now_unix_s=now_unix_s)}
+            for account in pool.accounts
         ],
         "problems": [str(problem) for problem in relay.lender.problems()],
         "turns": len(relay.active),
