@@ -190,6 +190,16 @@ def test_a_malformed_message_is_refused_with_the_field_at_fault(
     assert refusal({"role": "user", "content": "Hi"}, message).param == f"messages[1].{param}"
 
 
+@pytest.mark.parametrize("message", [{"content": None}, {}], ids=["null", "absent"])
+def test_a_result_without_content_is_an_empty_text(message: dict[str, Any]) -> None:
+    answer = {"role": "tool", "tool_call_id": "c1", **message}
+    assert items(calling(call("c1", "f")), answer)[-1] == {
+        "type": "function_call_output",
+        "call_id": "c1",
+        "output": "",
+    }
+
+
 def test_a_part_the_backend_does_not_take_is_named_by_its_place() -> None:
     image = {"type": "image_url", "image_url": {"url": "u"}}
     video = {"type": "video_url", "video_url": {"url": "u"}}

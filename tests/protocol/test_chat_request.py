@@ -126,6 +126,24 @@ def test_what_the_backend_would_reject_is_left_out_and_named() -> None:
     assert turn.body == translate().body
 
 
+def test_what_is_not_forwarded_of_messages_is_named_once() -> None:
+    messages = [
+        {"role": "user", "name": "Ann", "content": "Hi"},
+        {"role": "user", "name": "Bob", "content": "Hi"},
+        {"role": "assistant", "content": "Ho", "audio": {"id": "a"}, "refusal": None},
+        {
+            "role": "assistant",
+            "content": None,
+            "reasoning_content": "Hm",
+            "function_call": {"name": "f", "arguments": "{}"},
+        },
+        {"role": "function", "name": "f", "content": "ok"},
+        {"role": "user", "content": "Go", "name": None},
+    ]
+    turn = translate(messages=messages, user="u")
+    assert turn.dropped == ("user", "messages[].name", "messages[].audio")
+
+
 def test_fields_for_the_relay_itself_are_neither_sent_nor_called_dropped() -> None:
     turn = translate(codex_capabilities={"tool_schema_mode": "custom_only"}, extra_body={})
     assert turn == translate()

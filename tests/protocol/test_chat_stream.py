@@ -51,6 +51,9 @@ def continued(index: int, arguments: str) -> dict[str, Any]:
     return {"tool_calls": [{"index": index, "function": {"arguments": arguments}}]}
 
 
+TEXT_PART: dict[str, Any] = {"type": "output_text", "text": "Yes", "annotations": []}
+RAW_THOUGHT = {"type": "reasoning_text", "text": "Hm"}
+
 CONVERSATIONS: dict[str, list[tuple[bytes, list[dict[str, Any]]]]] = {
     "text": [
         (upstream.created(), []),
@@ -172,6 +175,18 @@ CONVERSATIONS: dict[str, list[tuple[bytes, list[dict[str, Any]]]]] = {
             upstream.event("response.function_call_arguments.delta", item_id="fc_1", delta="{}"),
             [continued(0, "{}")],
         ),
+        (
+            upstream.event(
+                "response.output_item.done", item=upstream.function("f", "c1") | {"id": "fc_1"}
+            ),
+            [],
+        ),
+        (
+            upstream.event(
+                "response.output_item.done", item=upstream.function("g", "c2") | {"id": "fc_2"}
+            ),
+            [],
+        ),
         (upstream.completed(), [{}]),
     ],
     "an index at the item, then its id only": [
@@ -183,6 +198,7 @@ CONVERSATIONS: dict[str, list[tuple[bytes, list[dict[str, Any]]]]] = {
             upstream.event("response.function_call_arguments.delta", item_id="fc_1", delta="{}"),
             [continued(0, "{}")],
         ),
+        (upstream.done(4, **upstream.function("f", "c1") | {"id": "fc_1"}), []),
         (upstream.completed(), [{}]),
     ],
     "ids that change with each event": [
@@ -263,6 +279,174 @@ CONVERSATIONS: dict[str, list[tuple[bytes, list[dict[str, Any]]]]] = {
         (upstream.text("late"), []),
         (upstream.completed(), []),
     ],
+    "a second part that comes with the finished item only": [
+        (upstream.text("One"), [ROLE_OF_TEXT, {"content": "One"}]),
+        (
+            upstream.event(
+                "response.output_text.done", output_index=0, content_index=1, text=" two"
+            ),
+            [],  # of which part the first delta was is not known
+        ),
+        (
+            upstream.event(
+                "response.output_text.delta", output_index=1, content_index=0, delta="Left"
+            ),
+            [{"content": "Left"}],
+        ),
+        (
+            upstream.event(
+                "response.output_text.done", output_index=1, content_index=0, text="Left"
+            ),
+            [],
+        ),
+        (
+            upstream.done(
+                1,
+                type="message",
+                content=[
+                    {"type": "output_text", "text": "Left"},
+                    {"type": "output_text", "text": " right"},
+                    {"type": "refusal", "refusal": "no"},
+                ],
+            ),
+            [{"content": " right"}, {"refusal": "no"}],
+        ),
+        (upstream.completed(), [{}]),
+    ],
+    "texts that come whole, without a delta": [
+        (
+            upstream.event(
+                "response.reasoning_summary_text.done", output_index=0, summary_index=0, text="Hm"
+            ),
+            [ROLE_OF_ELSE, {"reasoning_content": "Hm"}],
+        ),
+        (
+            upstream.event("response.reasoning_text.done", output_index=0, text="raw"),
+            [{"reasoning_content": "\n\nraw"}],
+        ),
+        (
+            upstream.event(
+                "response.output_text.done", output_index=1, content_index=0, text="Yes"
+            ),
+            [{"content": "Yes"}],
+        ),
+        (
+            upstream.event("response.refusal.done", output_index=1, content_index=1, refusal="no"),
+            [{"refusal": "no"}],
+        ),
+        (
+            upstream.done(
+                1,
+                type="message",
+                content=[
+                    {"type": "output_text", "text": "Yes"},
+                    {"type": "refusal", "refusal": "no"},
+                ],
+            ),
+            [],
+        ),
+        (upstream.completed(), [{}]),
+    ],
+    "an answer that stands in the response alone": [
+        (upstream.created(), []),
+        (
+            upstream.completed(
+                output=[
+                    {"type": "reasoning", "id": "rs_1", "summary": [], "content": [RAW_THOUGHT]},
+                    {"type": "message", "id": "msg_1", "content": [TEXT_PART]},
+                    upstream.function("f", "c1", "{}"),
+                ]
+            ),
+            [
+                ROLE_OF_ELSE,
+                {"reasoning_content": "Hm"},
+                {"content": "Yes"},
+                opened(0, "c1", "f"),
+                continued(0, "{}"),
+                {},
+            ],
+        ),
+    ],
+    "a response that says once more what was said": [
+        (upstream.text("Yes"), [ROLE_OF_TEXT, {"content": "Yes"}]),
+        (
+            upstream.call(1, upstream.function("f", "c1"), "{}"),
+            [opened(0, "c1", "f"), continued(0, "{}")],
+        ),
+        (
+            upstream.completed(
+                output=[
+                    {"type": "message", "id": "other", "content": [TEXT_PART]},
+                    upstream.function("f", "c1", "{}"),
+                ]
+            ),
+            [{}],
+        ),
+    ],
+    "texts of items that have an id alone": [
+        (
+            upstream.event("response.output_text.delta", item_id="msg_1", delta="Yes"),
+            [ROLE_OF_TEXT, {"content": "Yes"}],
+        ),
+        (
+            upstream.completed(
+                output=[
+                    {"type": "message", "id": "msg_1", "content": [TEXT_PART]},
+                    {"type": "message", "id": "msg_2", "content": [TEXT_PART | {"text": "!"}]},
+                ]
+            ),
+            [{"content": "!"}, {}],
+        ),
+    ],
+    "a text of no item at all": [
+        (
+            upstream.event("response.output_text.delta", delta="Yes"),
+            [ROLE_OF_TEXT, {"content": "Yes"}],
+        ),
+        (
+            upstream.done(0, type="message", id="msg_1", content=[TEXT_PART]),
+            [],
+        ),
+        (
+            upstream.completed(output=[{"type": "message", "id": "msg_1", "content": [TEXT_PART]}]),
+            [{}],
+        ),
+    ],
+    "sources that come with the finished item only": [
+        (upstream.text("Found"), [ROLE_OF_TEXT, {"content": "Found"}]),
+        (
+            upstream.done(
+                0,
+                type="message",
+                content=[TEXT_PART | {"annotations": [{"type": "url_citation", "url": "u"}]}],
+            ),
+            [{"annotations": [{"type": "url_citation", "url_citation": {"url": "u"}}]}],
+        ),
+        (upstream.completed(), [{}]),
+    ],
+    "arguments that stand in the added item alone": [
+        (
+            upstream.added(0, **upstream.function("f", "c1", '{"a":1}')),
+            [ROLE_OF_ELSE, opened(0, "c1", "f")],
+        ),
+        (upstream.done(0, **upstream.function("f", "c1")), [continued(0, '{"a":1}')]),
+        (
+            upstream.added(1, **upstream.function("g", "c2", "{}"), status="completed"),
+            [opened(1, "c2", "g")],
+        ),
+        (upstream.completed(), [continued(1, "{}"), {}]),
+    ],
+    "input that is called whole, of an item that is not called done": [
+        (
+            upstream.added(0, **upstream.custom("sql", "c1")),
+            [ROLE_OF_ELSE, opened(0, "c1", "sql"), continued(0, '{"input":"')],
+        ),
+        (
+            upstream.event("response.custom_tool_call_input.done", output_index=0, input="x"),
+            [continued(0, "x")],
+        ),
+        (upstream.completed(), [continued(0, '"}'), {}]),
+    ],
     "nothing at all": [(upstream.completed(), [ROLE_OF_TEXT, {}])],
     "an older name of the end": [
         (upstream.event("response.done", response={"id": "r"}), [ROLE_OF_TEXT, {}])
@@ -303,11 +487,11 @@ def test_the_chunks_do_not_depend_on_how_the_bytes_were_cut(data: st.DataObject,
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_the_framing_of_the_events_does_not_matter(name: str) -> None:
     whole = ALL_CONVERSATIONS[name]
-    unnamed = b"".join(
-        line + b"\n" for line in whole.split(b"\n")[:-1] if not line.startswith(b"event:")
-    )
+    lines = whole.split(b"\n")[:-1]
+    unnamed = b"".join(line + b"\n" for line in lines if not line.startswith(b"event:"))
     expected = chat().feed(whole)
     assert chat().feed(unnamed) == expected
+    assert chat().feed(unnamed.replace(b"data:", b"event: message\ndata:")) == expected
     assert chat().feed(whole.replace(b"\n", b"\r\n")) == expected
 
 
@@ -338,10 +522,20 @@ def test_the_service_tier_is_the_one_upstream_named_last() -> None:
     assert [c.service_tier for c in client.chunks] == ["auto", "auto", "default", "default"]
 
 
+def test_a_tier_that_the_sdk_does_not_know_is_left_out() -> None:
+    client = hear(
+        upstream.created(service_tier="auto"),
+        upstream.text("a"),
+        upstream.completed(service_tier="ultrafast"),
+    )
+    assert [chunk.service_tier for chunk in client.chunks] == ["auto", "auto", None]
+
+
 @pytest.mark.parametrize(
     ("end", "name", "finish_reason"),
     [
         (upstream.completed(), "completed", "stop"),
+        (upstream.completed(status="incomplete"), "incomplete", "length"),
         (upstream.incomplete("max_output_tokens"), "incomplete", "length"),
         (upstream.incomplete("content_filter"), "incomplete", "content_filter"),
         (upstream.incomplete("something_new"), "incomplete", "length"),
@@ -402,6 +596,7 @@ def test_many_interleaved_calls_arrive_whole() -> None:
         for at in range(max(map(len, texts)))
         for i in reversed(range(5))
     ]
+    events += [upstream.done(2 * i, **item) for i, item in enumerate(calls)]
     client = hear(*events, upstream.completed())
     assert client.calls == [
         {
@@ -427,12 +622,70 @@ def test_the_text_of_a_custom_tool_survives_byte_for_byte(pieces: list[str]) -> 
     assert client.finish_reasons == ["tool_calls"]
 
 
-def test_a_custom_call_that_was_never_declared_done_is_closed_by_the_end() -> None:
-    events = [upstream.added(0, **upstream.custom("sql", "c1")), upstream.raw_input("SELECT", 0)]
-    whole = hear(*events, upstream.completed())
-    assert whole.calls[0]["function"]["arguments"] == '{"input":"SELECT"}'
-    cut = hear(*events, upstream.incomplete("max_output_tokens"))
-    assert cut.calls[0]["function"]["arguments"] == '{"input":"SELECT'
+HALF_CALLS = {
+    "a custom call": (upstream.custom("sql", "c1"), upstream.raw_input("SELECT", 0)),
+    "a function call": (upstream.function("f", "c1"), upstream.arguments("{}", 0)),
+}
+half_calls = pytest.mark.parametrize(("item", "piece"), HALF_CALLS.values(), ids=HALF_CALLS)
+
+
+def cut(index: int, item: dict[str, Any]) -> bytes:
+    """The end of an item that upstream itself calls incomplete."""
+    return upstream.done(index, **item, status="incomplete")
+
+
+def test_the_json_around_half_a_custom_call_is_never_closed() -> None:
+    item = upstream.custom("sql", "c1", "SELECT")
+    begun = [upstream.added(0, **item), upstream.raw_input("SELECT", 0)]
+    said = upstream.event("response.custom_tool_call_input.done", output_index=0, input="SELECT")
+    for events in ([], [cut(0, item)], [said, cut(0, item)]):
+        client = hear(*begun, *events, upstream.incomplete("max_output_tokens"))
+        assert client.calls[0]["function"]["arguments"] == '{"input":"SELECT'
+        assert client.finish_reasons == ["length"]
+
+
+def test_a_call_that_is_known_only_as_incomplete_is_not_shown() -> None:
+    item = upstream.function("f", "c1", "{}")
+    response = {"id": "resp_1", "output": [item]}
+    for events in (
+        [cut(0, item), upstream.incomplete("max_output_tokens")],
+        [upstream.event("response.incomplete", response=response)],
+    ):
+        client = hear(*events)
+        assert client.calls == []
+        assert client.finish_reasons == ["length"]
+
+
+def test_a_finished_call_of_an_incomplete_response_is_shown() -> None:
+    item = upstream.custom("sql", "c1", "x") | {"status": "completed"}
+    response = {"id": "resp_1", "output": [item]}
+    client = hear(upstream.event("response.incomplete", response=response))
+    assert client.calls[0]["function"]["arguments"] == '{"input":"x"}'
+    assert client.finish_reasons == ["length"]
+
+
+@half_calls
+@pytest.mark.parametrize("end", ["nothing", "cut", "cut alone"])
+def test_a_complete_response_with_half_a_call_is_broken(
+    item: dict[str, Any], piece: bytes, end: str
+) -> None:
+    begun = [] if end == "cut alone" else [upstream.added(0, **item), piece]
+    ended = [] if end == "nothing" else [cut(0, item)]
+    stream, client = chat(), ChatClient()
+    for event in [*begun, *ended, upstream.completed()]:
+        client.read(stream.feed(event))
+    assert client.error is not None
+    assert "inside a tool call" in client.error["message"]
+    assert client.finish_reasons == []
+    assert stream.terminal is not None
+    assert stream.terminal.fault is not None
+    assert stream.terminal.fault.kind is faults.FaultKind.BROKEN
+
+
+def test_input_that_follows_a_finished_call_is_not_added_to_it() -> None:
+    late = upstream.raw_input("late", 0)
+    client = hear(upstream.call(0, upstream.custom("sql", "c1"), "x"), late, upstream.completed())
+    assert client.calls[0]["function"]["arguments"] == '{"input":"x"}'
 
 
 @given(pieces=st.lists(texts, min_size=1, max_size=6))
@@ -461,6 +714,16 @@ def test_escaped_surrogate_pairs_are_read_as_one_character() -> None:
             "Long.",
         ),
         (upstream.event("error", code="too_long", message="Long."), "too_long", "Long."),
+        (
+            upstream.completed(status="failed", error={"code": "too_long", "message": "Long."}),
+            "too_long",
+            "Long.",
+        ),
+        (
+            upstream.event("response.completed"),
+            "upstream_connection_error",
+            "the backend ended the answer without its response object",
+        ),
     ],
 )
 def test_a_failure_upstream_is_one_error_chunk(end: bytes, code: str, message: str) -> None:

@@ -68,6 +68,16 @@ PATCH = {
             {"type": "web_search", "web_search": {"kept": "here"}, "filters": {}},
             id="a type that chat does not know",
         ),
+        pytest.param(
+            {"type": "web_search_preview", "filters": {}},
+            {"type": "web_search", "filters": {}},
+            id="an older name of the search",
+        ),
+        pytest.param(
+            {"type": "web_search_preview_2025_03_11"},
+            {"type": "web_search"},
+            id="an older name with a date",
+        ),
     ],
 )
 def test_a_tool_is_flattened(tool: dict[str, Any], flat: dict[str, Any]) -> None:
@@ -123,6 +133,7 @@ def test_a_malformed_tool_is_refused(tool: dict[str, Any], param: str) -> None:
             {"type": "custom", "name": "sql"},
         ),
         ({"tool_choice": {"type": "web_search"}}, {"type": "web_search"}),
+        ({"tool_choice": {"type": "web_search_preview"}}, {"type": "web_search"}),
         (
             {
                 "tool_choice": {

@@ -90,6 +90,14 @@ def test_a_delta_is_nothing_that_is_parsed() -> None:
             Looked("response.failed", b'{"type":"response.failed"}', {"type": "response.failed"}),
         ),
         (
+            b'data: {"type":"response.done"}\n\n',
+            Looked("response.completed", b'{"type":"response.done"}', {"type": "response.done"}),
+        ),
+        (
+            b'event: error\ndata: {"type":"server_error"}\n\n',
+            Looked("error", b'{"type":"server_error"}', {"type": "server_error"}),
+        ),
+        (
             b'event: response.foo\ndata: {"type":"response.failed"}\n\n',
             Looked("response.foo", b'{"type":"response.failed"}'),
         ),

@@ -244,6 +244,48 @@ def test_response_done_reaches_the_client_as_response_completed() -> None:
     assert answer.terminal.name == "completed"
 
 
+@pytest.mark.parametrize("called", ["response.completed", "response.done"])
+def test_an_incomplete_response_is_called_incomplete(called: str) -> None:
+    response = {"id": "resp_1", "status": "incomplete", "output": [MESSAGE], "usage": USAGE}
+    given_out, answer = played(created(), event(called, response=response, sequence_number=3))
+    assert last_event(given_out) == {
+        "type": "response.incomplete",
+        "response": response,
+        "sequence_number": 3,
+    }
+    assert answer.terminal is not None
+    assert (answer.terminal.name, answer.terminal.fault) == ("incomplete", None)
+
+
+@pytest.mark.parametrize("called", ["response.completed", "response.done", "response.incomplete"])
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_a_failed_response_is_called_failed(called: str, status: str) -> None:
+    error = {"code": "server_error", "message": "boo"}
+    response = {"id": "resp_1", "status": status, "error": error}
+    given_out, answer = played(created(), event(called, response=response))
+    assert last_event(given_out) == {"type": "response.failed", "response": response}
+    assert answer.response is None
+    assert answer.terminal is not None
+    assert answer.terminal.name == "failed"
+    assert answer.terminal.fault is not None
+    assert answer.terminal.fault.message == "boo"
+
+
+def test_an_error_with_a_type_of_its_own_passes_as_it_came() -> None:
+    raw = sse.write("error", b'{"type":"server_error","message":"boo"}')
+    given_out, answer = played(created(), raw)
+    assert given_out == created() + raw
+    assert answer.terminal is not None
+    assert answer.terminal.fault is not None
+    assert answer.terminal.fault.message == "boo"
+
+
+def test_a_terminal_event_without_a_type_is_given_one() -> None:
+    data = b'{"response":{"id":"resp_1","status":"completed","output":[],"usage":%b}}'
+    given_out, _ = played(sse.write("response.completed", data % orjson.dumps(USAGE)))
+    assert last_event(given_out)["type"] == "response.completed"
+
+
 def test_side_notes_after_the_terminal_event_still_pass() -> None:
     given_out, _ = played(completed(output=[]), event("ping", cost="0"), text("odd"))
     assert given_out.endswith(event("ping", cost="0") + text("odd"))
@@ -298,6 +340,23 @@ def test_garbage_ends_the_answer_after_everything_before_it(garbage: bytes) -> N
     assert answer.terminal is not None
     assert answer.terminal.fault is not None
     assert answer.terminal.fault.kind is FaultKind.BROKEN
+
+
+def test_an_ending_without_its_response_says_what_is_missing() -> None:
+    _, answer = played(created(), event("response.completed"))
+    assert answer.terminal is not None
+    assert answer.terminal.fault is not None
+    assert "without its response object" in answer.terminal.fault.message
+
+
+def test_an_ending_too_deep_to_be_written_again_still_ends_the_answer() -> None:
+    deep = b"[" * 1_000 + b"]" * 1_000
+    data = b'{"type":"response.completed","response":{"id":"resp_1","deep":%b}}' % deep
+    given_out, answer = played(created(), sse.write("response.completed", data))
+    _, (name, _) = events_of(given_out)
+    assert answer.terminal is not None
+    # How deep Python's own writer goes depends on its version.
+    assert name == f"response.{answer.terminal.name}"
 
 
 def test_an_item_that_is_needed_and_broken_ends_the_answer_as_a_fault() -> None:

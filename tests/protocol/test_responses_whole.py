@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
+from openai.types.responses import Response
 
 from codexrelay.protocol import faults
 from codexrelay.protocol.faults import FaultKind
@@ -76,6 +77,40 @@ def test_what_upstream_says_of_the_response_is_kept() -> None:
     assert body["moderation"] == {"a": 1}
 
 
+def test_of_a_stream_that_says_nearly_nothing_the_sdk_still_gets_all_it_demands() -> None:
+    body = body_of(
+        event("response.created", response={"id": "r1"}),
+        event("response.output_item.done", item=MESSAGE),
+        event("response.completed", response={"id": "r1", "model": None, "usage": USAGE}),
+    )
+    response = Response.model_validate(body)
+    assert (response.id, response.model, response.created_at) == ("r1", "gpt-5.5", 1)
+    assert response.output_text == "Gr\u00fc\u00dfe"
+
+
+def test_the_identity_that_the_response_lacks_is_that_of_its_announcement() -> None:
+    announced = {"id": "r1", "model": "gpt-9", "created_at": 5}
+    body = body_of(
+        event("response.created", response=announced),
+        event("response.completed", response={"usage": USAGE}),
+    )
+    assert {key: body[key] for key in announced} == announced
+
+
+@pytest.mark.parametrize(
+    ("called", "status", "told"),
+    [
+        ("response.done", "incomplete", "incomplete"),
+        ("response.incomplete", "completed", "incomplete"),
+        ("response.completed", "in_progress", "completed"),
+    ],
+)
+def test_the_status_is_never_better_than_the_worse_of_the_two(
+    called: str, status: str, told: str
+) -> None:
+    assert body_of(event(called, response={"id": "r1", "status": status}))["status"] == told
+
+
 def test_a_failure_of_upstreams_is_a_fault_and_no_body() -> None:
     answer = whole()
     answer.feed(created() + failed("rate_limit_exceeded", "try again in 2s"))
@@ -85,6 +120,14 @@ def test_a_failure_of_upstreams_is_a_fault_and_no_body() -> None:
     assert answer.terminal.fault.retry_after_s == 2.0
     with pytest.raises(RuntimeError):
         answer.body()
+
+
+def test_a_completed_event_with_a_failed_response_is_no_body() -> None:
+    answer = whole()
+    answer.feed(completed(status="failed", error={"code": "server_error", "message": "boo"}))
+    assert answer.terminal is not None
+    assert answer.terminal.fault is not None
+    assert answer.terminal.fault.message == "boo"
 
 
 def test_a_fault_ends_the_answer() -> None:

@@ -1,7 +1,7 @@
 """Reads a Responses stream for a Chat client: bytes in, facts out.
 
 It decides what counts: which items are tool calls, what was streamed and what came only with the
-finished item, how the turn ended.
+finished item or the whole response, how the turn ended.
 
 Sources: wire notes 3; recorded streams. Items are told apart by `output_index`: through some
 gateways each event carries another item id (recorded).
@@ -10,23 +10,15 @@ gateways each event carries another item id (recorded).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import attrs
 
-from codexrelay.protocol import events, faults, sse
+from codexrelay.protocol import endings, events, faults, sse
 from codexrelay.protocol.answer import Terminal
-from codexrelay.protocol.chat_facts import (
-    CallClosed,
-    CallInput,
-    CallOpened,
-    Citation,
-    Ended,
-    Fact,
-    Refusal,
-    Text,
-    Thought,
-)
+from codexrelay.protocol.chat_calls import INPUTS, Calls
+from codexrelay.protocol.chat_facts import Citation, Ended, Fact, Refusal, Text, Thought
+from codexrelay.protocol.chat_told import NAMELESS, Key, Part, Told, Within
 from codexrelay.protocol.raw import (
     JsonObject,
     get_list,
@@ -35,6 +27,7 @@ from codexrelay.protocol.raw import (
     is_object,
     parse_object,
 )
+from codexrelay.protocol.responses_scan import inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,11 +36,8 @@ if TYPE_CHECKING:
     from codexrelay.protocol.events import TerminalName
     from codexrelay.protocol.faults import Fault
 
-#: How an item is known: its output index, or its id where upstream gives no index.
-_Key: TypeAlias = int | str
-
-#: Item type -> the key of its input.
-_CALLS: Final[Mapping[str, str]] = {"function_call": "arguments", "custom_tool_call": "input"}
+#: The tiers that the SDK 3.54 knows in a chat completion; another would make it invalid.
+_TIERS: Final = frozenset({"auto", "default", "flex", "scale", "priority", "fast"})
 
 
 @attrs.define(eq=False)
@@ -65,17 +55,16 @@ class Decoder:
     reasoning: dict[str, list[JsonObject]] = attrs.field(factory=dict)
     _cutter: sse.EventCutter = attrs.field(factory=sse.EventCutter)
     _response_id: str | None = None
-    #: Item id -> key, for events that have no output index.
-    _keys: dict[str, _Key] = attrs.field(factory=dict)
-    #: Items of which something was passed on: the finished item only repeats it.
-    _told: set[_Key] = attrs.field(factory=set)
-    #: The calls so far, and which of them have their whole input.
-    _calls: dict[_Key, CallOpened] = attrs.field(factory=dict)
-    _closed: set[_Key] = attrs.field(factory=set)
+    #: Item id -> key: an event without an output index has only the id, and may follow one with.
+    _keys: dict[str, Key] = attrs.field(factory=dict)
+    #: Items that are finished.
+    _done: set[Key] = attrs.field(factory=set)
+    _told: Told = attrs.field(factory=Told)
+    _calls: Calls = attrs.field(factory=Calls)
     #: Encrypted reasoning that no call has followed yet.
     _pending: list[JsonObject] = attrs.field(factory=list)
-    #: The passage of reasoning that the last thought belongs to.
-    _passage: tuple[object, ...] | None = None
+    #: The part of reasoning that the last thought belongs to.
+    _passage: Part | None = None
 
     def feed(self, block: bytes) -> Iterator[Fact]:
         """Take upstream bytes, yield what they say. Nothing follows an `Ended`.
@@ -87,7 +76,7 @@ class Decoder:
             return
         for raw in sse.split(self._cutter.feed(block)):
             event = sse.read(raw)
-            if event is not None and (not event.name or event.name in self._READERS):
+            if event is not None:
                 yield from self._read(event)
                 if self._ended():
                     return
@@ -100,37 +89,81 @@ class Decoder:
         return self.terminal is not None
 
     def _read(self, event: sse.Event) -> Iterable[Fact]:
+        name = event.name
         try:
-            payload = parse_object(event.data)
-        except ValueError:
-            if event.data == b"[DONE]":  # the sentinel of other backends; it says nothing
+            if name in self._READERS or name in events.TERMINAL:
+                payload = parse_object(event.data)
+            elif name.startswith("response."):
+                return ()  # nothing that Chat could say: not even parsed
+            elif (found := inside(name, event.data)) is not None:
+                payload, name = found, get_text(found, "type") or name
+            else:
                 return ()
-            return (self.fail(faults.broken("the backend sent an event that is no JSON object")),)
-        read = self._READERS.get(event.name or get_text(payload, "type") or "")
-        return read(self, payload) if read is not None else ()
+        except ValueError:
+            return (self.fail(faults.not_json()),)
+        read = self._READERS.get(name)
+        if read is not None:
+            return read(self, payload)
+        if name in events.TERMINAL:
+            return self._ending(endings.true_name(name, payload), payload)
+        return ()
 
     # --- the response as a whole
 
     def _created(self, event: JsonObject) -> Iterable[Fact]:
         response = get_object(event, "response")
         self.model = get_text(response, "model")
-        self.service_tier = get_text(response, "service_tier")
+        self._take_tier(response)
         self._response_id = get_text(response, "id")
         return ()
 
-    def _completed(self, event: JsonObject) -> Iterable[Fact]:
-        for key in self._calls:
-            yield from self._close(key)
-        yield self._end("completed", event, "tool_calls" if self._calls else "stop")
+    def _ending(self, name: str, event: JsonObject) -> Iterator[Fact]:
+        """Take the terminal event whose true name is `name`."""
+        response = get_object(event, "response")
+        if name in events.FAILURES:
+            fault = faults.from_event(event, now_unix_s=self.now_unix_s)
+            yield self._end("failed", event, fault=fault)
+        elif not response:
+            yield self.fail(endings.without_response())
+        elif name == events.INCOMPLETE:
+            yield from self._output(response, complete=False)
+            details = get_object(response, "incomplete_details")
+            filtered = details.get("reason") == "content_filter"
+            yield self._end("incomplete", event, "content_filter" if filtered else "length")
+        else:
+            yield from self._output(response, complete=True)
+            yield from self._calls.end()
+            yield self._end_complete(event)
 
-    def _incomplete(self, event: JsonObject) -> Iterable[Fact]:
-        details = get_object(get_object(event, "response"), "incomplete_details")
-        filtered = details.get("reason") == "content_filter"
-        yield self._end("incomplete", event, "content_filter" if filtered else "length")
+    def _end_complete(self, event: JsonObject) -> Ended:
+        if not self._calls.whole:
+            # Upstream contradicts itself, and half a call must not look like one.
+            fault = faults.broken("the backend ended the answer inside a tool call")
+            return self._end("failed", event, fault=fault)
+        return self._end("completed", event, "tool_calls" if self._calls else "stop")
 
-    def _failed(self, event: JsonObject) -> Iterable[Fact]:
-        fault = faults.from_event(event, now_unix_s=self.now_unix_s)
-        yield self._end("failed", event, fault=fault)
+    def _output(self, response: JsonObject, *, complete: bool) -> Iterator[Fact]:
+        """Take the items that stand in the response alone.
+
+        Unless the response is `complete`, a call in it may be half even if nothing says so.
+        """
+        for i, item in enumerate(get_list(response, "output")):
+            if is_object(item) and (key := self._key_in_output(i, item)) not in self._done:
+                is_call = item.get("type") in INPUTS
+                if complete or not is_call or item.get("status") == "completed":
+                    yield from self._finish(key, item)
+
+    def _key_in_output(self, index: int, item: JsonObject) -> Key:
+        """Return the key of an item of the response, by its ids rather than by its place."""
+        call = self._calls.key_of(get_text(item, "call_id"))
+        if call is not None:
+            return call
+        return self._keys.get(get_text(item, "id") or NAMELESS, index)
+
+    def _take_tier(self, response: JsonObject) -> None:
+        tier = get_text(response, "service_tier")
+        if tier is not None:
+            self.service_tier = tier if tier in _TIERS else None
 
     def _end(
         self,
@@ -140,7 +173,7 @@ class Decoder:
         fault: Fault | None = None,
     ) -> Ended:
         response = get_object(event or {}, "response")
-        self.service_tier = get_text(response, "service_tier") or self.service_tier
+        self._take_tier(response)
         self.terminal = Terminal(
             name=name,
             response_id=get_text(response, "id") or self._response_id,
@@ -152,27 +185,51 @@ class Decoder:
     # --- what the model says
 
     def _text(self, event: JsonObject) -> Iterable[Fact]:
-        delta = self._delta(event)
+        delta = self._delta(event, self._part(event, "content"))
         return (Text(delta),) if delta else ()
 
     def _refusal(self, event: JsonObject) -> Iterable[Fact]:
-        delta = self._delta(event)
+        delta = self._delta(event, self._part(event, "content"))
         return (Refusal(delta),) if delta else ()
 
     def _summary(self, event: JsonObject) -> Iterable[Fact]:
-        delta = self._delta(event)
-        passage = (self._key(event), event.get("summary_index"))
-        return (self._thought(delta, passage),) if delta else ()
+        part = self._part(event, "summary", "summary_index")
+        delta = self._delta(event, part)
+        return (self._thought(delta, part),) if delta else ()
 
     def _raw_reasoning(self, event: JsonObject) -> Iterable[Fact]:
-        delta = self._delta(event)
-        passage = (self._key(event), "raw", event.get("content_index"))
-        return (self._thought(delta, passage),) if delta else ()
+        part = self._part(event, "content")
+        delta = self._delta(event, part)
+        return (self._thought(delta, part),) if delta else ()
+
+    def _text_done(self, event: JsonObject) -> Iterable[Fact]:
+        return self._say(self._part(event, "content"), event)
+
+    def _summary_done(self, event: JsonObject) -> Iterable[Fact]:
+        return self._think(self._part(event, "summary", "summary_index"), event)
+
+    def _raw_reasoning_done(self, event: JsonObject) -> Iterable[Fact]:
+        return self._think(self._part(event, "content"), event)
 
     def _annotation(self, event: JsonObject) -> Iterable[Fact]:
+        self._told.add(self._part(event, "annotations"))
         return _citations([event.get("annotation")])
 
-    def _thought(self, text: str, passage: tuple[object, ...]) -> Thought:
+    def _say(self, part: Part, whole: JsonObject) -> Iterator[Fact]:
+        """Say a text or a refusal that is `whole`, unless it was said."""
+        text, refusal = get_text(whole, "text"), get_text(whole, "refusal")
+        if (text or refusal) and self._told.claim(part):
+            if text:
+                yield Text(text)
+            if refusal:
+                yield Refusal(refusal)
+
+    def _think(self, part: Part, whole: JsonObject) -> Iterator[Fact]:
+        text = get_text(whole, "text")
+        if text and self._told.claim(part):
+            yield self._thought(text, part)
+
+    def _thought(self, text: str, passage: Part) -> Thought:
         begins_another = self._passage not in (None, passage)
         self._passage = passage
         return Thought(f"\n\n{text}" if begins_another else text)
@@ -180,120 +237,113 @@ class Decoder:
     # --- what the model calls
 
     def _input(self, event: JsonObject) -> Iterable[Fact]:
-        call = self._calls.get(self._key(event))
-        if call is None:
-            return ()  # of no tool that a client knows
-        delta = self._delta(event)
-        return (CallInput(call.index, delta),) if delta else ()
+        piece = self._calls.piece(self._key(event), get_text(event, "delta") or "")
+        return () if piece is None else (piece,)
 
     def _arguments_done(self, event: JsonObject) -> Iterable[Fact]:
-        return self._finish_call(self._key(event), get_text(event, "arguments"))
+        return self._calls.input_done(self._key(event), get_text(event, "arguments") or "")
 
     def _raw_input_done(self, event: JsonObject) -> Iterable[Fact]:
-        return self._finish_call(self._key(event), get_text(event, "input"))
+        return self._calls.input_done(self._key(event), get_text(event, "input") or "")
 
-    def _open(self, key: _Key, item: JsonObject) -> Iterable[Fact]:
-        name, call_id = get_text(item, "name"), get_text(item, "call_id")
-        if not name or not call_id or key in self._calls:
-            return
-        call = CallOpened(len(self._calls), call_id, name, item["type"] == "custom_tool_call")
-        self._calls[key] = call
-        if self._pending:
-            self.reasoning[call_id], self._pending = self._pending, []
-        yield call
-
-    def _finish_call(self, key: _Key, whole: str | None) -> Iterable[Fact]:
-        if (call := self._calls.get(key)) is None:
-            return
-        if whole and key not in self._told:
-            self._told.add(key)
-            yield CallInput(call.index, whole)
-        yield from self._close(key)
-
-    def _close(self, key: _Key) -> Iterable[Fact]:
-        if key not in self._closed:
-            self._closed.add(key)
-            yield CallClosed(self._calls[key].index)
+    def _open(self, key: Key, item: JsonObject) -> Iterator[Fact]:
+        call = self._calls.open(key, item)
+        if call is not None:
+            if self._pending:
+                self.reasoning[call.call_id], self._pending = self._pending, []
+            yield call
 
     # --- items
 
     def _item_added(self, event: JsonObject) -> Iterable[Fact]:
         item = get_object(event, "item")
-        key = self._key(event, item)
-        if item.get("type") in _CALLS:
-            yield from self._open(key, item)
+        key = self._item_key(event, item)
+        return self._open(key, item) if item.get("type") in INPUTS else ()
 
     def _item_done(self, event: JsonObject) -> Iterable[Fact]:
         item = get_object(event, "item")
-        key = self._key(event, item)
+        return self._finish(self._item_key(event, item), item)
+
+    def _finish(self, key: Key, item: JsonObject) -> Iterator[Fact]:
+        """Take an item as it ended."""
+        self._done.add(key)
         match item.get("type"):
             case "message":
                 yield from self._message_done(key, item)
             case "reasoning":
                 yield from self._reasoning_done(key, item)
-            case "function_call" | "custom_tool_call" as kind:
-                yield from self._open(key, item)
-                yield from self._finish_call(key, get_text(item, _CALLS[kind]))
+            case "function_call" | "custom_tool_call":
+                if item.get("status") == "incomplete":
+                    self._calls.cut(key)
+                else:
+                    yield from self._open(key, item)
+                    yield from self._calls.done(key, item)
             case _:
                 pass  # the backend's own tools: their work is done there
 
-    def _message_done(self, key: _Key, item: JsonObject) -> Iterable[Fact]:
-        if key in self._told:
-            return
-        self._told.add(key)
-        for part in _objects(item, "content"):
-            if text := get_text(part, "text"):
-                yield Text(text)
-            if refusal := get_text(part, "refusal"):
-                yield Refusal(refusal)
-            yield from _citations(get_list(part, "annotations"))
+    def _message_done(self, key: Key, item: JsonObject) -> Iterator[Fact]:
+        for i, part in _objects(item, "content"):
+            yield from self._say((key, "content", i), part)
+            annotations = get_list(part, "annotations")
+            if annotations and self._told.claim((key, "annotations", i)):
+                yield from _citations(annotations)
 
-    def _reasoning_done(self, key: _Key, item: JsonObject) -> Iterable[Fact]:
+    def _reasoning_done(self, key: Key, item: JsonObject) -> Iterator[Fact]:
         if get_text(item, "encrypted_content"):
             self._pending.append({name: item[name] for name in item if name != "status"})
-        if key in self._told:
-            return
-        self._told.add(key)
-        for i, part in enumerate(_objects(item, "summary")):
-            if text := get_text(part, "text"):
-                yield self._thought(text, (key, i))
+        # The raw reasoning is long, and the summary says the same.
+        within: Within = "summary" if get_list(item, "summary") else "content"
+        for i, part in _objects(item, within):
+            yield from self._think((key, within, i), part)
 
-    def _delta(self, event: JsonObject) -> str:
+    def _delta(self, event: JsonObject, part: Part) -> str:
         delta = event.get("delta")
         if not isinstance(delta, str) or not delta:
             return ""
-        self._told.add(self._key(event))
+        self._told.add(part)
         return delta
 
-    def _key(self, event: JsonObject, item: JsonObject | None = None) -> _Key:
-        """Return the key of the item that `event` is about, or that it shows."""
-        index = event.get("output_index")
-        item_id = get_text(event, "item_id") if item is None else get_text(item, "id")
-        if isinstance(index, int):
-            if item and item_id:
-                self._keys[item_id] = index
-            return index
-        return self._keys.get(item_id or "", item_id or "")
+    # --- what an event is about
 
-    #: Events that say something to a Chat client; the others are not even parsed.
+    def _part(self, event: JsonObject, within: Within, index_key: str = "content_index") -> Part:
+        index, key = event.get(index_key), self._key(event)
+        return (key, within, index if isinstance(index, int) and key != NAMELESS else None)
+
+    def _key(self, event: JsonObject) -> Key:
+        """Return the key of the item that `event` is about."""
+        index = event.get("output_index")
+        if isinstance(index, int):
+            return index
+        item_id = get_text(event, "item_id") or NAMELESS
+        return self._keys.setdefault(item_id, item_id)
+
+    def _item_key(self, event: JsonObject, item: JsonObject) -> Key:
+        """Return the key of the item that `event` shows."""
+        index, item_id = event.get("output_index"), get_text(item, "id") or NAMELESS
+        if not isinstance(index, int):
+            return self._keys.setdefault(item_id, item_id)
+        if item_id:
+            self._keys[item_id] = index
+        return index
+
+    #: Events that say something to a Chat client, besides the terminal ones.
     _READERS: ClassVar[Mapping[str, Callable[[Decoder, JsonObject], Iterable[Fact]]]] = {
         "response.created": _created,
         "response.output_text.delta": _text,
+        "response.output_text.done": _text_done,
         "response.output_text.annotation.added": _annotation,
         "response.refusal.delta": _refusal,
+        "response.refusal.done": _text_done,
         "response.reasoning_summary_text.delta": _summary,
+        "response.reasoning_summary_text.done": _summary_done,
         "response.reasoning_text.delta": _raw_reasoning,
+        "response.reasoning_text.done": _raw_reasoning_done,
         "response.function_call_arguments.delta": _input,
         "response.function_call_arguments.done": _arguments_done,
         "response.custom_tool_call_input.delta": _input,
         "response.custom_tool_call_input.done": _raw_input_done,
         events.ITEM_ADDED: _item_added,
         events.ITEM_DONE: _item_done,
-        events.COMPLETED: _completed,
-        events.DONE: _completed,
-        events.INCOMPLETE: _incomplete,
-        events.FAILED: _failed,
-        events.ERROR: _failed,
     }
 
 
@@ -305,5 +355,8 @@ def _citations(annotations: Iterable[object]) -> Iterator[Citation]:
             yield Citation({"type": "url_citation", "url_citation": inner})
 
 
-def _objects(item: JsonObject, key: str) -> Iterator[JsonObject]:
-    return (part for part in get_list(item, key) if is_object(part))
+def _objects(item: JsonObject, within: str) -> Iterator[tuple[int, JsonObject]]:
+    """Yield the objects of a list of `item` with their indexes."""
+    for i, part in enumerate(get_list(item, within)):
+        if is_object(part):
+            yield i, part

@@ -65,7 +65,7 @@ class CallInput:
 
 @attrs.frozen
 class CallClosed:
-    """A call's input is complete."""
+    """A call's input is complete, by upstream's own word. A call that is cut never gets this."""
 
     index: int
 

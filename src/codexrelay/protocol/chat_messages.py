@@ -14,7 +14,7 @@ import attrs
 from codexrelay.protocol.chat_content import ANY, RESULT, TEXT, input_parts, output_parts
 from codexrelay.protocol.chat_fields import list_at, name_at, object_at, refused, text_at
 from codexrelay.protocol.chat_tools import ToolMap
-from codexrelay.protocol.raw import Json, JsonObject
+from codexrelay.protocol.raw import Json, JsonObject, is_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,6 +39,18 @@ def translate_messages(
     for i, message in enumerate(messages):
         history.add(object_at(message, f"messages[{i}]"), f"messages[{i}]")
     return history.items
+
+
+def dropped_keys(messages: Sequence[Json]) -> list[str]:
+    """Name what `translate_messages` does not send of `messages`, each once: `messages[].name`."""
+    dropped = {
+        f"messages[].{key}": None
+        for message in messages
+        if is_object(message)
+        for key, value in message.items()
+        if value is not None and key not in _SENT.get(str(message.get("role")), _SAID)
+    }
+    return list(dropped)
 
 
 @attrs.define(eq=False)
@@ -110,8 +122,9 @@ class _History:
 
     def _answer(self, call_id: str, message: JsonObject, param: str) -> None:
         content = message.get("content")
-        output: Json = content
-        if not isinstance(content, str):
+        # A tool that has nothing to say: some clients write null for it.
+        output: Json = "" if content is None else content
+        if not isinstance(output, str):
             output = input_parts(content, f"{param}.content", allowed=RESULT)
         kind = f"{self._calls[call_id]}_output"
         self.items.append({"type": kind, "call_id": call_id, "output": output})
@@ -170,6 +183,14 @@ class _History:
         return {"type": _CUSTOM, "call_id": call_id, "name": name, "input": raw}
 
 
+_SAID: Final = frozenset({"role", "content"})
+#: Role -> the keys of its messages that are sent (or were ours: `reasoning_content`), where they
+#: are more than what was said. The backend knows no names of speakers, and takes no audio back.
+_SENT: Final[Mapping[str, frozenset[str]]] = {
+    "assistant": _SAID | {"refusal", "tool_calls", "function_call", "reasoning_content"},
+    "tool": _SAID | {"tool_call_id"},
+    "function": _SAID | {"name"},
+}
 _ROLES: Final[Mapping[str, Callable[[_History, JsonObject, str], None]]] = {
     "system": _History.developer,
     "developer": _History.developer,

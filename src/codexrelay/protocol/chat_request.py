@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from codexrelay.protocol.chat_fields import flag_at, list_at, name_at, object_at, refused, text_at
-from codexrelay.protocol.chat_messages import translate_messages
+from codexrelay.protocol.chat_messages import dropped_keys, translate_messages
 from codexrelay.protocol.chat_tools import ToolMap, translate_choice, translate_tools
 from codexrelay.protocol.raw import JsonObject
 
@@ -60,7 +60,7 @@ class ChatTurn:
     include_usage: bool
     #: The client's own name of the model.
     model: str
-    #: The client's fields that were not forwarded, in its order.
+    #: The client's fields that were not forwarded, in its order (`user`, `messages[].name`).
     dropped: tuple[str, ...]
 
 
@@ -105,12 +105,16 @@ def translate(body: JsonObject, *, recall: Callable[[str], Sequence[JsonObject]]
         stream=stream,
         include_usage=include_usage,
         model=model,
-        dropped=tuple(
-            key
-            for key, value in body.items()
-            if value is not None and key not in _READ and key not in _OURS
-        ),
+        dropped=(*_dropped_fields(body), *dropped_keys(messages)),
     )
+
+
+def _dropped_fields(body: JsonObject) -> list[str]:
+    return [
+        key
+        for key, value in body.items()
+        if value is not None and key not in _READ and key not in _OURS
+    ]
 
 
 def _present(**fields: Json) -> JsonObject:

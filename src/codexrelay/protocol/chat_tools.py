@@ -2,7 +2,8 @@
 
 Chat wraps what belongs to a tool (`{"type": "function", "function": {…}}`), Responses does not
 (wire notes 2.3). Only the wrapping changes: whatever the client put into a tool arrives, and what
-it left out stays out. Tool types that Chat does not know pass unchanged.
+it left out stays out. Tool types that Chat does not know pass unchanged, but for an older name of
+the search tool.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import attrs
 
 from codexrelay.protocol.chat_fields import list_at, name_at, object_at, refused, text_at
 from codexrelay.protocol.raw import is_object, parse_object
+from codexrelay.protocol.web_search import renamed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,12 +110,15 @@ def _flat_tool(tool: Json, param: str) -> JsonObject:
 
 
 def _flat(value: Json, param: str, *, wrapped: str | None = None) -> JsonObject:
-    """Take out of `value` the object that stands under the name of its own type, if one does."""
+    """Take out of `value` the object that stands under the name of its own type, if one does.
+
+    What has no such object keeps its form, under the name that the backend has for it.
+    """
     outer = object_at(value, param)
     kind = text_at(outer.get("type"), f"{param}.type")
     if kind in outer and (kind in _WRAPPED or kind == wrapped):
         return {"type": kind, **object_at(outer[kind], f"{param}.{kind}")}
-    return outer
+    return renamed(outer)
 
 
 def _named(tool: JsonObject, param: str) -> JsonObject:

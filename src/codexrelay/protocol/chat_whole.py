@@ -1,4 +1,8 @@
-"""A Responses stream as one chat completion: what the chunks of `chat_stream` add up to."""
+"""A Responses stream as one chat completion: what the chunks of `chat_stream` add up to.
+
+A call that was cut off is left out: chunks show it as input that never ends, which a whole message
+cannot. The finish reason then says `length`.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 class _Call:
     opened: CallOpened
     input: list[str] = attrs.field(factory=list)
+    closed: bool = False
 
 
 @attrs.define(eq=False)
@@ -113,28 +118,28 @@ class ChatWhole:
                 self._calls.append(_Call(fact))
             case CallInput(index, text):
                 self._calls[index].input.append(text)
-            case CallClosed():
-                pass
+            case CallClosed(index):
+                self._calls[index].closed = True
             case Ended(_, finish_reason):
                 self._finish_reason = finish_reason
             case _:
                 assert_never(fact)
 
     def _message(self) -> JsonObject:
-        message: JsonObject = {"role": "assistant", "content": self._content()}
-        message["refusal"] = "".join(self._refusals) or None
+        calls = [self._tool_call(call) for call in self._calls if call.closed]
+        said_otherwise = self._refusals or self._thoughts or self._citations or calls
+        message: JsonObject = {
+            "role": "assistant",
+            "content": None if said_otherwise and not self._texts else "".join(self._texts),
+            "refusal": "".join(self._refusals) or None,
+        }
         if self._thoughts:
             message["reasoning_content"] = "".join(self._thoughts)
         if self._citations:
             message["annotations"] = [*self._citations]
-        if self._calls:
-            message["tool_calls"] = [self._tool_call(call) for call in self._calls]
+        if calls:
+            message["tool_calls"] = calls
         return message
-
-    def _content(self) -> str | None:
-        """The text; null if the answer says something else instead."""
-        said_otherwise = self._refusals or self._thoughts or self._citations or self._calls
-        return None if said_otherwise and not self._texts else "".join(self._texts)
 
     def _tool_call(self, call: _Call) -> Json:
         opened, text = call.opened, "".join(call.input)

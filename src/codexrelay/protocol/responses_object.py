@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from codexrelay.protocol.raw import Json, JsonObject
     from codexrelay.protocol.responses_scan import Notes
 
-#: Keys that the SDK's model of a response demands beside `id`, `created_at`, `model` and `output`.
+#: Keys that the SDK's model of a response demands beside its identity and `output`.
 _SDK_DEMANDS: Final[Mapping[str, Json]] = {
     "object": "response",
     "parallel_tool_calls": True,
@@ -51,10 +51,17 @@ def complete(response: JsonObject, items: Sequence[bytes]) -> JsonObject:
     return response | changes if changes else response
 
 
-def complete_for_sdk(response: JsonObject, terminal: Terminal) -> JsonObject:
+def complete_for_sdk(
+    response: JsonObject, terminal: Terminal, notes: Notes, *, model: str, created_unix_s: int
+) -> JsonObject:
     """Return `response`, already complete, with whatever else the SDK's model demands."""
+    demanded = {**_SDK_DEMANDS, **_identity(notes, model=model, created_unix_s=created_unix_s)}
+    given = {
+        key: value for key, value in response.items() if value is not None or key not in demanded
+    }
     usage = complete_usage(get_object(response, "usage"))
-    return {**_SDK_DEMANDS, **response, "usage": usage, "status": terminal.name}
+    # The status is the terminal's, which has taken what `response` says of itself into account.
+    return {**demanded, **given, "usage": usage, "status": terminal.name}
 
 
 def rebuild_output(done: Iterable[JsonObject]) -> list[Json]:
@@ -85,22 +92,26 @@ def failed(fault: Fault, notes: Notes, *, model: str, created_unix_s: int) -> Js
     response id changes), and the items that are finished.
     """
     return {
-        "id": notes.response_id or f"resp_relay_{created_unix_s:x}",
-        "object": "response",
-        "created_at": created_unix_s if notes.created_at is None else notes.created_at,
+        **_SDK_DEMANDS,
+        **_identity(notes, model=model, created_unix_s=created_unix_s),
         "status": "failed",
         "error": _error(fault),
         "incomplete_details": None,
         "instructions": None,
-        "model": notes.model or model,
         "output": rebuild_output(_readable(notes.items)),
-        "parallel_tool_calls": True,
         "previous_response_id": None,
         "store": False,
-        "tool_choice": "auto",
-        "tools": [],
         "usage": None,
         "metadata": {},
+    }
+
+
+def _identity(notes: Notes, *, model: str, created_unix_s: int) -> JsonObject:
+    """Return what the stream's announcement said of the response, or else what we can say."""
+    return {
+        "id": notes.response_id or f"resp_relay_{created_unix_s:x}",
+        "created_at": created_unix_s if notes.created_at is None else notes.created_at,
+        "model": notes.model or model,
     }
 
 

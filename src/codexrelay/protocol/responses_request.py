@@ -15,6 +15,7 @@ import attrs
 
 from codexrelay.errors import RequestError
 from codexrelay.protocol.raw import Json, JsonObject, get_list, get_text, is_object, kind_of
+from codexrelay.protocol.web_search import renamed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -308,18 +309,13 @@ def _rename_web_search(changes: _Changes) -> None:
     """Say `web_search` for its older name, in the tools and where one of them is chosen."""
     tools = list(get_list(changes.body, "tools"))
     for index, tool in enumerate(tools):
-        if is_object(tool) and _is_old_web_search(tool):
-            tools[index] = tool | {"type": "web_search"}
+        if is_object(tool) and (new := renamed(tool)) is not tool:
+            tools[index] = new
             changes.body["tools"] = tools
             changes.name(f"tools[{index}].type", "web_search")
     choice = changes.body.get("tool_choice")
-    if is_object(choice) and _is_old_web_search(choice):
-        changes.set("tool_choice", "web_search", value=choice | {"type": "web_search"})
-
-
-def _is_old_web_search(tool: JsonObject) -> bool:
-    # The public API also knows it with a date behind.
-    return (get_text(tool, "type") or "").startswith("web_search_preview")
+    if is_object(choice) and (new := renamed(choice)) is not choice:
+        changes.set("tool_choice", "web_search", value=new)
 
 
 def _fill(changes: _Changes, *, session_cache_key: str | None, codex_shaped: bool) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from codexrelay.protocol import events, sse
+from codexrelay.protocol.endings import true_name
 from codexrelay.protocol.raw import JsonObject, get_number, get_object, get_text, parse_object
 
 if TYPE_CHECKING:
@@ -66,8 +67,9 @@ _PARSED: Final = events.TERMINAL | events.ANNOUNCEMENTS | {events.METADATA, even
 def look(raw: bytes) -> Looked | None:
     """Return what the event `raw` is, None if it is nothing to the relay (a comment, a side note).
 
-    The name is that of the event line. Without one of ours (some gateways write none, or `message`)
-    it is the data's own `type`, which also has the last word on how the stream ended.
+    The name is that of the event line, or the data's own `type` where the line has none of ours
+    (some gateways write none, or `message`). A terminal event has its true name
+    (`endings.true_name`).
 
     Raises:
         ValueError: an event of the stream holds no JSON object.
@@ -77,29 +79,35 @@ def look(raw: bytes) -> Looked | None:
         return None
     name, data = event.name, event.data
     if name in _PARSED:
-        payload = parse_object(data)
-        if name in events.TERMINAL:
-            name = get_text(payload, "type") or name
-        return Looked(name, data, payload)
+        return _looked(name, data, parse_object(data))
     if name.startswith("response."):
         # Worth no parsing: clients do that. A page or a text in its place would break them.
         if data[:1] != b"{" or data[-1:] != b"}":
             raise ValueError(name)
         return Looked(name, data)
-    return _look_inside(name, data)
+    payload = inside(name, data)
+    return None if payload is None else _looked(get_text(payload, "type") or name, data, payload)
 
 
-def _look_inside(name: str, data: bytes) -> Looked | None:
-    """Look at an event whose line does not say what it is."""
-    if data == b"[DONE]" or not data:
+def inside(name: str, data: bytes) -> JsonObject | None:
+    """Return the data of an event whose line, `name`, is not one of ours; None if it says nothing.
+
+    Raises:
+        ValueError: it has no name and holds no JSON object.
+    """
+    if data == b"[DONE]" or not data:  # the sentinel of other backends
         return None
     try:
-        payload = parse_object(data)
+        return parse_object(data)
     except ValueError:
         if name:  # a side note in a language of its own
             return None
         raise
-    return Looked(get_text(payload, "type") or name, data, payload)
+
+
+def _looked(name: str, data: bytes, payload: JsonObject) -> Looked:
+    name = true_name(name, payload) if name in events.TERMINAL else name
+    return Looked(name, data, payload)
 
 
 @attrs.define(eq=False)

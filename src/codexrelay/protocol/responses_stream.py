@@ -1,8 +1,9 @@
 """Responses → Responses: upstream's own bytes, event for event.
 
 Two things are not upstream's own: a terminal event that real clients would choke on is completed,
-and a stream that cannot go on gets a terminal event of ours. `response.done`, an older name of
-`response.completed` that no client knows, is renamed.
+and a stream that cannot go on gets a terminal event of ours. A terminal event whose name is not its
+true one (`endings`) is renamed: no client knows `response.done`, an older `response.completed`, and
+none looks for a failure in a response that is called completed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from codexrelay.protocol import events, faults, sse
+from codexrelay.protocol import endings, events, faults, sse
 from codexrelay.protocol.answer import Terminal
 from codexrelay.protocol.raw import JsonObject, dump, get_object, get_text
 from codexrelay.protocol.responses_object import complete, failed
@@ -92,25 +93,28 @@ class ResponsesStream:
         """Return what the client gets for a terminal event: nothing if it has had one.
 
         Raises:
-            ValueError: it or an item that it lacks is no JSON object.
+            ValueError: an item that it lacks is no JSON object, or it cannot be written again.
         """
         if self.terminal is not None:  # an `error` is followed by `response.failed` (recorded)
             return b""
         response = get_object(event, "response")
         if name in events.FAILURES:
+            given = _named(raw, name, event)
             fault = faults.from_event(event, now_unix_s=self.now_unix_s)
             self.terminal = self._terminal("failed", response, fault)
-            return raw
+            return given
         if not response:
-            raise ValueError(name)
-        self.response = complete(response, self.notes.items)
+            return self.fail(endings.without_response())
+        whole = complete(response, self.notes.items)
+        if whole is response:
+            given = _named(raw, name, event)
+        else:
+            given = _rewritten(name, event | {"response": whole})
+        self.response = whole
         self.terminal = self._terminal(
             "incomplete" if name == events.INCOMPLETE else "completed", response
         )
-        if self.response is response and name != events.DONE:
-            return raw
-        name = events.COMPLETED if name == events.DONE else name
-        return sse.write(name, dump(event | {"type": name, "response": self.response}))
+        return given
 
     def _terminal(
         self, name: TerminalName, response: JsonObject, fault: Fault | None = None
@@ -121,3 +125,17 @@ class ResponsesStream:
             usage=get_object(response, "usage") or None,
             fault=fault,
         )
+
+
+def _named(raw: bytes, name: str, event: JsonObject) -> bytes:
+    """Return `raw`, renamed if it does not call itself `name`.
+
+    An `error` never is: its flat form may have a `type` of its own (`server_error`).
+    """
+    if name == events.ERROR or event.get("type") == name:
+        return raw
+    return _rewritten(name, event)
+
+
+def _rewritten(name: str, event: JsonObject) -> bytes:
+    return sse.write(name, dump(event | {"type": name}))

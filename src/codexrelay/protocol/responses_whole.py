@@ -49,7 +49,16 @@ class ResponsesWhole:
 
     def body(self) -> bytes:
         """See `answer.WholeAnswer.body`."""
-        response, terminal = self._stream.response, self.terminal
+        stream, terminal = self._stream, self.terminal
+        response = stream.response
         if response is None or terminal is None:
             raise RuntimeError("the body was asked for before the answer had ended well")
-        return dump(complete_for_sdk(response, terminal))
+        return dump(
+            complete_for_sdk(
+                response,
+                terminal,
+                stream.notes,
+                model=stream.model,
+                created_unix_s=stream.created_unix_s,
+            )
+        )
