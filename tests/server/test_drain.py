@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import httpx
 import pytest
 import trio
+import trio.testing
 
 from codexrelay.config.settings import ServerSettings
 from codexrelay.protocol import sse
@@ -45,6 +46,17 @@ async def test_an_idle_connection_delays_nothing(tmp_path: Path) -> None:
         relay.drain.begin()
         assert await client.receive_rest() == b""
         await stopped(relay)
+
+
+async def test_a_request_that_is_still_arriving_delays_nothing(tmp_path: Path) -> None:
+    async with relaying(tmp_path, server=_LONG) as relay, relay.connect() as client:
+        await client.send(post_bytes("/v1/responses", ask(), expect="100-continue")[:-9])
+        await client.receive_until(b"\r\n\r\n")  # `100 Continue`: it has begun to arrive
+        await trio.testing.wait_all_tasks_blocked()  # and is past the checks
+        relay.drain.begin()
+        assert await client.receive_rest() == b""
+        await stopped(relay)
+        assert relay.asked == []
 
 
 async def test_a_running_stream_finishes_within_the_grace(tmp_path: Path) -> None:

@@ -13,9 +13,8 @@ from codexrelay.server.guard import check
 
 
 def code_of(
-    host: str | None = "localhost",
-    *,
-    origin: str | None = None,
+    *hosts: str,
+    origins: tuple[str, ...] = (),
     authorization: str | None = None,
     api_key: str | None = None,
     allowed_hosts: tuple[str, ...] = (),
@@ -23,8 +22,8 @@ def code_of(
 ) -> str | None:
     """Return the code of the refusal, None if there is none."""
     error = check(
-        host=host,
-        origin=origin,
+        hosts=hosts or ("localhost",),
+        origins=origins,
         authorization=authorization,
         api_key=api_key,
         allowed_hosts=allowed_hosts,
@@ -54,7 +53,6 @@ def test_loopback_names_are_answered_on_every_port(host: str) -> None:
 @pytest.mark.parametrize(
     "host",
     [
-        None,
         "",
         "evil.example",
         "localhost.evil.example",
@@ -85,8 +83,17 @@ def test_loopback_names_are_answered_on_every_port(host: str) -> None:
         "127.0.0.\u0661",
     ],
 )
-def test_every_other_host_is_refused(host: str | None) -> None:
+def test_every_other_host_is_refused(host: str) -> None:
     assert code_of(host) == "host_not_allowed"
+
+
+@pytest.mark.parametrize(
+    "hosts", [(), ("localhost", "localhost"), ("localhost", "evil.example")], ids=len
+)
+def test_there_is_exactly_one_host(hosts: tuple[str, ...]) -> None:
+    error = check(hosts=hosts, origins=(), authorization=None, allowed_hosts=(), client_keys=())
+    assert error is not None
+    assert error.code == "host_not_allowed"
 
 
 @given(host=st.text() | st.from_regex(r"\A[a-z0-9.:\[\]-]{1,40}\Z"))
@@ -132,7 +139,7 @@ def test_a_host_that_the_owner_named_is_answered(host: str, allowed: str, *, pas
 
 def test_a_refused_host_is_told_where_to_allow_it() -> None:
     error = check(
-        host="relay.lan", origin=None, authorization=None, allowed_hosts=(), client_keys=()
+        hosts=("relay.lan",), origins=(), authorization=None, allowed_hosts=(), client_keys=()
     )
     assert isinstance(error, RequestError)
     assert error.status == 403
@@ -142,7 +149,6 @@ def test_a_refused_host_is_told_where_to_allow_it() -> None:
 @pytest.mark.parametrize(
     ("origin", "host", "passes"),
     [
-        (None, "localhost:8787", True),
         ("http://localhost:8787", "localhost:8787", True),
         ("HTTP://LOCALHOST:8787", "localhost:8787", True),
         ("http://localhost", "localhost", True),
@@ -164,14 +170,28 @@ def test_a_refused_host_is_told_where_to_allow_it() -> None:
     ],
 )
 def test_a_web_page_is_answered_only_if_it_comes_from_here(
-    origin: str | None, host: str, *, passes: bool
+    origin: str, host: str, *, passes: bool
 ) -> None:
-    assert code_of(host, origin=origin) == (None if passes else "origin_not_allowed")
+    assert code_of(host, origins=(origin,)) == (None if passes else "origin_not_allowed")
+
+
+@pytest.mark.parametrize(
+    ("origins", "passes"),
+    [
+        ((), True),
+        (("http://localhost", "http://localhost"), True),
+        (("http://localhost", "http://evil.example"), False),
+        (("http://evil.example", "http://localhost"), False),
+    ],
+    ids=["none", "ours twice", "a foreign one last", "a foreign one first"],
+)
+def test_of_several_origins_each_must_be_ours(origins: tuple[str, ...], *, passes: bool) -> None:
+    assert code_of("localhost", origins=origins) == (None if passes else "origin_not_allowed")
 
 
 @given(origin=st.text())
 def test_no_text_at_all_is_taken_for_an_origin_of_ours(origin: str) -> None:
-    assert code_of("localhost:8787", origin=origin) == "origin_not_allowed"
+    assert code_of("localhost:8787", origins=(origin,)) == "origin_not_allowed"
 
 
 KEYS = ("first-key", "zweiter-schlüssel")
@@ -213,8 +233,8 @@ def test_without_client_keys_any_key_will_do(authorization: str | None) -> None:
 def test_no_message_repeats_the_offered_key(offered: str) -> None:
     for authorization, api_key in ((f"Bearer {offered}", None), (None, offered)):
         error = check(
-            host="localhost",
-            origin=None,
+            hosts=("localhost",),
+            origins=(),
             authorization=authorization,
             api_key=api_key,
             allowed_hosts=(),
@@ -228,7 +248,7 @@ def test_no_message_repeats_the_offered_key(offered: str) -> None:
 def check_message() -> str:
     """The message for a client that offered nothing."""
     error = check(
-        host="localhost", origin=None, authorization=None, allowed_hosts=(), client_keys=KEYS
+        hosts=("localhost",), origins=(), authorization=None, allowed_hosts=(), client_keys=KEYS
     )
     assert error is not None
     return error.message

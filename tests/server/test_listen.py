@@ -41,6 +41,17 @@ def app() -> RelayApp:
 
         return DeliveredResponse(deliver)
 
+    @app.post("/early")
+    async def early() -> DeliveredResponse:
+        async def deliver(client: ClientSender) -> None:
+            await client.start(413, [(b"content-length", b"2")])
+            app.reached.set()
+            await app.gate.wait()
+            await client.send(b"ok")
+            await client.end()
+
+        return DeliveredResponse(deliver)
+
     @app.get("/flood")
     async def flood() -> DeliveredResponse:
         async def deliver(client: ClientSender) -> None:
@@ -94,6 +105,17 @@ async def test_a_running_request_ends_in_peace_and_announces_the_close(app: Rela
     assert answer.endswith(b"\r\n\r\nok")
     assert not server.drain.expired.is_set()
     assert server.drain.ended.is_set()
+
+
+async def test_an_answer_that_has_begun_before_its_request_was_complete_ends_in_peace(
+    app: RelayApp,
+) -> None:
+    async with serving(app, grace_s=1000) as server, server.connect() as client:
+        await client.send(b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc")
+        await app.reached.wait()
+        server.drain.begin()
+        app.gate.set()
+        assert await client.receive_response() == (413, b"ok")
 
 
 async def test_nobody_is_accepted_while_draining(app: RelayApp) -> None:

@@ -99,12 +99,37 @@ async def test_what_is_not_there_is_told_without_redirect_and_web_page(
     assert get_object(parse_object(body), "error")["message"]
 
 
-@pytest.mark.parametrize("host", [b"a b", b"localhost:x", b"[::1", b"/", b"\xe4"])
-async def test_a_host_that_is_none_is_refused_without_a_web_page(
-    tmp_path: Path, host: bytes
+@pytest.mark.parametrize(
+    "host",
+    [b"a b", b"localhost:x", b"[::1", b"/", b"", b"a..b", b"x" * 300, b"\xe4", "ä".encode()],
+    ids=lambda host: repr(host[:10]),
+)
+@pytest.mark.parametrize("more", [b"", _UPGRADE], ids=["HTTP", "WebSocket"])
+async def test_a_host_that_is_none_is_refused_like_a_foreign_one(
+    tmp_path: Path, host: bytes, more: bytes
 ) -> None:
     async with relaying(tmp_path) as relay, relay.connect() as client:
-        await client.send(b"GET /v1/models HTTP/1.1\r\nhost: %b\r\n\r\n" % host)
+        await client.send(b"GET /v1/responses HTTP/1.1\r\nhost: %b\r\n%b\r\n" % (host, more))
         status, body = await client.receive_response()
-    assert 400 <= status < 500
-    assert b"<" not in body
+    assert status == 403
+    assert get_object(parse_object(body), "error")["code"] == "host_not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/v1/responses", {"POST"}),
+        ("PUT", "/v1/responses", {"POST"}),
+        ("OPTIONS", "/v1/responses", {"POST"}),
+        ("GET", "/backend-api/codex/responses", {"POST"}),
+        ("GET", "/v1/chat/completions", {"POST"}),
+        ("POST", "/v1/models", {"GET", "HEAD"}),
+    ],
+)
+async def test_a_wrong_method_is_told_the_ones_that_are_served(
+    tmp_path: Path, method: str, path: str, allowed: set[str]
+) -> None:
+    async with relaying(tmp_path) as relay:
+        answer = await relay.http.request(method, path)
+    assert answer.status_code == 405
+    assert set(answer.headers["allow"].split(", ")) == allowed

@@ -49,6 +49,24 @@ async def test_a_foreign_host_or_origin_is_refused_everywhere(
         assert relay.simulator.seen == []
 
 
+@pytest.mark.parametrize(
+    ("doubled", "status"),
+    [
+        (b"host: localhost\r\nhost: evil.example\r\n", 400),
+        (b"host: evil.example\r\nhost: localhost\r\n", 400),
+        (b"host: localhost\r\norigin: http://evil.example\r\norigin: http://localhost\r\n", 403),
+        (b"host: localhost\r\norigin: http://localhost\r\norigin: http://evil.example\r\n", 403),
+    ],
+    ids=["host last", "host first", "origin first", "origin last"],
+)
+async def test_a_foreign_host_or_origin_does_not_hide_behind_ours(
+    tmp_path: Path, doubled: bytes, status: int
+) -> None:
+    async with relaying(tmp_path) as relay, relay.connect() as client:
+        await client.send(b"GET /v1/models HTTP/1.1\r\n%b\r\n" % doubled)
+        assert (await client.receive_response())[0] == status
+
+
 async def test_a_page_served_from_the_relays_own_origin_is_let_in(tmp_path: Path) -> None:
     async with relaying(tmp_path) as relay:
         answer = await relay.post("/v1/responses", ask(), headers={"origin": relay.url})

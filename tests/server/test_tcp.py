@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,12 +23,15 @@ if TYPE_CHECKING:
 
     from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
+    from tests.fakes.live_server import RawClient
+
 
 @pytest.fixture
 def app() -> RelayApp:
-    """A small application: `left` is set when a request is cancelled."""
+    """A small application: `left` is set when a request is cancelled, `waiting` counts `/wait`."""
     app = RelayApp(__name__)
     app.left = trio.Event()
+    app.waiting = 0
 
     @app.get("/small")
     async def small() -> Response:
@@ -34,6 +39,7 @@ def app() -> RelayApp:
 
     @app.route("/wait", methods=["GET", "POST"])
     async def wait() -> Response:
+        app.waiting += 1
         try:
             await trio.sleep_forever()
         finally:
@@ -90,6 +96,33 @@ async def test_pipelined_requests_are_answered_in_order(app: RelayApp) -> None:
         assert bodies == [b"1", b"2", b"3"]
 
 
+async def test_more_pipelined_requests_than_are_kept_are_answered_in_order(app: RelayApp) -> None:
+    count, body = 50, b"%08d" + b"x" * 9992
+    post = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10000\r\n\r\n" + body
+    async with serving(app) as server, server.connect() as client, trio.open_nursery() as nursery:
+        nursery.start_soon(client.send, b"".join(post % number for number in range(count)))
+        for number in range(count):
+            assert await client.receive_response() == (200, body % number)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [(b"\r\n",), (b"\n",), (b"\r\n\r\n\n\r\n",), (b"\r", b"\n"), (b"\r\n\r", b"\n\r\n")],
+)
+async def test_empty_lines_between_requests_are_overlooked(
+    app: RelayApp, parts: tuple[bytes, ...]
+) -> None:
+    post = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n"
+    async with serving(app) as server, server.connect() as client:
+        for behind in (b"", post + b"1", post + b"2"):
+            for part in (behind + parts[0], *parts[1:]):
+                await client.send(part)
+                await trio.sleep(0.005)  # so that it arrives alone
+        await client.send(post + b"3")
+        bodies = [(await client.receive_response())[1] for _ in range(3)]
+    assert bodies == [b"1", b"2", b"3"]
+
+
 async def test_many_small_pieces_arrive_whole_and_in_order(app: RelayApp) -> None:
     async with serving(app) as server, server.connect() as client:
         await client.get("/count")
@@ -127,35 +160,72 @@ async def test_a_connection_that_never_asks_is_closed_after_the_keep_alive_time(
         assert await client.receive_rest() == b""
 
 
+@asynccontextmanager
+async def nothing_left_behind() -> AsyncIterator[None]:
+    """At the end of the block no task may be there, or stay, that was not there before."""
+    await trio.testing.wait_all_tasks_blocked()  # the accepting task has begun
+    tasks = trio.lowlevel.current_statistics().tasks_living
+    yield
+    with trio.fail_after(PATIENCE_S):
+        # A statistic has no event to wait for.
+        while trio.lowlevel.current_statistics().tasks_living > tasks:  # noqa: ASYNC110
+            await trio.sleep(0.001)
+
+
+def reset(client: RawClient) -> None:
+    """Break the connection off (RST) instead of closing it."""
+    client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.stream.socket.close()
+
+
 async def test_a_client_that_leaves_between_requests_leaves_nothing_behind(app: RelayApp) -> None:
-    async with serving(app) as server:
-        await trio.testing.wait_all_tasks_blocked()  # the accepting task has begun
-        tasks = trio.lowlevel.current_statistics().tasks_living
+    async with serving(app) as server, nothing_left_behind(), server.connect() as client:
+        await client.get("/small")
+        await client.receive_response()
+
+
+@pytest.mark.parametrize("resets", [False, True], ids=["closes", "resets"])
+@pytest.mark.parametrize(
+    "behind",
+    [
+        b"",
+        b"\r\n",
+        b"GET /wa",
+        b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n" * 1000,
+    ],
+    ids=["nothing", "a CRLF too many", "half a request", "another request", "a thousand"],
+)
+async def test_a_client_that_leaves_cancels_its_request_whatever_it_sent_behind_it(
+    app: RelayApp, *, behind: bytes, resets: bool
+) -> None:
+    async with serving(app) as server, nothing_left_behind():
         async with server.connect() as client:
-            await client.get("/small")
-            await client.receive_response()
+            await client.send(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n" + behind)
+            await trio.sleep(0.01)
+            if resets:
+                reset(client)
         with trio.fail_after(PATIENCE_S):
-            # A statistic has no event to wait for.
-            while trio.lowlevel.current_statistics().tasks_living > tasks:  # noqa: ASYNC110
-                await trio.sleep(0.001)
+            await app.left.wait()
+        assert app.waiting == 1  # what came behind never began
 
 
-@pytest.mark.parametrize("reset", [False, True], ids=["closes", "resets"])
-async def test_a_client_that_leaves_cancels_its_request(app: RelayApp, *, reset: bool) -> None:
-    async with serving(app) as server:
+@pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="only Linux tells of a close behind")
+async def test_a_client_that_leaves_behind_more_than_we_keep_cancels_its_request(
+    app: RelayApp,
+) -> None:
+    async with serving(app) as server, nothing_left_behind():
         async with server.connect() as client:
             await client.get("/wait")
-            await trio.sleep(0.01)
-            if reset:
-                client.stream.setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-                )
+            for _ in range(6):  # less than the kernel keeps for us, so that the FIN arrives too
+                await client.send(bytes(16384))
+                await trio.sleep(0.005)
         with trio.fail_after(PATIENCE_S):
             await app.left.wait()
 
 
 async def test_a_client_that_leaves_during_its_upload_cancels_its_request(app: RelayApp) -> None:
-    async with serving(app) as server:
+    async with serving(app) as server, nothing_left_behind():
         async with server.connect() as client:
             await client.send(b"POST /wait HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\nabc")
             await trio.sleep(0.01)
@@ -170,6 +240,23 @@ async def test_a_client_that_leaves_while_it_is_written_to_cancels_its_request(
         async with server.connect() as client:
             await client.get("/flood")
             await client.receive_until(b"yyyy")
+        with trio.fail_after(PATIENCE_S):
+            await app.left.wait()
+
+
+@pytest.mark.parametrize("resets", [False, True], ids=["closes its side", "resets"])
+async def test_a_client_that_leaves_while_a_write_waits_for_it_ends_the_write(
+    app: RelayApp, *, resets: bool
+) -> None:
+    # The write is shielded, and this server would wait a thousand seconds.
+    async with serving(app) as server, nothing_left_behind(), server.connect() as client:
+        await client.get("/flood")
+        await client.receive_until(b"yyyy")
+        await trio.sleep(0.05)  # until the kernel takes no more
+        if resets:
+            reset(client)
+        else:
+            await client.stream.send_eof()
         with trio.fail_after(PATIENCE_S):
             await app.left.wait()
 
@@ -232,9 +319,14 @@ async def test_http2_with_prior_knowledge_is_refused(app: RelayApp) -> None:
         assert answer.count(b"HTTP/") == 1
 
 
-async def test_a_malformed_request_is_answered_and_the_connection_closed(app: RelayApp) -> None:
+@pytest.mark.parametrize(
+    "malformed", [b"NOT HTTP AT ALL\r\n\r\n", b"\rGET /small HTTP/1.1\r\nHost: x\r\n\r\n"]
+)
+async def test_a_malformed_request_is_answered_and_the_connection_closed(
+    app: RelayApp, malformed: bytes
+) -> None:
     async with serving(app) as server, server.connect() as client:
-        await client.send(b"NOT HTTP AT ALL\r\n\r\n")
+        await client.send(malformed)
         assert (await client.receive_rest()).startswith(b"HTTP/1.1 400 ")
 
 

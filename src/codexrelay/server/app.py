@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from quart import Response, request, websocket
+from quart.routing import QuartRule
 
 from codexrelay.protocol.openai_errors import error_object
 from codexrelay.server import chat, compact, errors, guard, health, models, responses
 from codexrelay.server.asgi import RelayApp
-from codexrelay.server.incoming import headers_of
+from codexrelay.server.incoming import headers_of, values_of
 
 if TYPE_CHECKING:
-    from codexrelay.errors import RequestError
+    from quart import Request, Websocket
+
     from codexrelay.server.services import Services
 
 #: Droid once left out `/v1` (reported); Codex CLI and pi use the backend's own path when told so.
@@ -68,7 +70,12 @@ def _register_routes(app: RelayApp, services: Services, prefix: str) -> None:
             provide_automatic_options=False,
         )
 
-    @app.websocket(f"{prefix}/responses", endpoint=f"WS {prefix}/responses")
+    # `app.websocket` would give this rule the method GET, and a 405 would then offer that for POST,
+    # although a GET that is no WebSocket is a 405 too.
+    endpoint = f"WS {prefix}/responses"
+    app.url_map.add(QuartRule(f"{prefix}/responses", endpoint=endpoint, websocket=True))
+
+    @app.endpoint(endpoint)
     async def websocket_responses() -> Response:
         # 426: Codex CLI falls back to POST at once; 404 costs it 7 tries, 400 ends it (measured).
         refusal = errors.response(
@@ -84,34 +91,30 @@ def _register_routes(app: RelayApp, services: Services, prefix: str) -> None:
 
 
 def _register_checks(app: RelayApp, services: Services) -> None:
-    def refusal(headers: dict[str, str]) -> Response | None:
-        if (error := _checked(headers, services)) is not None:
-            return errors.refuse(error)
-        return None
-
     @app.before_request
     async def check_request() -> Response | None:
-        if (refused := refusal(headers_of(request))) is not None:
-            return refused
+        if (refusal := _refusal(request, services)) is not None:
+            return refusal
         if services.drain.draining:
             return _draining()
         return None
 
     @app.before_websocket
     async def check_websocket() -> Response | None:
-        return refusal(headers_of(websocket))
+        return _refusal(websocket, services)
 
 
-def _checked(headers: dict[str, str], services: Services) -> RequestError | None:
-    settings = services.settings
-    return guard.check(
-        host=headers.get("host"),
-        origin=headers.get("origin"),
+def _refusal(asked: Request | Websocket, services: Services) -> Response | None:
+    headers, settings = headers_of(asked), services.settings
+    error = guard.check(
+        hosts=values_of(asked, b"host"),
+        origins=values_of(asked, b"origin"),
         authorization=headers.get("authorization"),
         api_key=headers.get("x-api-key"),
         allowed_hosts=settings.allowed_hosts,
         client_keys=settings.client_keys,
     )
+    return None if error is None else errors.refuse(error)
 
 
 def _draining() -> Response:

@@ -1,11 +1,11 @@
 """Quart's side of one request: what turns need beyond returning a body.
 
-Three things are added to quart-trio, on both of its version pairs (quart 0.22 with quart-trio 0.12,
+Four things are added to quart-trio, on both of its version pairs (quart 0.22 with quart-trio 0.12,
 quart 0.23 with 0.13). A view may return a `DeliveredResponse`, whose `deliver` sends the response
 itself, in the request's task and within the request's context: status and headers may wait for
 upstream, and an error before them goes through the application's error handlers like any other.
-The end of a response is safe from the disconnect that it causes. And a path with a slash too many
-is served instead of redirected.
+The end of a response is safe from the disconnect that it causes. A path with a slash too many is
+served instead of redirected. And a `Host` that is no name reaches the checks instead of a 500.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from quart.ctx import RequestContext
     from quart.typing import ResponseReturnValue, ResponseTypes
     from quart.wrappers import Request
+    from quart.wrappers.base import BaseRequestWebsocket
+    from werkzeug.routing import MapAdapter
 
 _log = logging.getLogger(__name__)
 
@@ -136,6 +138,23 @@ class RelayApp(QuartTrio):
         if scope["type"] != "lifespan":
             scope["path"] = meant_by(scope["path"])
         await super().asgi_app(scope, receive, send)
+
+    def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
+        """Return what finds the view. It does not look at `Host`, which is judged later.
+
+        quart's own encodes that name for IDNA while it makes the request's context, that is before
+        any check and outside of every error handler: a name that cannot be encoded ends in a 500.
+        """
+        if request is None:
+            return super().create_url_adapter(None)
+        return self.url_map.bind(
+            "localhost",
+            request.root_path,
+            url_scheme=request.scheme,
+            default_method=request.method,
+            path_info=request.path,
+            query_args=request.query_string.decode("latin-1"),
+        )
 
     async def dispatch_request(self, *context: RequestContext) -> ResponseReturnValue:  # type: ignore[override]
         """Run the view, and deliver what it returns if that delivers itself."""

@@ -17,7 +17,7 @@ import attrs
 from codexrelay.errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
 _AUTHORITY: Final = re.compile(
     r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?)\.?(?::(?P<port>[0-9]{1,5}))?",
@@ -36,8 +36,8 @@ class _Authority:
 
 def check(
     *,
-    host: str | None,
-    origin: str | None,
+    hosts: Sequence[str],
+    origins: Sequence[str],
     authorization: str | None,
     api_key: str | None = None,
     allowed_hosts: Collection[str],
@@ -46,14 +46,14 @@ def check(
     """Return why the request must be refused, or None.
 
     Args:
-        host: `Host`.
-        origin: `Origin`; None when it was not sent, as by everything but browsers.
+        hosts: every `Host`; there must be one, and no other behind it.
+        origins: every `Origin`; only browsers send any. Each must be ours.
         authorization: `Authorization`; the other place for a client key is `x-api-key`.
         api_key: `x-api-key`.
         allowed_hosts: names besides the loopback ones, with a port if only that one is meant.
         client_keys: when there are any, the client must send one of them.
     """
-    authority = _parse(host or "")
+    authority = _parse(hosts[0]) if len(hosts) == 1 else None
     if authority is None or not _is_allowed(authority, allowed_hosts):
         return RequestError(
             message="codexrelay answers to loopback names only; to reach it by another name, add "
@@ -61,7 +61,7 @@ def check(
             code="host_not_allowed",
             status=403,
         )
-    if origin is not None and not _is_same_origin(origin, authority):
+    if not all(_is_same_origin(origin, authority) for origin in origins):
         return RequestError(
             message="codexrelay does not answer to web pages of another origin",
             code="origin_not_allowed",

@@ -7,6 +7,7 @@ its window makes the server buffer the whole stream), so a relay must not offer 
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 import h11
@@ -21,10 +22,40 @@ _VERSIONS: Final = frozenset({b"1.0", b"1.1"})
 _HTTP_VERSION_NOT_SUPPORTED: Final = 505
 #: h11's states of a client that has nothing more to send on this connection, or not yet.
 _CLIENT_IS_QUIET: Final = frozenset({h11.IDLE, h11.DONE, h11.MUST_CLOSE, h11.CLOSED})
+_EMPTY_LINES: Final = re.compile(rb"\A(?:\r?\n)+")
+
+
+class _Requests(h11.Connection):
+    """h11's connection, which also overlooks empty lines before a request (RFC 9112, 2.2).
+
+    There are clients that send one behind a body, and h11 would answer it with 400.
+    """
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """Return what comes next, as h11 does."""
+        if self.their_state is h11.IDLE:
+            unread, _ = self.trailing_data
+            rest = _EMPTY_LINES.sub(b"", unread)
+            self._receive_buffer.maybe_extract_at_most(len(unread) - len(rest))
+            if rest == b"\r":  # the other half of an empty line is to come
+                return h11.NEED_DATA
+        return super().next_event()
 
 
 class Http1Protocol(H11Protocol):
     """hypercorn's HTTP/1.1 without the doors to HTTP/2."""
+
+    async def initiate(self) -> None:
+        """Begin: to be called before anything is handled."""
+        self.connection = _Requests(
+            h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size
+        )
+
+    @property
+    def request_is_arriving(self) -> bool:
+        """Whether a request has come in part only, and nothing has been answered to it yet."""
+        connection = self.connection
+        return connection.their_state is h11.SEND_BODY and connection.our_state is h11.SEND_RESPONSE
 
     @property
     def client_may_be_sending(self) -> bool:

@@ -38,6 +38,13 @@ async def receive(request: Request, services: Services) -> Incoming:
     )
 
 
+def values_of(request: Request | Websocket, name: bytes) -> list[str]:
+    """Return every value that a header was sent with; `name` is in lower case."""
+    return [
+        value.decode("latin-1") for sent, value in request.scope["headers"] if sent.lower() == name
+    ]
+
+
 def headers_of(request: Request | Websocket) -> dict[str, str]:
     """Return a request's headers with lower-case names."""
     return {

@@ -4,13 +4,15 @@ hypercorn parses the requests and builds the responses; the connection around it
 hypercorn 0.18's own one, on trio, writes in a shield without deadline (a client that stops reading
 pins its task for ever), keeps the task and the socket of a client that has left until the
 keep-alive time is over, resets a connection whose client is still uploading (so that an early
-answer may be lost), and waits for ever behind an application that ended without reading its body.
+answer may be lost), waits for ever behind an application that ended without reading its body, and
+does not see a client leave that has sent anything behind its request.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import select
 import socket
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +32,7 @@ from hypercorn.utils import parse_socket_addr
 
 from codexrelay.server.drain import Drain
 from codexrelay.server.http1 import Http1Protocol
+from codexrelay.server.inbox import Inbox
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -42,6 +45,9 @@ _log = logging.getLogger(__name__)
 #: Default of `Patience.write_s`.
 WRITE_S: Final = 30.0
 _RECEIVE_BYTES: Final = 65536
+_INBOX_BYTES: Final = 65536
+#: Between two looks whether a client whose bytes we do not take has left.
+_LOOK_AGAIN_S: Final = 1.0
 _WRITE_BLOCK_BYTES: Final = 262144
 #: How many writes may succeed at once before other tasks get a turn.
 _FAST_WRITES_PER_CHECKPOINT: Final = 16
@@ -118,6 +124,8 @@ class ClientConnection:
     _life: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     #: The reading. Its deadline is the keep-alive time while idle, and the lingering at the end.
     _reading: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    #: From the reading to the parsing.
+    _inbox: Inbox = attrs.field(factory=lambda: Inbox(_INBOX_BYTES), init=False)
     #: Keeps the writes of a request and of a WebSocket's control frames apart.
     _writing: trio.Lock = attrs.field(factory=trio.Lock, init=False)
     #: The socket below trio's, None if trio hides it (then every write takes the long way).
@@ -144,8 +152,8 @@ class ClientConnection:
             await trio.aclose_forcefully(self.stream)
 
     def close_if_idle(self) -> None:
-        """Close when no request is under way."""
-        if self._idle:
+        """Close when no request is under way; one that is still arriving has not begun."""
+        if self._idle or self._protocol.request_is_arriving:
             self._reading.cancel()
 
     def cut(self) -> None:
@@ -172,17 +180,34 @@ class ClientConnection:
                 server,
                 self._send,
             )
+            await self._protocol.initiate()
             self._await_request()
-            with self._reading:
-                await self._read()
+            async with trio.open_nursery() as parsing:
+                parsing.start_soon(self._parse)
+                with self._reading:
+                    await self._read()
+                # Nobody is there to be answered: also a write that still waits for the client ends,
+                # although it is shielded, and a request that came behind this one never begins.
+                self.stream.socket.close()
+                self._inbox.close()
+                parsing.cancel_scope.cancel()
             await self._protocol.handle(Closed())  # cancels the request under way
 
     async def _read(self) -> None:
+        """Receive until the client leaves, however long the parsing is held up."""
+        while data := await self._receive():
+            self._inbox.add(data)
+            while self._inbox.is_full:
+                with trio.move_on_after(_LOOK_AGAIN_S) as waiting:
+                    await self._inbox.until_room()
+                if waiting.cancelled_caught and _has_left(self._socket):
+                    return
+
+    async def _parse(self) -> None:
         # The keep-alive time may run out in the very moment in which a request arrives: then it is
         # not begun, as if it had come a moment later.
-        while (data := await self._receive()) and not self._reading.cancel_called:
-            if not self._closing:
-                await self._protocol.handle(RawData(data))
+        while (data := await self._inbox.take()) and not self._reading.cancel_called:
+            await self._protocol.handle(RawData(data))
 
     async def _receive(self) -> bytes:
         """Return what the client sent, `b""` when it has closed its side or is gone."""
@@ -213,6 +238,7 @@ class ClientConnection:
         if self._closing:
             return
         self._closing = True
+        self._inbox.close()
         linger_s = self.patience.linger_s if self._protocol.client_may_be_sending else 0.0
         self._reading.deadline = trio.current_time() + linger_s
         with contextlib.suppress(
@@ -271,3 +297,17 @@ class ClientConnection:
         await self._protocol.handle(Closed())
         # A request that does nothing but write would never let the others run, nor its own cancel.
         await trio.lowlevel.checkpoint()
+
+
+def _has_left(connection: socket.socket | None) -> bool:
+    """Whether the client has closed or reset, although there are bytes before that to be read.
+
+    Where the platform does not tell (Windows; a mere close, except on Linux), False.
+    """
+    if connection is None or not hasattr(select, "poll"):
+        return False
+    if connection.fileno() < 0:  # given up by us
+        return True
+    look = select.poll()
+    look.register(connection, getattr(select, "POLLRDHUP", 0))
+    return bool(look.poll(0))
