@@ -19,7 +19,7 @@ from codexrelay.protocol.hold import Hold, Output
 from codexrelay.protocol.raw import dump, get_list, get_object, parse_object
 from harness.simulator import Simulator
 from tests.fakes import responses_events as events
-from tests.fakes.recordings import recorded_streams
+from tests.fakes.recordings import Recorded, recorded_streams
 from tests.fakes.relay import ask, post_bytes, relaying
 from tests.fakes.scripted_server import Caller, serving
 from tests.fakes.simulated import events_of, request, simulated, user
@@ -184,9 +184,15 @@ async def test_a_stream_is_the_backends_own_bytes(tmp_path: Path, body: JsonObje
         assert answer.content == (await direct.post(body)).content
 
 
-async def test_recorded_streams_pass_event_for_event(tmp_path: Path) -> None:
+@pytest.fixture
+def streams_with_output() -> list[Recorded]:
     # Those that fail before any output become HTTP errors: no stream to compare.
-    recorded = [stream for stream in recorded_streams() if _gives_output(stream.body)]
+    return [stream for stream in recorded_streams() if _gives_output(stream.body)]
+
+
+async def test_recorded_streams_pass_event_for_event(
+    tmp_path: Path, streams_with_output: list[Recorded]
+) -> None:
     playing = b""
 
     async def script(caller: Caller) -> None:
@@ -197,7 +203,7 @@ async def test_recorded_streams_pass_event_for_event(tmp_path: Path) -> None:
         serving(script) as upstream,
         relaying(tmp_path, backend=CodexBackendSettings(api_base_url=upstream.url)) as relay,
     ):
-        for stream in recorded:
+        for stream in streams_with_output:
             playing = stream.body
             answer = await relay.post("/v1/responses", ask())
             before, after = list(sse.split(stream.body)), list(sse.split(answer.content))

@@ -25,7 +25,7 @@ from codexrelay.relay.budgets import Budgets
 from codexrelay.relay.climb import Served, climb
 from codexrelay.relay.ladder import Ladder
 from codexrelay.relay.line import Line
-from codexrelay.relay.mover import Mover
+from codexrelay.relay.mover import Mover, Stream
 from codexrelay.relay.reply import Reply
 from codexrelay.relay.silence import Silence
 
@@ -197,7 +197,14 @@ class _Run:
             self.first_output_at_s = trio.current_time()
             answer = self.turn.reply.answer
             fault = await self.relay.mover.move(
-                output.held, attempt, answer, self.line, self.silence, self.settle
+                Stream(
+                    attempt=attempt,
+                    held=output.held,
+                    answer=answer,
+                    line=self.line,
+                    silence=self.silence,
+                    settle=self.settle,
+                )
             )
             told = answer.terminal.fault if answer.terminal is not None else None
             return Served(fault or told)
