@@ -689,6 +689,14 @@ TRIED = passed("tried", Why.RULED_OUT)
         pytest.param((), {}, NoAccountError, "no account file in X", id="none at all"),
         pytest.param((COOLING, DEAD), {}, AllLimitedError, "(cooling)", id="quota"),
         pytest.param((COOLING, TRIED), {}, AllLimitedError, "(cooling)", id="quota, one tried"),
+        pytest.param((COOLING, ASIDE), {}, AllLimitedError, "(cooling)", id="quota is over sooner"),
+        pytest.param(
+            (COOLING, REFUSED),
+            {},
+            TurnedAwayError,
+            "401 token_expired and is tried again in 60 s",
+            id="quota is over later",
+        ),
         pytest.param((DEAD,), {}, NeedsReauthError, "refresh_token_reused", id="all dead"),
         pytest.param(
             (DEAD, TRIED), {}, AllTriedError, "account tried was tried", id="dead and tried"

@@ -610,6 +610,31 @@ def test_many_interleaved_calls_arrive_whole() -> None:
     assert client.finish_reasons == ["tool_calls"]
 
 
+def nameless(event: bytes) -> bytes:
+    """Take out what tells the event's item from others; a call still has its `call_id`."""
+    head, data = event.split(b"data: ", 1)
+    payload = json.loads(data)
+    payload.pop("output_index", None)
+    payload["item"].pop("id", None)
+    return head + b"data: " + json.dumps(payload).encode() + b"\n\n"
+
+
+def test_calls_that_only_their_call_id_tells_apart_all_arrive() -> None:
+    items = [upstream.function(f"f{i}", f"c{i}") | {"arguments": "{}"} for i in range(3)]
+    client = hear(*(nameless(upstream.done(0, **item)) for item in items), upstream.completed())
+    assert [call["id"] for call in client.calls] == ["c0", "c1", "c2"]
+    assert client.finish_reasons == ["tool_calls"]
+
+
+def test_a_call_that_is_called_something_else_when_it_is_done_is_told_once() -> None:
+    item = upstream.function("f", "c1")
+    done = nameless(upstream.done(4, **item | {"arguments": "{}"}))
+    client = hear(upstream.added(4, **item), done, upstream.completed())
+    assert [call["id"] for call in client.calls] == ["c1"]
+    assert client.calls[0]["function"]["arguments"] == "{}"
+    assert client.finish_reasons == ["tool_calls"]
+
+
 # Lone surrogates are no text; JSON of the backend cannot hold them.
 texts = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+import pytest
 import trio
 from quart import Response, request
 
@@ -14,7 +15,6 @@ from tests.fakes.live_server import PATIENCE_S, serving
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    import pytest
 
 CHUNKED_END = b"0\r\n\r\n"
 
@@ -145,6 +145,35 @@ async def test_an_early_answer_reaches_a_client_that_is_still_uploading() -> Non
         assert await _upload(client.stream, 6_000_000)
         assert await client.receive_response() == (413, b"large")
         assert await client.receive_rest() == b""
+
+
+async def test_an_answer_before_the_end_of_the_upload_says_that_it_is_the_last() -> None:
+    async def deliver(client: ClientSender) -> None:
+        await client.start(401, [(b"content-length", b"0")])
+        await client.end()
+
+    async with serving(app_delivering(deliver)) as server, server.connect() as client:
+        await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
+        assert b"connection: close" in await client.receive_until(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("behind", [b"\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x00"])
+async def test_what_follows_the_last_request_does_not_break_its_answer_off(behind: bytes) -> None:
+    arrived = trio.Event()
+
+    async def deliver(client: ClientSender) -> None:
+        await client.start(200, [])
+        await arrived.wait()
+        await client.send(b"whole")
+        await client.end()
+
+    async with serving(app_delivering(deliver)) as server, server.connect() as client:
+        await client.send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        await client.receive_until(b"\r\n\r\n")
+        await client.send(behind)
+        await trio.sleep(0.01)  # the server takes it while the answer waits
+        arrived.set()
+        assert await client.receive_rest() == b"5\r\nwhole\r\n" + CHUNKED_END
 
 
 async def test_a_client_that_leaves_cancels_the_delivery() -> None:

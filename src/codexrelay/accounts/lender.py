@@ -313,11 +313,13 @@ def error_of(
     """Return the error for a choice of nobody; `nothing` if there was nobody to choose from.
 
     `stuck` are the accounts whose tokens could not be refreshed, and why: while there is one, time
-    or the owner's network may help sooner than a quota's reset, so quota is not blamed.
+    or the owner's network may help sooner than a quota's reset, so quota is not blamed; neither is
+    it while an account that was turned away is tried again sooner.
     """
     passed = {why: [p for p in choice.passed_over if p.why is why] for why in Why}
     cooling, dead, aside = passed[Why.COOLING], passed[Why.NEEDS_REAUTH], passed[Why.SET_ASIDE]
-    if cooling and not stuck:
+    aside.sort(key=lambda p: p.until_unix_s or now_unix_s)
+    if cooling and not stuck and not _ends_before(aside[:1], cooling):
         return AllLimitedError(
             resets=tuple((p.account.id, p.until_unix_s or now_unix_s) for p in cooling),
             now_unix_s=now_unix_s,
@@ -332,11 +334,16 @@ def error_of(
     )
     if stuck:
         return RefreshUnavailableError(told=told)
-    aside.sort(key=lambda p: p.until_unix_s or now_unix_s)
     heard = [p.fault for p in aside if p.fault is not None]
     if heard and not passed[Why.RULED_OUT]:
         return _turned_away(heard[0], told)
     return AllTriedError(told=told)
+
+
+def _ends_before(these: Sequence[PassedOver], those: Sequence[PassedOver]) -> bool:
+    """Whether one of `these` is tried again before all of `those`."""
+    ends = [[p.until_unix_s or 0.0 for p in passed] for passed in (these, those)]
+    return bool(ends[0]) and min(ends[0]) < min(ends[1])
 
 
 def _turned_away(fault: Fault, told: tuple[str, ...]) -> TurnedAwayError:

@@ -56,9 +56,10 @@ class Calls:
 
     def key_of(self, call_id: str | None) -> Key | None:
         """Return the key of the call with this id, None if there is none."""
-        for key, call in self._calls.items():
-            if call.opened.call_id == call_id:
-                return key
+        if call_id is not None:
+            for key, call in self._calls.items():
+                if call.opened.call_id == call_id:
+                    return key
         return None
 
     def open(self, key: Key, item: JsonObject) -> CallOpened | None:

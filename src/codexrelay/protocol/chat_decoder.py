@@ -156,9 +156,7 @@ class Decoder:
     def _key_in_output(self, index: int, item: JsonObject) -> Key:
         """Return the key of an item of the response, by its ids rather than by its place."""
         call = self._calls.key_of(get_text(item, "call_id"))
-        if call is not None:
-            return call
-        return self._keys.get(get_text(item, "id") or NAMELESS, index)
+        return call if call is not None else self._keys.get(_name(item), index)
 
     def _take_tier(self, response: JsonObject) -> None:
         tier = get_text(response, "service_tier")
@@ -319,11 +317,14 @@ class Decoder:
 
     def _item_key(self, event: JsonObject, item: JsonObject) -> Key:
         """Return the key of the item that `event` shows."""
-        index, item_id = event.get("output_index"), get_text(item, "id") or NAMELESS
+        index, name = event.get("output_index"), _name(item)
+        call = self._calls.key_of(get_text(item, "call_id"))
+        if call is not None:  # whatever else it is called now: a call told twice is run twice
+            return call
         if not isinstance(index, int):
-            return self._keys.setdefault(item_id, item_id)
-        if item_id:
-            self._keys[item_id] = index
+            return self._keys.setdefault(name, name)
+        if name != NAMELESS:
+            self._keys[name] = index
         return index
 
     #: Events that say something to a Chat client, besides the terminal ones.
@@ -345,6 +346,11 @@ class Decoder:
         events.ITEM_ADDED: _item_added,
         events.ITEM_DONE: _item_done,
     }
+
+
+def _name(item: JsonObject) -> str:
+    """Return what an item is known by where no output index is given."""
+    return get_text(item, "id") or get_text(item, "call_id") or NAMELESS
 
 
 def _citations(annotations: Iterable[object]) -> Iterator[Citation]:

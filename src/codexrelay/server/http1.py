@@ -26,20 +26,27 @@ _EMPTY_LINES: Final = re.compile(rb"\A(?:\r?\n)+")
 
 
 class _Requests(h11.Connection):
-    """h11's connection, which also overlooks empty lines before a request (RFC 9112, 2.2).
+    """h11's connection, which also overlooks what means nothing between and behind the requests.
 
-    There are clients that send one behind a body, and h11 would answer it with 400.
+    There are clients that send an empty line behind a body (RFC 9112, 2.2 and 9.6). h11 would
+    answer it with 400, and behind the last request break off the answer that is under way.
     """
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         """Return what comes next, as h11 does."""
+        unread, _ = self.trailing_data
         if self.their_state is h11.IDLE:
-            unread, _ = self.trailing_data
             rest = _EMPTY_LINES.sub(b"", unread)
-            self._receive_buffer.maybe_extract_at_most(len(unread) - len(rest))
+            self._overlook(len(unread) - len(rest))
             if rest == b"\r":  # the other half of an empty line is to come
                 return h11.NEED_DATA
+        elif self.their_state is h11.MUST_CLOSE and unread:
+            self._overlook(len(unread))
+            return h11.NEED_DATA
         return super().next_event()
+
+    def _overlook(self, count: int) -> None:
+        self._receive_buffer.maybe_extract_at_most(count)
 
 
 class Http1Protocol(H11Protocol):
@@ -71,8 +78,12 @@ class Http1Protocol(H11Protocol):
         return bool(unread) or connection.their_state not in _CLIENT_IS_QUIET
 
     async def stream_send(self, event: StreamEvent) -> None:
-        """Send an event of the response; while draining its head announces the close."""
-        if isinstance(event, Response) and self.context.terminated.is_set():
+        """Send an event of the response; its head announces the close that will follow."""
+        if isinstance(event, Response) and (
+            self.context.terminated.is_set()
+            # Answered in the middle of the upload: what is still to come of it is dropped.
+            or self.connection.their_state is h11.SEND_BODY
+        ):
             event = _with_close(event)
         await super().stream_send(event)
 
