@@ -44,7 +44,8 @@ _log = logging.getLogger(__name__)
 
 #: Default of `Patience.write_s`.
 WRITE_S: Final = 30.0
-_RECEIVE_BYTES: Final = 65536
+#: In pieces a quarter of this size, a 5 MB body costs a sixth more CPU (measured).
+_RECEIVE_BYTES: Final = 262144
 _INBOX_BYTES: Final = 65536
 #: Between two looks whether a client whose bytes we do not take has left.
 _LOOK_AGAIN_S: Final = 1.0
