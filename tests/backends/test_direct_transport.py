@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 import httpx
@@ -68,26 +68,33 @@ async def transport() -> AsyncIterator[DirectTransport]:
 # Blocks.
 
 
+@attrs.frozen
+class Burst:
+    """A script that sends 500 small events in a chunk each, without a pause."""
+
+    EVENTS: ClassVar = tuple(b"data: %d\n\n" % number for number in range(500))
+    all_sent: trio.Event = attrs.field(factory=trio.Event)
+
+    async def __call__(self, caller: Caller) -> None:
+        await caller.request()
+        await caller.send(STREAM_HEAD)
+        for event in self.EVENTS:
+            await caller.send(chunk(event))
+        await caller.send(STREAM_END)
+        self.all_sent.set()
+        await caller.left()
+
+
 async def test_a_burst_of_events_is_handed_on_as_what_the_receives_gave(
     transport: DirectTransport,
 ) -> None:
-    all_sent = trio.Event()
-
-    async def script(caller: Caller) -> None:
-        await caller.request()
-        await caller.send(STREAM_HEAD)
-        for number in range(500):
-            await caller.send(chunk(b"data: %d\n\n" % number))
-        await caller.send(STREAM_END)
-        all_sent.set()
-        await caller.left()
-
+    burst = Burst()
     with trio.fail_after(20):
-        async with serving(script) as server:
+        async with serving(burst) as server:
             response = await transport.handle_async_request(get(server.url))
-            await all_sent.wait()
+            await burst.all_sent.wait()
             blocks = [block async for block in blocks_of(response)]
-            assert b"".join(blocks) == b"".join(b"data: %d\n\n" % n for n in range(500))
+            assert b"".join(blocks) == b"".join(Burst.EVENTS)
             assert len(blocks) < 10  # usually two: what came with the head, and the rest
             assert transport.idle_connections == 1
             await transport.aclose()
@@ -96,26 +103,16 @@ async def test_a_burst_of_events_is_handed_on_as_what_the_receives_gave(
 async def test_under_tls_a_burst_is_one_block_too_though_each_event_is_a_record(
     certificate: Certificate,
 ) -> None:
-    all_sent = trio.Event()
-
-    async def script(caller: Caller) -> None:
-        await caller.request()
-        await caller.send(STREAM_HEAD)
-        for number in range(500):
-            await caller.send(chunk(b"data: %d\n\n" % number))
-        await caller.send(STREAM_END)
-        all_sent.set()
-        await caller.left()
-
+    burst = Burst()
     with trio.fail_after(20):
         async with (
-            serving(script, tls=certificate.server) as server,
+            serving(burst, tls=certificate.server) as server,
             DirectTransport(ssl_context=certificate.client) as transport,
         ):
             response = await transport.handle_async_request(get(server.url))
-            await all_sent.wait()
+            await burst.all_sent.wait()
             blocks = [block async for block in blocks_of(response)]
-            assert b"".join(blocks) == b"".join(b"data: %d\n\n" % n for n in range(500))
+            assert b"".join(blocks) == b"".join(Burst.EVENTS)
             assert len(blocks) < 10
             await transport.aclose()
 
