@@ -13,6 +13,7 @@ COMMANDS: Final = {
     "simulate": ("simulator", "Serve a simulated Codex backend on loopback."),
     "demo": ("demo", "See the relay at work against a simulated backend."),
     "compat": ("compat", "Run real agent programs through relay and simulator."),
+    "stress": ("stress", "Refresh, share and kill: show that no token is burnt."),
 }
 
 

@@ -22,6 +22,8 @@ READY: Final = "codexrelay listening on "
 START_S: Final = 60.0
 #: After SIGTERM. No turn is running then, so the relay has nothing to wait for.
 STOP_S: Final = 20.0
+#: Where a relay keeps what it knows of its turns, below its own folder.
+STATE_FOLDER: Final = "state"
 
 
 @attrs.define(eq=False)
@@ -53,14 +55,24 @@ def relay_settings(
     issuer_url: str,
     store: Path,
     server: Mapping[str, object] | None = None,
+    managed_oauth: Mapping[str, object] | None = None,
 ) -> dict[str, object]:
-    """Return the configuration of a relay that knows one backend and the accounts in `store`."""
+    """Return the configuration of a relay that knows one backend and the accounts in `store`.
+
+    `server` and `managed_oauth` are further keys of these blocks. What it keeps of its turns goes
+    to a folder beside the configuration file.
+    """
+    accounts = {"storage_path": str(store), "allow_legacy_fallback": False}
     codex = {
         "oauth_issuer": issuer_url,
-        "managed_oauth": {"storage_path": str(store), "allow_legacy_fallback": False},
+        "managed_oauth": {**accounts, **(managed_oauth or {})},
     }
     backend = {"type": "openai-codex", "api_base_url": api_base_url, "extra": {"codex": codex}}
-    return {"server": server or {}, "backends": {"openai_codex": backend}}
+    return {
+        "server": server or {},
+        "sessions": {"state_path": STATE_FOLDER},
+        "backends": {"openai_codex": backend},
+    }
 
 
 @contextlib.asynccontextmanager

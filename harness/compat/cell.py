@@ -12,13 +12,15 @@ from typing import Final
 import attrs
 import trio
 
+from codexrelay.protocol.raw import JsonObject, is_object, parse
 from harness.children import bare_environment
 from harness.compat.agent_process import Exit, Launch, make_home, run
 from harness.compat.drivers.driver import Driver, Order, Variant
 from harness.compat.install import Command
+from harness.compat.mishaps import let_happen
 from harness.compat.scenarios import PROMPT, Ending, Scenario
 from harness.compat.traces import last_words, text_of, traces_of
-from harness.compat.verdict import CLIENT_KEY, LEAVE_S, Evidence, problems_of
+from harness.compat.verdict import CLIENT_KEY, LEAVE_S, Account, Evidence, problems_of
 from harness.relay_process import RelayStartError, relay_settings, running_relay, told_by
 from harness.simulator import SimulatedAccount, Simulator
 
@@ -26,6 +28,15 @@ from harness.simulator import SimulatedAccount, Simulator
 PATIENCE_S: Final = 90.0
 #: Two, so that a turn can be moved from one to the other.
 ACCOUNTS: Final = (SimulatedAccount("one"), SimulatedAccount("two"))
+
+
+@attrs.frozen(kw_only=True)
+class _Driven:
+    """What came of running a program."""
+
+    exit: Exit
+    #: See `let_happen`.
+    quota_back_at_s: float | None
 
 
 @attrs.frozen(kw_only=True)
@@ -90,30 +101,43 @@ async def _observe(cell: Cell, folder: Path) -> tuple[Evidence, tuple[str, ...]]
     """Run the program between simulator and relay; return what each of the three left behind."""
     home, relay_home = folder / "home", folder / "relay"
     relay_home.mkdir()
+    store = folder / "accounts"
+    accounts = [attrs.evolve(account, expired=cell.scenario.expired) for account in ACCOUNTS]
     async with trio.open_nursery() as nursery:
-        simulator = Simulator(accounts=ACCOUNTS, pace_s=cell.scenario.pace_s)
+        simulator = Simulator(accounts=accounts, pace_s=cell.scenario.pace_s)
         await nursery.start(simulator.serve)
-        simulator.write_store(folder / "accounts")
+        simulator.write_store(store)
+        files = {account.name: _file(store, account) for account in accounts}
         simulator.queue_faults(*cell.scenario.faults)
         settings = relay_settings(
             api_base_url=simulator.api_base_url,
             issuer_url=simulator.issuer_url,
-            store=folder / "accounts",
+            store=store,
             server=server_settings(cell.scenario),
+            managed_oauth={"selection_strategy": cell.scenario.strategy},
         )
         async with running_relay(relay_home, settings) as relay:
             launch = prepare(cell, home, relay_url=relay.url)
-            ended = await _drive(cell, launch, simulator)
+            driven = await _drive(cell, launch, simulator)
         nursery.cancel_scope.cancel()
     evidence = Evidence(
         scenario=cell.scenario,
         ending=cell.ending,
         interrupted_status=cell.driver.interrupted_status,
-        status=ended.status,
+        status=driven.exit.status,
         stdout=text_of(launch.stdout_path),
+        stderr=text_of(launch.stderr_path),
         seen=tuple(simulator.seen),
-        account_ids={account.name: account.account_id for account in ACCOUNTS},
-        interrupted_at_s=ended.interrupted_at_s,
+        accounts={
+            account.name: Account(
+                workspace_id=account.account_id,
+                file_before=files[account.name],
+                file_after=_file(store, account),
+            )
+            for account in accounts
+        },
+        quota_back_at_s=driven.quota_back_at_s,
+        interrupted_at_s=driven.exit.interrupted_at_s,
         relay_status=relay.status,
         relay_log=tuple(relay.log),
     )
@@ -142,21 +166,34 @@ def prepare(cell: Cell, home: Path, *, relay_url: str) -> Launch:
     )
 
 
-async def _drive(cell: Cell, launch: Launch, simulator: Simulator) -> Exit:
-    """Run the program to its end, interrupting it in mid-stream if the scenario says so."""
+async def _drive(cell: Cell, launch: Launch, simulator: Simulator) -> _Driven:
+    """Run the program to its end; let happen meanwhile what the scenario says."""
+    quota_back_at_s: float | None = None
 
     async def silence() -> None:
         await simulator.wait_until(
             lambda: any(seen.fault == "hang" and seen.status for seen in simulator.seen)
         )
 
+    async def mishap() -> None:
+        nonlocal quota_back_at_s
+        quota_back_at_s = await let_happen(cell.scenario, simulator)
+
     interrupted = cell.ending is Ending.INTERRUPTED
-    with trio.move_on_after(PATIENCE_S) as patience:
-        ended = await run(launch, interrupt_when=silence if interrupted else None)
-    if patience.cancelled_caught:
-        return Exit()
+    ended = Exit()
+    with trio.move_on_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(mishap)
+            ended = await run(launch, interrupt_when=silence if interrupted else None)
+            nursery.cancel_scope.cancel()
     if ended.interrupted_at_s is not None:
         # Before the relay is stopped, which would abandon the request in the program's stead.
         with trio.move_on_after(2 * LEAVE_S):
             await simulator.wait_until(lambda: all(seen.ended for seen in simulator.seen))
-    return ended
+    return _Driven(exit=ended, quota_back_at_s=quota_back_at_s)
+
+
+def _file(store: Path, account: SimulatedAccount) -> JsonObject:
+    """Return what the file with the account's tokens says."""
+    content = parse((store / f"{account.name}.json").read_bytes())
+    return content if is_object(content) else {}

@@ -65,7 +65,7 @@ _COLUMNS: Final = tuple(scenario.name for scenario in SCENARIOS)
     help="Columns, such as tool,401.",
 )
 @click.option(
-    "--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Cells at a time."
+    "--jobs", type=click.IntRange(min=1), default=3, show_default=True, help="Cells at a time."
 )
 @click.option(
     "--retry-once", is_flag=True, help="Try a cell that failed once more; the second try counts."
@@ -82,8 +82,9 @@ def compat(
     """Run real agent programs through the relay, with a simulated backend behind it.
 
     Installs pinned versions from npm once (1.2 GB in the user's cache folder), then runs each
-    program in each of its protocols through a conversation with a tool call, as it is and with one
-    fault at a time. Needs no account. Exit status 0 means that every cell went as it should.
+    program in each of its protocols through a conversation with a tool call: as it is, with one
+    fault at a time, and with accounts that run out of quota, are revoked or expire in its middle.
+    Needs no account. Exit status 0 means that every cell went as it should.
     """
     if not HAS_PROCESS_GROUPS:
         raise click.ClickException("agents are interrupted with POSIX signals; there are none here")

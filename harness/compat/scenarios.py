@@ -1,8 +1,9 @@
 """What each program is asked to do, what goes wrong meanwhile, and how it should end.
 
 Every scenario is the same conversation: a prompt, a shell tool call, the tool's output, a final
-text. What differs is the fault that hits the first model request that carries tools. The
-expectations are the table below; how they are checked stands in `verdict`.
+text. What differs is the fault that hits the first model request that carries tools, or the mishap
+of accounts between that request and the next. The expectations are the table below; how they are
+checked stands in `verdict`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,22 @@ class Repair(enum.Enum):
     RETRY = "retry"
 
 
+class Mishap(enum.Enum):
+    """What becomes of accounts while the first answer, the tool call, is under way.
+
+    The answer itself is not touched: what follows it meets the mishap.
+    """
+
+    #: The account that the conversation began on has used up its quota.
+    SPENT = "spent"
+    #: So has every other one.
+    ALL_SPENT = "all spent"
+    #: All tokens of the account that the conversation began on are withdrawn.
+    REVOKED = "revoked"
+    #: Its access tokens are over; it can be refreshed.
+    EXPIRED = "expired"
+
+
 @attrs.frozen(kw_only=True)
 class Scenario:
     """A column of the matrix."""
@@ -47,11 +64,22 @@ class Scenario:
     name: str
     #: Faults of the simulator, consumed by the first requests that carry tools.
     faults: tuple[str, ...] = ()
-    #: What the relay does so that no client sees the fault; None if it cannot.
+    mishap: Mishap | None = None
+    #: How long spent quota stays spent, in seconds; up to one second less.
+    spent_s: float = 3600.0
+    #: The access tokens of all accounts are over from the start; they can be refreshed.
+    expired: bool = False
+    #: How the relay chooses between the accounts.
+    strategy: str = "round-robin"
+    #: What the relay does so that no client sees the fault, or the mishap; None if it cannot.
     repair: Repair | None = None
+    #: The statuses with which the issuer answers to refreshes, in order.
+    refreshes: tuple[int, ...] = ()
     ending: Ending = Ending.ANSWERED
     #: Variants of which another ending is expected.
     but: Mapping[str, Ending] = attrs.field(factory=dict)
+    #: What a program that reports must have printed: in lower case, printed in any.
+    report: str = ""
     #: Pause of the simulator between two deltas.
     pace_s: float = 0.0
     #: `server.keep_alive_s` of the relay; None means its default.
@@ -69,13 +97,13 @@ _TELL_THEIR_USERS: Final = {
     "sdk-chat": Ending.REPORTED,
     "sdk-responses": Ending.REPORTED,
 }
+#: Codex ends at once when it is told of a usage limit, however soon that is over.
+_DO_NOT_WAIT: Final = dict.fromkeys(("codex", "codex-lite", "codex-login"), Ending.REPORTED)
+#: So that a mishap surely comes before the end of the answer that it follows.
+_UNHURRIED_S: Final = 0.02
 
 SCENARIOS: Final[tuple[Scenario, ...]] = (
     Scenario(name="tool"),
-    # Bare, Codex gives up on it, the others wait for two seconds and more.
-    Scenario(name="429", faults=("429",), repair=Repair.ROTATE),
-    # Bare, it ends every program but Codex.
-    Scenario(name="401", faults=("401",), repair=Repair.REFRESH),
     # Bare, everybody tries again by itself, Droid after 5 s.
     Scenario(name="500", faults=("500",), repair=Repair.RETRY),
     # From here on output has reached the client, and nothing can be repaired behind its back: it
@@ -86,4 +114,43 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     Scenario(name="eof", faults=("eof",), but=_TELL_THEIR_USERS),
     Scenario(name="keep-alive", pace_s=0.5, keep_alive_s=0.3),
     Scenario(name="interrupt", faults=("hang",), ending=Ending.INTERRUPTED),
+    # The conversation has an account of its own, and has to leave it in the middle. Bare, Codex
+    # gives up on the 429, the others wait for as long as it says.
+    Scenario(
+        name="exhausted",
+        mishap=Mishap.SPENT,
+        strategy="session-affinity",
+        repair=Repair.ROTATE,
+        pace_s=_UNHURRIED_S,
+    ),
+    # Bare, a 401 ends every program but Codex.
+    Scenario(
+        name="revoked",
+        mishap=Mishap.REVOKED,
+        strategy="session-affinity",
+        repair=Repair.ROTATE,
+        refreshes=(401,),
+        pace_s=_UNHURRIED_S,
+    ),
+    # All turns are one account's: the other one must not be refreshed for nothing.
+    Scenario(
+        name="refreshed",
+        mishap=Mishap.EXPIRED,
+        expired=True,
+        strategy="first-available",
+        repair=Repair.REFRESH,
+        refreshes=(200, 200),
+        pace_s=_UNHURRIED_S,
+    ),
+    # Nobody is left to turn to: the client is told when to come back.
+    Scenario(
+        name="spent",
+        mishap=Mishap.ALL_SPENT,
+        # Droid comes back after 5.5 s, whatever it is told, and only after 14 more seconds again.
+        spent_s=5.0,
+        strategy="session-affinity",
+        but=_DO_NOT_WAIT,
+        report="usage limit",
+        pace_s=_UNHURRIED_S,
+    ),
 )

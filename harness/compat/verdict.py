@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from codexrelay.protocol.raw import Json, dump, get_list, is_object
+from codexrelay.protocol.raw import JsonObject, dump, get_text
+from harness.compat.conversation import (
+    first_served,
+    is_refresh,
+    is_turn,
+    tool_outputs,
+    without_reasoning,
+)
 from harness.compat.drivers.codex_cli import CLIENT_ACCOUNT_ID
-from harness.compat.scenarios import MARK, Ending, Repair, Scenario
+from harness.compat.scenarios import MARK, Ending, Mishap, Repair, Scenario
 from harness.simulator import Seen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 
 #: From SIGINT until the backend has seen its request abandoned.
@@ -30,7 +37,20 @@ ANSWER: Final = f"The command printed: {MARK}"
 
 #: The relay's log line of a turn that a client got after a fault it did not see.
 _REPAIRED: Final = re.compile(r"turn completed .*\battempts=2\b")
-_OUTPUTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
+#: And that of one whose fault it was told.
+_FAILED: Final = " turn failed "
+#: What the backend answers when it is the account that cannot serve.
+_ACCOUNT_STATUSES: Final = (401, 429)
+
+
+@attrs.frozen(kw_only=True)
+class Account:
+    """One of the accounts behind the relay."""
+
+    workspace_id: str
+    #: The file with its tokens, before the relay started and after it ended.
+    file_before: JsonObject = attrs.field(repr=False)
+    file_after: JsonObject = attrs.field(repr=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -44,10 +64,13 @@ class Evidence:
     #: Its exit status in this run; None if it was killed because its time was up.
     status: int | None
     stdout: str
+    stderr: str
     #: What the backend saw, in order.
     seen: tuple[Seen, ...]
-    #: Workspace id of each simulated account, by its name.
-    account_ids: dict[str, str]
+    #: By name.
+    accounts: dict[str, Account]
+    #: When quota that a mishap has spent is there again, on trio's clock; None if none was spent.
+    quota_back_at_s: float | None
     #: When the program was interrupted, on trio's clock; None if it was not.
     interrupted_at_s: float | None
     #: The relay's exit status after SIGTERM.
@@ -58,9 +81,35 @@ class Evidence:
     @property
     def turns(self) -> tuple[Seen, ...]:
         """Return the model requests."""
-        return tuple(
-            seen for seen in self.seen if seen.path.partition("?")[0].endswith("/responses")
+        return tuple(filter(is_turn, self.seen))
+
+    @property
+    def began_on(self) -> str | None:
+        """Return the account that the conversation began on; None if it never began."""
+        first = first_served(self.seen)
+        return None if first is None else first.account
+
+    def owner_of(self, turn: Seen) -> str | None:
+        """Return the account whose bearer a model request carried, also if it is good no more.
+
+        None: the backend has never taken it for anybody's.
+        """
+        if turn.account is not None:
+            return turn.account
+        bearer = turn.header("authorization")
+        known = (
+            seen for seen in self.seen if seen.account and seen.header("authorization") == bearer
         )
+        return next((seen.account for seen in known), None)
+
+    @property
+    def refused(self) -> tuple[Seen, ...]:
+        """Return the model requests that an account could not serve.
+
+        OpenCode's request for a title may be the first to meet a mishap, and what the relay learns
+        from it spares the follow-up.
+        """
+        return tuple(turn for turn in self.turns if turn.status in _ACCOUNT_STATUSES)
 
 
 def problems_of(evidence: Evidence) -> tuple[str, ...]:
@@ -90,6 +139,9 @@ def _said_what_it_was_told(evidence: Evidence) -> Iterator[str]:
         yield f"it did not print {ANSWER!r}"
     if evidence.ending is not Ending.ANSWERED and answered:
         yield "it printed an answer, though none was complete"
+    printed = f"{evidence.stdout}\n{evidence.stderr}".lower()
+    if evidence.ending is Ending.REPORTED and evidence.scenario.report not in printed:
+        yield f"it did not say {evidence.scenario.report!r}"
 
 
 def _tool_output_came_back(evidence: Evidence) -> Iterator[str]:
@@ -117,9 +169,10 @@ def _nothing_of_the_client_leaked(evidence: Evidence) -> Iterator[str]:
 
 def _accounts_match(evidence: Evidence) -> Iterator[str]:
     for turn in evidence.turns:
-        if turn.account is None:
+        owner = evidence.owner_of(turn)
+        if owner is None:
             yield f"{turn.method} {turn.path}: the backend knows no such bearer"
-        elif turn.header("chatgpt-account-id") != evidence.account_ids[turn.account]:
+        elif turn.header("chatgpt-account-id") != evidence.accounts[owner].workspace_id:
             yield f"{turn.method} {turn.path}: not the account id of the bearer's account"
 
 
@@ -129,20 +182,74 @@ def _fault_was_repaired(evidence: Evidence) -> Iterator[str]:
     # Programs repeat requests too; only the relay's own log tells that it was not one of them.
     if not any(_REPAIRED.search(line) for line in evidence.relay_log):
         yield "the relay served no turn in two attempts"
+    if any(_FAILED in line for line in evidence.relay_log):
+        yield "the relay failed a turn instead of repairing it"
     attempts = iter(evidence.turns)
-    faulty = next((turn for turn in attempts if turn.fault is not None), None)
-    repeat = next((turn for turn in attempts if faulty and turn.body == faulty.body), None)
+    faulty = next((turn for turn in attempts if turn.fault or turn in evidence.refused), None)
+    repeat = next(
+        (turn for turn in attempts if faulty and _is_repeat(turn, faulty, evidence)), None
+    )
     if faulty is None or repeat is None:
         yield "the request that met the fault was not repeated"
-    elif (repair := _repair_between(faulty, repeat)) is not evidence.scenario.repair:
+    elif (repair := _repair_between(faulty, repeat, evidence)) is not evidence.scenario.repair:
         yield f"the repair was {repair.value}, not {evidence.scenario.repair.value}"
 
 
-def _repair_between(faulty: Seen, repeat: Seen) -> Repair:
-    if repeat.account != faulty.account:
+def _is_repeat(turn: Seen, earlier: Seen, evidence: Evidence) -> bool:
+    if evidence.owner_of(turn) == evidence.owner_of(earlier):
+        return turn.body == earlier.body
+    return without_reasoning(turn.body) == without_reasoning(earlier.body)
+
+
+def _repair_between(faulty: Seen, repeat: Seen, evidence: Evidence) -> Repair:
+    if evidence.owner_of(repeat) != evidence.owner_of(faulty):
         return Repair.ROTATE
     same_token = repeat.header("authorization") == faulty.header("authorization")
     return Repair.RETRY if same_token else Repair.REFRESH
+
+
+def _mishap_was_met(evidence: Evidence) -> Iterator[str]:
+    mishap = evidence.scenario.mishap
+    if mishap is None:
+        return
+    met = {evidence.owner_of(turn) for turn in evidence.refused}
+    struck = set(evidence.accounts) if mishap is Mishap.ALL_SPENT else {evidence.began_on}
+    if met != struck:
+        yield f"the mishap was met on {_listed(met)}, not on {_listed(struck)}"
+
+
+def _spent_accounts_were_left_alone(evidence: Evidence) -> Iterator[str]:
+    back_at_s = evidence.quota_back_at_s
+    known: set[str | None] = set()
+    for turn in evidence.turns:
+        owner = evidence.owner_of(turn)
+        if back_at_s is not None and turn.arrived_at_s < back_at_s and owner in known:
+            seconds = back_at_s - turn.arrived_at_s
+            yield f"account {owner} was asked {seconds:.1f} s before its quota was back"
+        if turn.status == 429:
+            known.add(owner)
+
+
+def _issuer_was_asked(evidence: Evidence) -> Iterator[str]:
+    answers = tuple(seen.status for seen in evidence.seen if is_refresh(seen))
+    if answers != evidence.scenario.refreshes:
+        yield f"the issuer answered refreshes with {answers}, not {evidence.scenario.refreshes}"
+
+
+def _files_are_right(evidence: Evidence) -> Iterator[str]:
+    revoked = evidence.scenario.mishap is Mishap.REVOKED
+    for name, account in evidence.accounts.items():
+        before, after = account.file_before, account.file_after
+        concerned = name == evidence.began_on
+        if (after.get("needs_reauth") is True) is not (revoked and concerned):
+            yield f"account {name}: needs_reauth is {dump(after.get('needs_reauth')).decode()}"
+        if not (concerned and evidence.scenario.refreshes) and after != before:
+            changed = [key for key in after if after[key] != before.get(key)]
+            yield f"account {name}: its file was changed ({', '.join(changed)})"
+        used = [turn for turn in evidence.turns if turn.account == name]
+        newest = f"Bearer {get_text(after, 'access_token')}"
+        if used and used[-1].header("authorization") != newest:
+            yield f"account {name}: the token that it used last is not the one in its file"
 
 
 def _left_at_once(evidence: Evidence) -> Iterator[str]:
@@ -171,6 +278,10 @@ _CHECKS: Final[tuple[Callable[[Evidence], Iterator[str]], ...]] = (
     _tool_output_came_back,
     _fault_happened_once,
     _fault_was_repaired,
+    _mishap_was_met,
+    _spent_accounts_were_left_alone,
+    _issuer_was_asked,
+    _files_are_right,
     _left_at_once,
     _nothing_of_the_client_leaked,
     _accounts_match,
@@ -178,10 +289,5 @@ _CHECKS: Final[tuple[Callable[[Evidence], Iterator[str]], ...]] = (
 )
 
 
-def tool_outputs(body: Json) -> Iterator[str]:
-    """Return the tool outputs in a request's input, as JSON text."""
-    if not is_object(body):
-        return
-    for item in get_list(body, "input"):
-        if is_object(item) and item.get("type") in _OUTPUTS:
-            yield dump(item.get("output")).decode()
+def _listed(names: Iterable[str | None]) -> str:
+    return ", ".join(sorted(name or "nobody" for name in names)) or "nobody"

@@ -5,6 +5,6 @@ was observed and whether it is as it should be; the *stage* is what every scene 
 backend, relay process, client, page; the *page* is what the reader sees.
 
 `scenes` tells what is played and what must come of it, `requests` what is asked, `facts` judges;
-`client` is the agent, `tap` the backend that keeps what it sent, `printing` the page; `running`
-starts and plays it all.
+`client` is the agent, `shell` the relay's owner, `tap` the backend that keeps what it sent,
+`printing` the page; `running` starts and plays it all.
 """

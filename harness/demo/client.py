@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import attrs
+import httpx
 import trio
 
 from codexrelay.protocol import sse
 from codexrelay.protocol.raw import get_list, get_object, get_text, is_object, parse_object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    import httpx
+    from collections.abc import Callable, Iterator, Mapping
 
     from codexrelay.protocol.raw import JsonObject
 
@@ -33,6 +32,7 @@ class Answer:
     """What came back for one request."""
 
     status: int
+    headers: httpx.Headers = attrs.field(factory=httpx.Headers)
     body: bytearray = attrs.field(factory=bytearray)
     events: list[sse.Event] = attrs.field(factory=list)
     #: Seconds from the request until the first event, None if there was none; and until the end.
@@ -74,7 +74,12 @@ class Answer:
 
 
 async def ask(
-    http: httpx.AsyncClient, path: str, body: JsonObject, *, hear: Callable[[str], None]
+    http: httpx.AsyncClient,
+    path: str,
+    body: JsonObject,
+    *,
+    headers: Mapping[str, str],
+    hear: Callable[[str], None],
 ) -> Answer:
     """Send a request and return the whole answer; `hear` gets its words while they arrive.
 
@@ -84,8 +89,8 @@ async def ask(
         httpx.HTTPError: there was no answer, or not all of it.
     """
     asked_at_s = trio.current_time()
-    async with http.stream("POST", path, json=body) as response:
-        answer = Answer(response.status_code)
+    async with http.stream("POST", path, json=body, headers=dict(headers)) as response:
+        answer = Answer(response.status_code, response.headers)
         cutter = sse.EventCutter()
         async for block in response.aiter_bytes():
             answer.body += block

@@ -26,12 +26,14 @@ BASE_URL: Final = "http://127.0.0.1:8787/v1"
 
 #: Lines to copy; short enough for a terminal of 80 columns.
 NEXT_STEPS: Final = (
-    ("sign in", "codex login       # once: the relay uses what Codex CLI has stored"),
+    ("sign in", ".venv/bin/codexrelay accounts add   # once for each account"),
+    ("", "or not at all: the relay then uses what Codex CLI has stored"),
     ("start", "make serve        # or: .venv/bin/codexrelay serve"),
     ("agents", f"{BASE_URL} is their base URL; any API key will do"),
     ("Codex", f'openai_base_url = "{BASE_URL}"   # in config.toml'),
     ("OpenCode", f'"baseURL": "{BASE_URL}", "apiKey": "any"'),
     ("SDK", f'OpenAI(base_url="{BASE_URL}", api_key="any")'),
+    ("why", ".venv/bin/codexrelay explain last   # how the latest turn was served"),
 )
 
 

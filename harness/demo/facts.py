@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 T = TypeVar("T")
 
@@ -30,6 +33,13 @@ def whole(words: str, wanted: str) -> Fact:
     if words == wanted:
         return Fact("every word arrived")
     return Fact(f"what arrived was {words!r}, not {wanted!r}", holds=False)
+
+
+def says(what: str, text: str, wanted: Sequence[str]) -> Fact:
+    """Return whether a text has all these words."""
+    if missing := [words for words in wanted if words not in text]:
+        return Fact(f"{what} does not say {' or '.join(map(repr, missing))}", holds=False)
+    return Fact(f"{what} says {' and '.join(map(repr, wanted))}")
 
 
 def same(arrived: bytearray, sent: bytearray) -> Fact:

@@ -42,7 +42,7 @@ class Page:
         self._rows(label, rows or [""], style)
 
     def log(self, label: str, lines: Iterable[str]) -> None:
-        """Write what a program logged, in the background."""
+        """Write what a program has written, in the background."""
         for line in lines:
             rows = textwrap.wrap(line, self._room, subsequent_indent="    ", break_on_hyphens=False)
             self._rows(label, rows, "dim")

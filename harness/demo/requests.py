@@ -33,9 +33,10 @@ def say(speech: str) -> str:
     return f"[sim text={speech}]"
 
 
-def responses_request(prompt: str) -> JsonObject:
-    """Return a streamed Responses request."""
-    return {"input": prompt, "model": MODEL, "stream": True}
+def responses_request(prompt: str | Sequence[Json]) -> JsonObject:
+    """Return a streamed Responses request, for one prompt or for a whole conversation."""
+    content = prompt if isinstance(prompt, str) else list(prompt)
+    return {"input": content, "model": MODEL, "stream": True}
 
 
 def chat_request(messages: Sequence[Json], *tools: Json) -> JsonObject:
@@ -47,6 +48,11 @@ def chat_request(messages: Sequence[Json], *tools: Json) -> JsonObject:
 def user(prompt: str) -> JsonObject:
     """Return a user's message."""
     return {"role": "user", "content": prompt}
+
+
+def assistant(text: str) -> JsonObject:
+    """Return what the model has said, as the next request of its conversation holds it."""
+    return {"role": "assistant", "content": text}
 
 
 def tool_exchange(call: JsonObject, printed: str) -> tuple[JsonObject, JsonObject]:

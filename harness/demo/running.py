@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -10,7 +11,8 @@ import httpx
 import trio
 
 from harness.demo.facts import Fact
-from harness.demo.stage import Stage
+from harness.demo.shell import codexrelay
+from harness.demo.stage import Stage, put_account
 from harness.demo.tap import TappedSimulator
 from harness.relay_process import RelayStartError, relay_settings, running_relay, told_by
 from harness.simulator import SimulatedAccount
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     from harness.demo.printing import Page
     from harness.demo.scenes import Scene
 
-ACCOUNT: Final = SimulatedAccount("demo")
+ACCOUNT: Final = SimulatedAccount("home")
+SECOND: Final = SimulatedAccount("work")
 #: A scene takes a second or two; this is for a machine that has other things to do.
 SCENE_S: Final = 20.0
 
@@ -44,13 +47,11 @@ async def run(scenes: Sequence[Scene], page: Page, *, pace_s: float) -> bool:
 async def _run(scenes: Sequence[Scene], page: Page, folder: Path, *, pace_s: float) -> bool:
     store = folder / "accounts"
     async with trio.open_nursery() as nursery:
-        simulator = TappedSimulator(accounts=[ACCOUNT], pace_s=pace_s)
+        simulator = TappedSimulator(accounts=[ACCOUNT, SECOND], pace_s=pace_s)
         await nursery.start(simulator.serve)
         page.line("backend", f"simulated, at {simulator.base_url}: nothing leaves this machine")
-        simulator.write_store(store)
-        settings = relay_settings(
-            api_base_url=simulator.api_base_url, issuer_url=simulator.issuer_url, store=store
-        )
+        put_account(store, simulator, ACCOUNT.name)
+        settings = _settings(simulator, folder, store=store)
         async with (
             running_relay(folder, settings) as relay,
             # Without time-outs of its own: a scene has a deadline.
@@ -59,8 +60,10 @@ async def _run(scenes: Sequence[Scene], page: Page, folder: Path, *, pace_s: flo
             stage = Stage(
                 simulator=simulator,
                 account=ACCOUNT.name,
+                second=SECOND.name,
                 store=store,
                 http=http,
+                shell=functools.partial(codexrelay, folder),
                 log=relay.log,
                 page=page,
             )
@@ -70,6 +73,15 @@ async def _run(scenes: Sequence[Scene], page: Page, folder: Path, *, pace_s: flo
             worked = await play(scenes, stage)
         nursery.cancel_scope.cancel()
     return worked
+
+
+def _settings(simulator: TappedSimulator, folder: Path, *, store: Path) -> dict[str, object]:
+    settings = relay_settings(
+        api_base_url=simulator.api_base_url, issuer_url=simulator.issuer_url, store=store
+    )
+    block = settings["backends"]["openai_codex"]  # type: ignore[index]  # built above
+    block["extra"]["codex"]["managed_oauth"]["selection_strategy"] = "session-affinity"
+    return settings | {"sessions": {"state_path": str(folder / "state")}}
 
 
 async def play(scenes: Sequence[Scene], stage: Stage) -> bool:

@@ -12,9 +12,10 @@ from codexrelay.accounts.lender import RESCAN_S
 from codexrelay.errors import in_words
 from codexrelay.protocol.raw import dump, get_number, get_object, get_text
 from harness.demo.client import CHAT, RESPONSES, tool_call
-from harness.demo.facts import Fact, equal, in_ms, same, soon, whole
+from harness.demo.facts import Fact, equal, in_ms, same, says, soon, whole
 from harness.demo.requests import (
     SHELL,
+    assistant,
     chat_request,
     responses_request,
     say,
@@ -22,10 +23,10 @@ from harness.demo.requests import (
     tool_outputs,
     user,
 )
-from harness.demo.stage import Stage, statuses
-from harness.simulator.accounts import write_account_file
+from harness.demo.stage import Stage, put_account, statuses
 
 if TYPE_CHECKING:
+    from codexrelay.protocol.raw import Json
     from harness.demo.client import Answer
 
 Play: TypeAlias = Callable[[Stage], Awaitable[list[Fact]]]
@@ -35,12 +36,23 @@ SPEECH: Final = (
     "and is on your screen before the next one has left."
 )
 SHORT_SPEECH: Final = "The client has noticed nothing at all."
+SESSION: Final = "a-long-conversation"
+#: What is said in it, turn by turn.
+SPEECHES: Final = (
+    "From here on this session belongs to one account.",
+    SHORT_SPEECH,
+    "And this is the session's own account again.",
+)
 COMMAND: Final = "echo hi"
 #: From the moment a client closes until the backend is left.
 LEAVE_S: Final = 1.0
 RESETS_IN_S: Final = 45 * 60.0
 #: How much of it may have passed when the client is told.
 _RESET_SLACK_S: Final = 20.0
+#: Headers of each answer: what the relay calls the turn, who served it, in how many attempts.
+_REQUEST_ID: Final = "x-codexrelay-request-id"
+_ACCOUNT: Final = "x-codexrelay-account"
+_ATTEMPTS: Final = "x-codexrelay-attempts"
 
 
 @attrs.frozen
@@ -156,24 +168,73 @@ async def cut_stream(stage: Stage) -> list[Fact]:
     ]
 
 
-async def spent_account(stage: Stage) -> list[Fact]:
-    """Use up the only account, and ask twice."""
-    stage.page.line("before", f"the only account is used up for {in_words(RESETS_IN_S)}")
+async def rotation(stage: Stage) -> list[Fact]:
+    """Use up a session's account between two of its turns, and give it its quota back."""
+    stage.page.line(
+        "before", f"the file of a second account, {stage.second}, is put into the store"
+    )
+    put_account(stage.store, stage.simulator, stage.second)
+    await trio.sleep(RESCAN_S + 0.1)
+    first = await _go_on(stage, 0)
+    own = first.headers.get(_ACCOUNT, "")
+    other = {stage.account: stage.second, stage.second: stage.account}.get(own)
+    if other is None:
+        return [Fact(f"the first answer has status {first.status} and no account", holds=False)]
+
+    stage.page.line("then", f"{own} is used up for {in_words(RESETS_IN_S)}")
+    stage.simulator.limit(own, resets_in_s=RESETS_IN_S)
+    second = await _go_on(stage, 1)
+    answered_at_s = trio.current_time()
+    explained = await stage.run("explain", second.headers.get(_REQUEST_ID, ""))
+
+    stage.page.line("then", f"{own} gets new quota before its time, and its owner says so")
+    stage.simulator.unlimit(own)
+    await stage.run("accounts", "clear", own)
+    await trio.sleep_until(answered_at_s + RESCAN_S + 0.1)  # as then the relay looks again
+    third = await _go_on(stage, 2)
+
+    answers = [first, second, third]
+    return [
+        equal("statuses", [answer.status for answer in answers], [200, 200, 200]),
+        whole(" ".join(answer.text for answer in answers), " ".join(SPEECHES)),
+        equal("accounts", _headers(answers, _ACCOUNT), [own, other, own]),
+        equal("attempts", _headers(answers, _ATTEMPTS), ["1", "2", "1"]),
+        equal("the backend answered", statuses(stage.turns), [200, 429, 200, 200]),
+        says(
+            "explain",
+            explained,
+            [f"{own}: 429 usage_limit_reached", f"served by {other}", f"is bound to {own}"],
+        ),
+    ]
+
+
+async def spent_accounts(stage: Stage) -> list[Fact]:
+    """Use up both accounts, and ask twice."""
+    stage.page.line(
+        "before",
+        f"{stage.account} is used up for {in_words(RESETS_IN_S)}, "
+        f"{stage.second} for {in_words(2 * RESETS_IN_S)}",
+    )
     stage.simulator.limit(stage.account, resets_in_s=RESETS_IN_S)
+    stage.simulator.limit(stage.second, resets_in_s=2 * RESETS_IN_S)
     answers = [await stage.ask(CHAT, chat_request([user("Hello?")])) for _ in range(2)]
     stage.page.line("error", get_text(answers[-1].error, "message") or "none")
     return [
         equal("statuses", [answer.status for answer in answers], [429, 429]),
         _tell_when(answers),
-        equal("the backend was asked once, and answered", statuses(stage.turns), [429]),
+        equal(
+            "the backend was asked once for each, and answered", statuses(stage.turns), [429] * 2
+        ),
     ]
 
 
 _SERVED: Final = ("turn completed",)
 _REFRESHED: Final = ("account refreshed", *_SERVED)
 _FAILED: Final = ("turn failed",)
+_ROTATED: Final = (*_SERVED, "429 usage_limit_reached (sent), ", *_SERVED)
 
-#: In the order of playing. The last one leaves an account that nobody can use.
+#: In the order of playing. The last but one leaves a second account, the last one two that nobody
+#: can use.
 SCENES: Final = (
     Scene("A streamed answer on /v1/responses", streamed_responses, _SERVED),
     Scene("A streamed answer on /v1/chat/completions", streamed_chat, _SERVED),
@@ -182,8 +243,25 @@ SCENES: Final = (
     Scene("A 401, repaired without the client seeing it", rejected_token, _REFRESHED),
     Scene("A client that leaves: so does the relay, at once", client_leaves, ("client left",)),
     Scene("A stream that breaks off: the client is told", cut_stream, _FAILED),
-    Scene("A spent account: the client is told until when", spent_account, _FAILED * 2),
+    Scene("An account runs out in mid-session: another one answers", rotation, _ROTATED),
+    Scene("Every account spent: the client is told until when", spent_accounts, _FAILED * 2),
 )
+
+
+async def _go_on(stage: Stage, number: int) -> Answer:
+    """Ask the turn of this number, from 0, of a session, and show what its headers tell."""
+    conversation: list[Json] = []
+    for speech in SPEECHES[:number]:
+        conversation += [user(say(speech)), assistant(speech)]
+    conversation.append(user(say(SPEECHES[number])))
+    answer = await stage.ask(RESPONSES, responses_request(conversation), session=SESSION)
+    told = [f"{name}: {answer.headers.get(name)}" for name in (_REQUEST_ID, _ACCOUNT, _ATTEMPTS)]
+    stage.page.line("headers", ", ".join(told))
+    return answer
+
+
+def _headers(answers: list[Answer], name: str) -> list[str]:
+    return [answer.headers.get(name, "none") for answer in answers]
 
 
 def _arrived(answer: Answer, speech: str) -> list[Fact]:
@@ -206,16 +284,8 @@ def _tell_when(answers: list[Answer]) -> Fact:
 async def _put_expired_token(stage: Stage) -> None:
     """Sign the account in as if that had been long ago, and wait until the relay looks again."""
     simulator, account = stage.simulator, stage.simulator.account(stage.account)
-    now_unix_s = simulator.wall_clock()
-    signed_in_unix_s = now_unix_s - account.token_lifetime_s - 60.0
+    signed_in_unix_s = simulator.wall_clock() - account.token_lifetime_s - 60.0
     tokens = simulator.issuer.sign_in(account, now_unix_s=signed_in_unix_s)
-    write_account_file(
-        stage.store,
-        account,
-        access_token=tokens.access_token,
-        refresh_token=tokens.refresh_token,
-        expires_unix_s=tokens.expires_unix_s,
-        now_unix_s=now_unix_s,
-    )
+    put_account(stage.store, simulator, account.name, tokens)
     # And a little, because the relay counts it on the wall clock.
     await trio.sleep(RESCAN_S + 0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,17 +13,23 @@ import trio
 from codexrelay.protocol.raw import JsonObject, dump
 from harness.demo.client import ask
 from harness.demo.printing import Page
+from harness.demo.shell import Ran
 from harness.demo.tap import TappedSimulator
+from harness.simulator.accounts import write_account_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable
 
     from harness.demo.client import Answer
     from harness.simulator import Seen
+    from harness.simulator.issuer import TokenPair
 
 #: A log line is written when the answer has ended, and comes by way of a pipe.
 LOG_S: Final = 3.0
 _LOOK_AGAIN_S: Final = 0.01
+#: How often a command is run at most until it succeeds, and the pause before it is run again.
+_RUNS: Final = 5
+_RUN_AGAIN_S: Final = 0.2
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -30,12 +37,16 @@ class Stage:
     """Backend, relay, client and page. `begin` is called before each scene."""
 
     simulator: TappedSimulator
-    #: Name of the simulated account that the relay uses.
+    #: Names of the simulated account that the relay has from the start, and of the one that joins
+    #: it later.
     account: str
-    #: The folder with its file.
+    second: str
+    #: The folder with their files.
     store: Path
     #: Speaks to the relay.
     http: httpx.AsyncClient
+    #: Runs `codexrelay` with the words that it is given, and with the relay's configuration.
+    shell: Callable[[Sequence[str]], Awaitable[Ran]]
     #: What the relay has logged; grows.
     log: list[str]
     page: Page
@@ -48,14 +59,37 @@ class Stage:
         self._seen_begin = len(self.simulator.seen)
 
     async def ask(
-        self, path: str, body: JsonObject, *, hear: Callable[[str], None] | None = None
+        self,
+        path: str,
+        body: JsonObject,
+        *,
+        session: str | None = None,
+        hear: Callable[[str], None] | None = None,
     ) -> Answer:
         """Send a request through the relay; show it, and the words of its answer as they arrive.
 
-        `hear` gets the words in the page's stead.
+        `session` is what the client calls its conversation; None: nothing. `hear` gets the words in
+        the page's stead.
         """
-        self.page.line("request", f"POST {path} {dump(body).decode()}", most_rows=2)
-        return await ask(self.http, path, body, hear=hear or self.page.hear)
+        headers = {} if session is None else {"session-id": session}
+        named = "".join(f"{name}: {value} " for name, value in headers.items())
+        self.page.line("request", f"POST {path} {named}{dump(body).decode()}", most_rows=2)
+        return await ask(self.http, path, body, headers=headers, hear=hear or self.page.hear)
+
+    async def run(self, *words: str) -> str:
+        """Run a command of `codexrelay`; show it and what it prints, and return that.
+
+        One that fails is run again for a while: the relay writes for others once a turn is over.
+        """
+        ran = await self.shell(words)
+        for _ in range(_RUNS - 1):
+            if ran.status == 0:
+                break
+            await trio.sleep(_RUN_AGAIN_S)
+            ran = await self.shell(words)
+        self.page.line("shell", f"$ codexrelay {' '.join(words)}")
+        self.page.log("", ran.printed.splitlines())
+        return ran.printed
 
     @property
     def turns(self) -> list[Seen]:
@@ -83,6 +117,21 @@ class Stage:
     def _seen(self, ending: str) -> list[Seen]:
         seen = self.simulator.seen[self._seen_begin :]
         return [request for request in seen if request.path.endswith(ending)]
+
+
+def put_account(
+    store: Path, simulator: TappedSimulator, name: str, tokens: TokenPair | None = None
+) -> None:
+    """Write an account's file; None: with the tokens of its first sign-in."""
+    tokens = tokens or simulator.tokens(name)
+    write_account_file(
+        store,
+        simulator.account(name),
+        access_token=tokens.access_token,
+        refresh_token=tokens.refresh_token,
+        expires_unix_s=tokens.expires_unix_s,
+        now_unix_s=simulator.wall_clock(),
+    )
 
 
 def holds_in_order(lines: Iterable[str], wanted: Iterable[str]) -> bool:

@@ -31,6 +31,8 @@ class SimulatedAccount:
     #: Local id: name of the account's file, and how tests and `/_sim` call it.
     name: str = attrs.field(validator=v.matches_re(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"))
     plan: str = attrs.field(default="plus", kw_only=True)
+    #: Models that it is refused although the catalogue lists its plan for them.
+    lacks: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset, kw_only=True)
     #: Turns until its usage limit is reached; None means never.
     limit_after: int | None = attrs.field(default=None, kw_only=True, validator=v.optional(v.ge(0)))
     #: Life of an access token in seconds. Ten days is what the issuer gives.

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from harness.simulator import catalogue
 from harness.simulator.accounts import SimulatedAccount, some_accounts, write_account_file
 from harness.simulator.arrival import RefusedError
-from harness.simulator.faults import FAULTS
+from harness.simulator.chance import Chance
+from harness.simulator.conditions import Condition
+from harness.simulator.faults import BEFORE, DEFAULT_WAIT_S, FAULTS
 from harness.simulator.ids import Ids
 from harness.simulator.issuer import Issuer, TokenPair
 from harness.simulator.quota import DEFAULT_RESET_S, Quota
@@ -32,19 +35,28 @@ class SimulatedBackend:
     #: Seconds between two deltas; 0 sends an answer in one burst.
     pace_s: float = 0.0
     wall_clock: Callable[[], float] = time.time
+    #: Model -> the plans that have it, where that is to differ from the catalogue's own.
+    plans: catalogue.Plans = attrs.field(factory=dict, converter=catalogue.plans_with)
+    #: Decides about main requests for which no fault waits; None spoils none.
+    chance: Chance | None = None
     #: Source of ids and tokens: two simulators with different seeds share none.
     seed: int = 0
     #: What was asked, in the order of arrival.
     seen: list[Seen] = attrs.field(factory=list, init=False)
     ids: Ids = attrs.field(init=False)
     issuer: Issuer = attrs.field(init=False)
+    #: The tag of the catalogue; answers to model requests carry it in `x-models-etag`.
+    models_etag: str = attrs.field(init=False)
     _signed_in: dict[str, TokenPair] = attrs.field(factory=dict, init=False)
     _quotas: dict[str, Quota] = attrs.field(factory=dict, init=False)
-    _faults: deque[str] = attrs.field(factory=deque, init=False)
+    _conditions: dict[str, Condition] = attrs.field(factory=dict, init=False)
+    #: Whose main request they wait for -> faults in order; None: anybody's.
+    _faults: dict[str | None, deque[str]] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.ids = Ids(random.Random(self.seed))
         self.issuer = Issuer(self.ids)
+        self.models_etag = catalogue.etag(catalogue.catalogue(None, self.plans))
         now_unix_s = self.wall_clock()
         for account in self.accounts:
             self._signed_in[account.name] = self.issuer.sign_in(account, now_unix_s=now_unix_s)
@@ -64,6 +76,19 @@ class SimulatedBackend:
         raise ValueError(
             f"no account is called {name!r}; known: {', '.join(a.name for a in self.accounts)}"
         )
+
+    def account_hinted(self, hint: str | None) -> SimulatedAccount:
+        """Return the account that a sign-in is for: by name, ChatGPT account id or e-mail.
+
+        Without a hint it is the first one, whose browser it is.
+
+        Raises:
+            RefusedError: there is no such account.
+        """
+        for account in self.accounts:
+            if hint in (None, account.name, account.account_id, account.email):
+                return account
+        raise RefusedError(400, {"error": "login_required"})
 
     def tokens(self, name: str) -> TokenPair:
         """Return the tokens with which the account was signed in, whatever became of them."""
@@ -86,20 +111,53 @@ class SimulatedBackend:
                 now_unix_s=self.wall_clock(),
             )
 
-    def queue_faults(self, *names: str) -> None:
+    def queue_faults(self, *names: str, account: str | None = None) -> None:
         """Spoil the answers to the next main model requests, one each, in this order.
 
+        With an `account`, of its requests alone; those faults come before the others.
+
         Raises:
-            ValueError: a name is not in `FAULTS`; none is queued.
+            ValueError: a name is not in `FAULTS`, or there is no such account; none is queued.
         """
+        owner = None if account is None else self.account(account).name
         for name in names:
             if name not in FAULTS:
                 raise ValueError(f"no fault is called {name!r}; known: {', '.join(sorted(FAULTS))}")
-        self._faults.extend(names)
+        self._faults.setdefault(owner, deque()).extend(names)
 
-    def next_fault(self) -> str | None:
-        """Take the first waiting fault, if one waits."""
-        return self._faults.popleft() if self._faults else None
+    def next_fault(self, account: SimulatedAccount) -> str | None:
+        """Take the fault that waits for a main request of `account`, else leave it to chance."""
+        if waiting := self._waiting_for(account):
+            return waiting.popleft()
+        return self.chance(account) if self.chance is not None else None
+
+    @property
+    def cuts_off(self) -> bool:
+        """Whether the next fault of any account does not wait for the request's body."""
+        return any(waiting and waiting[0] in BEFORE for waiting in self._faults.values())
+
+    def fault_while_arriving(self, account: SimulatedAccount) -> str | None:
+        """Take the next fault if it is one that does not wait for the request's body."""
+        waiting = self._waiting_for(account)
+        return waiting.popleft() if waiting and waiting[0] in BEFORE else None
+
+    def set_condition(
+        self, name: str, condition: str | None, *, wait_s: float = DEFAULT_WAIT_S
+    ) -> None:
+        """Put the account into a condition (see `conditions`); None lifts the one it is in.
+
+        Raises:
+            ValueError: there is no such account or condition.
+        """
+        account = self.account(name)
+        if condition is None:
+            self._conditions.pop(account.name, None)
+        else:
+            self._conditions[account.name] = Condition(condition, wait_s=wait_s)
+
+    def condition(self, account: SimulatedAccount) -> Condition | None:
+        """Return the condition that the account is in."""
+        return self._conditions.get(account.name)
 
     def expire(self, name: str) -> None:
         """Answer 401 to the account's access tokens, whatever their claims say; refresh works."""
@@ -114,6 +172,15 @@ class SimulatedBackend:
         quota = self.quota(self.account(name))
         quota.limit(after=after, resets_in_s=resets_in_s, now_unix_s=self.wall_clock())
 
+    def approve(self, name: str, user_code: str | None = None) -> None:
+        """Let the device with this code, or the one that came last, sign in to the account.
+
+        Raises:
+            ValueError: there is no such account, or no such device waits.
+        """
+        account = self.account(name)
+        self.issuer.sign_ins.approve(account, user_code, now_unix_s=self.wall_clock())
+
     def unlimit(self, name: str) -> None:
         """Take the account's usage limit away."""
         self.quota(self.account(name)).unlimit()
@@ -122,12 +189,20 @@ class SimulatedBackend:
         """Return the account that asks, and note it in the request's record.
 
         Raises:
-            RefusedError: the bearer is not accepted, or belongs to another account than the header.
+            RefusedError: the bearer is not accepted, or belongs to another account than the header;
+                the account is in a condition in which it is refused everything.
         """
         account = self.issuer.account_of(arrival.bearer, now_unix_s=arrival.now_unix_s)
         arrival.seen.account = account.name
+        if condition := self.condition(account):
+            arrival.seen.condition = condition.name
+            if condition.refusal is not None:
+                raise RefusedError(*condition.refusal)
         if arrival.http.header("chatgpt-account-id") != account.account_id:
             raise RefusedError(
                 403, {"detail": "chatgpt-account-id does not match the account of the bearer"}
             )
         return account
+
+    def _waiting_for(self, account: SimulatedAccount) -> deque[str] | None:
+        return self._faults.get(account.name) or self._faults.get(None)

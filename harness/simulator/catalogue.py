@@ -1,24 +1,36 @@
 """The simulated model catalogue: the slugs of Codex CLI 0.169 and those that older clients ask for.
 
 Source: wire notes 5 (bundled catalogue of 0.169, allow-lists of mid-2026). Only the facts are real;
-every text is ours.
+every text is ours, and so is which plans have the newer models.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
 
-from codexrelay.protocol.raw import dump, get_text
+from codexrelay.protocol.raw import dump
 
 if TYPE_CHECKING:
     from codexrelay.protocol.raw import Json, JsonObject
 
+#: Slug -> the plans that have the model.
+Plans: TypeAlias = Mapping[str, tuple[str, ...]]
+
 _FOUR: Final = ("low", "medium", "high", "xhigh")
 _FIVE: Final = (*_FOUR, "max")
 _SIX: Final = (*_FIVE, "ultra")
+#: `available_in_plans` of gpt-5.5 on the wire.
+_ALL_PLANS: Final = (
+    *("business", "edu", "edu_plus", "edu_pro", "education", "enterprise"),
+    *("enterprise_cbp_automation", "enterprise_cbp_usage_based", "finserv", "free"),
+    *("free_workspace", "go", "hc", "k12", "plus", "pro", "prolite", "quorum", "sci"),
+    *("self_serve_business_prolite", "self_serve_business_usage_based", "team"),
+)
+_PAID_PLANS: Final = tuple(plan for plan in _ALL_PLANS if not plan.startswith("free"))
 
 
 @attrs.frozen
@@ -67,14 +79,27 @@ MODELS: Final = (
     Model("codex-auto-review", _FIVE, "medium", 43, hidden=True),
 )
 SLUGS: Final = frozenset(model.slug for model in MODELS)
+#: The lite models are not for free plans here, so that a mixed pool has something to choose.
+PLANS: Final[Plans] = {model.slug: _PAID_PLANS if model.lite else _ALL_PLANS for model in MODELS}
 
 
-def catalogue(client_version: str | None) -> JsonObject:
+def plans_with(changed: Mapping[str, Iterable[str]]) -> Plans:
+    """Return `PLANS` with other plans for some models.
+
+    Raises:
+        ValueError: a model is not in the catalogue.
+    """
+    if unknown := set(changed) - SLUGS:
+        raise ValueError(f"no model is called {min(unknown)!r}")
+    return {**PLANS, **{slug: tuple(plans) for slug, plans in changed.items()}}
+
+
+def catalogue(client_version: str | None, plans: Plans) -> JsonObject:
     """Return the body of `GET …/models` for a client of this version; None is told everything."""
     asked = _version(client_version) if client_version else None
     return {
         "models": [
-            _entry(model)
+            _entry(model, plans[model.slug])
             for model in MODELS
             if asked is None
             or model.minimal_client_version is None
@@ -95,16 +120,11 @@ def unsupported(slug: Json) -> JsonObject:
     }
 
 
-def is_known(body: JsonObject) -> bool:
-    """Tell whether the request's model is one of the catalogue."""
-    return get_text(body, "model") in SLUGS
-
-
 def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split("-")[0].split(".") if part.isdigit())
 
 
-def _entry(model: Model) -> JsonObject:
+def _entry(model: Model, plans: tuple[str, ...]) -> JsonObject:
     efforts: list[Json] = [
         {"effort": effort, "description": f"Think with {effort} effort"} for effort in model.efforts
     ]
@@ -121,6 +141,7 @@ def _entry(model: Model) -> JsonObject:
         "supported_in_api": True,
         "priority": model.priority,
         "minimal_client_version": model.minimal_client_version,
+        "available_in_plans": list(plans),
         "additional_speed_tiers": ["fast"],
         "service_tiers": [{"id": "priority", "name": "Fast", "description": "Sooner"}],
         "default_service_tier": None,
@@ -159,7 +180,3 @@ def _entry(model: Model) -> JsonObject:
         "auto_review_model_override": None,
         "model_specialty": None,
     }
-
-
-#: The tag that answers to model requests carry in `x-models-etag`.
-ETAG: Final = etag(catalogue(None))

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from codexrelay.protocol.raw import JsonObject
+    from harness.simulator.accounts import SimulatedAccount
+    from harness.simulator.catalogue import Plans
 
 #: The first line is known from the backend's own refusals, the second from what every client of it
 #: strips; the third is other protocols' vocabulary, and what agents write for a relay's eyes only.
@@ -30,26 +32,27 @@ _PAIRS: Final = {
 }
 
 
-def refusal(body: JsonObject, *, user_id: str) -> JsonObject | None:
+def refusal(body: JsonObject, account: SimulatedAccount, plans: Plans) -> JsonObject | None:
     """Return the body of the 400 that a streamed request deserves, or None if it is fine."""
     if body.get("stream") is not True:
         return {"detail": "Stream must be set to true"}
     if body.get("store") is not False:
         return {"detail": "Store must be set to false"}
-    return compact_refusal(body, user_id=user_id)
+    return compact_refusal(body, account, plans)
 
 
-def compact_refusal(body: JsonObject, *, user_id: str) -> JsonObject | None:
+def compact_refusal(body: JsonObject, account: SimulatedAccount, plans: Plans) -> JsonObject | None:
     """Return the same for a unary request, where `stream` and `store` have no say."""
     for name in UNSUPPORTED:
         if name in body:
             return {"detail": f"Unsupported parameter: {name}"}
-    if not catalogue.is_known(body):
+    model = get_text(body, "model") or ""
+    if account.plan not in plans.get(model, ()) or model in account.lacks:
         return catalogue.unsupported(body.get("model"))
     if not isinstance(body.get("input"), list):
         return {"detail": "Input must be a list"}
     items = [item for item in get_list(body, "input") if is_object(item)]
-    return _foreign_refusal(items, user_id) or _input_refusal(items)
+    return _foreign_refusal(items, account.user_id) or _input_refusal(items)
 
 
 def _foreign_refusal(items: list[JsonObject], user_id: str) -> JsonObject | None:

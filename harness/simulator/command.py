@@ -6,16 +6,29 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
 import click
 import trio
 
 from codexrelay.protocol.raw import dump
 from harness.simulator.accounts import some_accounts
+from harness.simulator.conditions import CONDITIONS
 from harness.simulator.faults import FAULTS
 from harness.simulator.simulator import Simulator
 
 if TYPE_CHECKING:
+    from harness.simulator.accounts import SimulatedAccount
     from harness.simulator.seen import Seen
+
+
+def _of_accounts(
+    _ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]
+) -> dict[str, str]:
+    """Read `NAME=VALUE`, given any number of times."""
+    pairs = [one.partition("=") for one in given]
+    if wrong := next((name for name, sign, _ in pairs if not sign), None):
+        raise click.BadParameter(f"{wrong!r} is not NAME=VALUE")
+    return {name: value for name, _, value in pairs}
 
 
 @click.command()
@@ -49,6 +62,31 @@ if TYPE_CHECKING:
     f"Names: {', '.join(sorted(FAULTS))}.",
 )
 @click.option(
+    "--plan",
+    "plans",
+    multiple=True,
+    callback=_of_accounts,
+    metavar="NAME=PLAN",
+    help="The plan of one account (default: plus); may be repeated.",
+)
+@click.option(
+    "--condition",
+    "conditions",
+    multiple=True,
+    callback=_of_accounts,
+    metavar="NAME=CONDITION",
+    help="Put one account into a condition; may be repeated. "
+    f"Conditions: {', '.join(sorted(CONDITIONS))}.",
+)
+@click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    callback=_of_accounts,
+    metavar="NAME=AFTER",
+    help="Let one account reach its usage limit in so many turns; may be repeated.",
+)
+@click.option(
     "--record",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Append each request as a line of JSON, without tokens.",
@@ -59,23 +97,51 @@ def simulate(
     store: Path | None,
     pace_ms: float,
     faults: tuple[str, ...],
+    plans: dict[str, str],
+    conditions: dict[str, str],
+    limits: dict[str, str],
     record: Path | None,
 ) -> None:
     """Serve a simulated Codex backend and sign-in service on 127.0.0.1 until interrupted.
 
-    While it runs: POST /_sim/faults ["eof", ...]; GET /_sim/seen; POST /_sim/expire and
-    /_sim/revoke {"account": "sim-1"}; POST /_sim/limit {"account", "after", "resets_in_s"}.
+    While it runs: POST /_sim/faults ["eof", ...] or {"account": "sim-1", "faults": ["eof", ...]};
+    GET /_sim/seen; POST /_sim/expire, /_sim/revoke and /_sim/unlimit {"account": "sim-1"};
+    POST /_sim/limit {"account", "after", "resets_in_s"}; POST /_sim/condition {"account",
+    "condition" (null lifts it), "wait_s"}.
     """
     simulator = Simulator(
-        accounts=some_accounts(accounts),
+        accounts=_with_plans(some_accounts(accounts), plans),
         pace_s=pace_ms / 1000,
         port=port,
         on_ended=lambda seen: _append(record, seen),
     )
     simulator.queue_faults(*faults)
+    try:
+        for name, condition in conditions.items():
+            simulator.set_condition(name, condition)
+        for name, after in limits.items():
+            simulator.limit(name, after=_turns(after))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     if store is not None:
         simulator.write_store(store)
     trio.run(_serve_until_interrupted, simulator)
+
+
+def _turns(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"{text!r} is no number of turns")
+    return int(text)
+
+
+def _with_plans(
+    accounts: tuple[SimulatedAccount, ...], plans: dict[str, str]
+) -> tuple[SimulatedAccount, ...]:
+    if unknown := plans.keys() - {account.name for account in accounts}:
+        raise click.UsageError(f"no account is called {min(unknown)!r}")
+    return tuple(
+        attrs.evolve(account, plan=plans.get(account.name, account.plan)) for account in accounts
+    )
 
 
 async def _serve_until_interrupted(simulator: Simulator) -> None:

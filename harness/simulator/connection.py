@@ -29,6 +29,9 @@ class Connection:
     """Serves the requests of one connection, one after the other."""
 
     _stream: trio.abc.Stream
+    #: Decides when only the head is here: the record of a request to be reset while its body
+    #: arrives, None for one to be read whole.
+    _cut_off: Callable[[HttpRequest], Seen | None]
     #: Decides: the record of the request, and the steps of its answer.
     _answer: Callable[[HttpRequest], tuple[Seen, Answer]]
     #: Called whenever a record has changed.
@@ -55,7 +58,8 @@ class Connection:
 
     async def _next_request(self) -> HttpRequest | None:
         """Return the next request, or None when the client has closed."""
-        head: h11.Request | None = None
+        request: HttpRequest | None = None
+        cut_off: Seen | None = None
         body = bytearray()
         while True:
             match event := self._http.next_event():
@@ -63,16 +67,17 @@ class Connection:
                     await self._invite_body()
                     self._http.receive_data(bytes(await self._stream.receive_some(_RECEIVE_BYTES)))
                 case h11.Request():
-                    head = event
+                    request = _begun(event)
+                    cut_off = self._cut_off(request)
+                case _ if cut_off is not None:
+                    await self._reset()
+                    cut_off.finished = True
+                    self._changed(cut_off)
+                    return None
                 case h11.Data():
                     body += event.data
-                case h11.EndOfMessage() if head is not None:
-                    return HttpRequest(
-                        head.method.decode("ascii"),
-                        head.target.decode("ascii"),
-                        tuple((n.decode("ascii"), v.decode("latin-1")) for n, v in head.headers),
-                        bytes(body),
-                    )
+                case h11.EndOfMessage() if request is not None:
+                    return attrs.evolve(request, body=bytes(body))
                 case _:
                     return None
 
@@ -160,3 +165,9 @@ class Connection:
             # A close that does not linger sends RST instead of FIN.
             self._stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NONE)
         await trio.aclose_forcefully(self._stream)
+
+
+def _begun(head: h11.Request) -> HttpRequest:
+    """Return a request of which only the head has come."""
+    headers = tuple((n.decode("ascii"), v.decode("latin-1")) for n, v in head.headers)
+    return HttpRequest(head.method.decode("ascii"), head.target.decode("ascii"), headers, b"")

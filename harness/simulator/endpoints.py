@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from codexrelay.protocol.raw import get_number, get_text
+from codexrelay.protocol.raw import get_number, get_text, is_object
 from harness.simulator import catalogue, responses
 from harness.simulator.arrival import RefusedError
+from harness.simulator.faults import DEFAULT_WAIT_S
 from harness.simulator.quota import DEFAULT_RESET_S
 from harness.simulator.steps import Answer, reply
 
@@ -36,6 +37,22 @@ def answer(backend: SimulatedBackend, arrival: Arrival) -> Answer:
     return reply(404, {"detail": "Not Found"})
 
 
+def cuts_off(backend: SimulatedBackend, arrival: Arrival) -> bool:
+    """Tell whether a fault breaks this request off, of which only the head is here.
+
+    If so, account and fault are noted in its record.
+    """
+    http = arrival.http
+    if http.method != "POST" or not http.path.endswith("/responses"):
+        return False
+    try:
+        account = backend.identify(arrival)
+    except RefusedError:
+        return False
+    arrival.seen.fault = backend.fault_while_arriving(account)
+    return arrival.seen.fault is not None
+
+
 def _websocket(_backend: SimulatedBackend, _arrival: Arrival) -> Answer:
     # The one refusal after which Codex CLI goes on over HTTP at once (wire notes 7).
     return reply(426, {"detail": "Upgrade Required"})
@@ -43,7 +60,7 @@ def _websocket(_backend: SimulatedBackend, _arrival: Arrival) -> Answer:
 
 def _models(backend: SimulatedBackend, arrival: Arrival) -> Answer:
     backend.identify(arrival)
-    body = catalogue.catalogue(arrival.http.query("client_version"))
+    body = catalogue.catalogue(arrival.http.query("client_version"), backend.plans)
     return reply(200, body, headers=(("etag", catalogue.etag(body)),))
 
 
@@ -86,11 +103,44 @@ def _revoke_token(backend: SimulatedBackend, arrival: Arrival) -> Answer:
     return backend.issuer.revoke_token(arrival.seen.body)
 
 
+def _authorize(backend: SimulatedBackend, arrival: Arrival) -> Answer:
+    account = backend.account_hinted(arrival.http.query("login_hint"))
+    now_unix_s = arrival.now_unix_s
+    return backend.issuer.sign_ins.authorize(arrival.http, account, now_unix_s=now_unix_s)
+
+
+def _user_code(backend: SimulatedBackend, arrival: Arrival) -> Answer:
+    return backend.issuer.sign_ins.user_code(arrival.seen.body, now_unix_s=arrival.now_unix_s)
+
+
+def _device_token(backend: SimulatedBackend, arrival: Arrival) -> Answer:
+    return backend.issuer.sign_ins.device_token(arrival.seen.body, now_unix_s=arrival.now_unix_s)
+
+
+def _approve(backend: SimulatedBackend, arrival: Arrival) -> Answer:
+    user_code = get_text(arrival.json_object(), "user_code")
+    return _done(lambda: backend.approve(_named(arrival), user_code))
+
+
 def _faults(backend: SimulatedBackend, arrival: Arrival) -> Answer:
-    names = arrival.seen.body
+    body = arrival.seen.body
+    names = body.get("faults") if is_object(body) else body
     if not isinstance(names, list):
         raise RefusedError(400, {"detail": "A JSON list of fault names is expected"})
-    return _done(lambda: backend.queue_faults(*map(str, names)))
+    account = get_text(body, "account") if is_object(body) else None
+    return _done(lambda: backend.queue_faults(*map(str, names), account=account))
+
+
+def _condition(backend: SimulatedBackend, arrival: Arrival) -> Answer:
+    fields = arrival.json_object()
+    wait_s = get_number(fields, "wait_s")
+    return _done(
+        lambda: backend.set_condition(
+            _named(arrival),
+            get_text(fields, "condition"),
+            wait_s=DEFAULT_WAIT_S if wait_s is None else wait_s,
+        )
+    )
 
 
 def _seen(backend: SimulatedBackend, arrival: Arrival) -> Answer:
@@ -118,6 +168,10 @@ def _limit(backend: SimulatedBackend, arrival: Arrival) -> Answer:
     )
 
 
+def _unlimit(backend: SimulatedBackend, arrival: Arrival) -> Answer:
+    return _done(lambda: backend.unlimit(_named(arrival)))
+
+
 def _named(arrival: Arrival) -> str:
     return get_text(arrival.json_object(), "account") or ""
 
@@ -137,6 +191,8 @@ ENDPOINTS: Final[tuple[tuple[str, str, Endpoint], ...]] = (
     ("POST", "/_sim/expire", _expire),
     ("POST", "/_sim/revoke", _revoke),
     ("POST", "/_sim/limit", _limit),
+    ("POST", "/_sim/unlimit", _unlimit),
+    ("POST", "/_sim/condition", _condition),
     ("POST", "/responses", responses.responses),
     ("GET", "/responses", _websocket),
     ("POST", "/responses/compact", responses.compact),
@@ -145,4 +201,8 @@ ENDPOINTS: Final[tuple[tuple[str, str, Endpoint], ...]] = (
     ("GET", "/wham/accounts/check", _accounts_check),
     ("POST", "/oauth/token", _token),
     ("POST", "/oauth/revoke", _revoke_token),
+    ("GET", "/oauth/authorize", _authorize),
+    ("POST", "/deviceauth/usercode", _user_code),
+    ("POST", "/deviceauth/token", _device_token),
+    ("POST", "/_sim/approve", _approve),
 )

@@ -6,14 +6,19 @@ bodies look like: wire notes 2.4, 3 and 4.2, and observed frames.
 | fault | what the client gets |
 | --- | --- |
 | `429` | usage limit reached, resets in an hour |
+| `429short` | usage limit reached, resets within two seconds |
 | `429plain` | too fast: `Retry-After: 2` |
+| `no_codex` | the account's plan has no Codex: 429 `usage_not_included` |
+| `deactivated` | the workspace is deactivated: 402 `deactivated_workspace` |
 | `401` | token expired (the token works again on the next request) |
 | `400` | a refusal of the front end |
 | `403html` | a web page of the edge |
 | `500`, `503` | server error, overloaded |
-| `drop_early`, `hang_early` | connection closed, silence: before any header |
+| `drop_early`, `reset_early`, `hang_early` | connection closed, reset, silence: before any header |
+| `reset_sending` | reset while the request's body is being sent (see `BEFORE`) |
 | `hang_first` | headers, then silence |
-| `failed_early`, `error_early`, `limit_event` | failure inside the 200, before any output |
+| `failed_early`, `error_early` | overloaded, inside the 200, before any output |
+| `limit_event`, `throttle_event` | usage limit, too fast: inside the 200, before any output |
 | `failed`, `error_event` | failure after the first delta |
 | `drop`, `eof`, `cut`, `hang` | after the first delta: reset, clean end, half an event, silence |
 | `garbage` | a web page and broken JSON after the first delta, then the rest |
@@ -22,6 +27,7 @@ bodies look like: wire notes 2.4, 3 and 4.2, and observed frames.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
@@ -55,6 +61,11 @@ OVERLOADED: Final[JsonObject] = {
     "code": "server_is_overloaded",
     "message": "Our servers are currently overloaded. Please try again later.",
 }
+#: Status and body for a workspace that is no more (wire notes 2.4, not confirmed there).
+DEACTIVATED: Final[tuple[int, JsonObject]] = (402, {"detail": {"code": "deactivated_workspace"}})
+#: The wait that a throttle asks for, in seconds.
+DEFAULT_WAIT_S: Final = 2.0
+_SHORT_S: Final = 1.0
 _SERVER_ERROR: Final[JsonObject] = {
     "code": "server_error",
     "message": "An error occurred while processing your request. You can retry your request.",
@@ -73,6 +84,8 @@ class Situation:
 
     quota: Quota
     now_unix_s: float
+    #: The wait that a throttle asks for, in seconds.
+    wait_s: float = DEFAULT_WAIT_S
 
     @property
     def codex_headers(self) -> Headers:
@@ -90,13 +103,31 @@ def limit_reached(situation: Situation) -> Answer:
     return reply(429, {"error": situation.limit_error}, headers=situation.codex_headers)
 
 
-def _throttled(_: Situation) -> Answer:
+def _limit_reached_for_a_moment(situation: Situation) -> Answer:
+    # A whole second, because that is what the body can say; never one that has passed.
+    resets_at_unix_s = math.ceil(situation.now_unix_s + _SHORT_S)
+    quota = attrs.evolve(situation.quota, resets_at_unix_s=resets_at_unix_s)
+    return limit_reached(attrs.evolve(situation, quota=quota))
+
+
+def _throttle_words(situation: Situation) -> str:
+    return f"Rate limit reached for this model. Please try again in {situation.wait_s:g}s."
+
+
+def _throttled(situation: Situation) -> Answer:
     error = error_object(
-        "Rate limit reached for this model. Please try again in 2s.",
-        type="rate_limit_error",
-        code="rate_limit_exceeded",
+        _throttle_words(situation), type="rate_limit_error", code="rate_limit_exceeded"
     )
-    return reply(429, {"error": error}, headers=(("retry-after", "2"),))
+    headers = (("retry-after", str(math.ceil(situation.wait_s))),)
+    return reply(429, {"error": error}, headers=headers)
+
+
+def _no_codex(_: Situation) -> Answer:
+    error: JsonObject = {
+        "type": "usage_not_included",
+        "message": "To use Codex with your ChatGPT plan, upgrade to Plus.",
+    }
+    return reply(429, {"error": error})
 
 
 def _server_error(_: Situation) -> Answer:
@@ -116,15 +147,25 @@ def _forbidden_page(_: Situation) -> Answer:
 #: Faults that answer in place of the model.
 INSTEAD: Final[Mapping[str, Callable[[Situation], Answer]]] = {
     "429": limit_reached,
+    "429short": _limit_reached_for_a_moment,
     "429plain": _throttled,
+    "no_codex": _no_codex,
+    "deactivated": lambda _: reply(*DEACTIVATED),
     "401": lambda _: reply(401, EXPIRED_401),
     "400": lambda _: reply(400, {"detail": "Instructions are not valid"}),
     "403html": _forbidden_page,
     "500": _server_error,
     "503": _overloaded,
     "drop_early": lambda _: (Close(),),
+    "reset_early": lambda _: (Reset(),),
+    "reset_sending": lambda _: (Reset(),),
     "hang_early": lambda _: (Hang(),),
 }
+
+#: Faults that come while the request is still arriving, hence are chosen by its path and bearer
+#: alone: they meet side requests too. One that the prompt or chance asks for comes when the body is
+#: here, which is too late to cut it off; and a small body has left the client before it is cut off.
+BEFORE: Final = frozenset({"reset_sending"})
 
 
 def chunk(event: JsonObject) -> Chunk:
@@ -201,6 +242,16 @@ def _limit_event(events: Events, stream: ResponseStream, situation: Situation) -
     yield End()
 
 
+def _throttle_event(events: Events, stream: ResponseStream, situation: Situation) -> Iterator[Step]:
+    yield from _handshake(events)
+    error: JsonObject = {
+        "code": "rate_limit_exceeded",
+        "message": _throttle_words(situation),
+    }
+    yield chunk(stream.failed(error))
+    yield End()
+
+
 def _garbage(events: Events, _stream: ResponseStream, _situation: Situation) -> Iterator[Step]:
     yield from _until_first_delta(events)
     yield Chunk(_PAGE % (_BAD_GATEWAY, _BAD_GATEWAY) + b"\n")
@@ -233,6 +284,7 @@ WITHIN: Final[Mapping[str, Spoil]] = {
     "error_event": _error_event,
     "error_early": _error_early,
     "limit_event": _limit_event,
+    "throttle_event": _throttle_event,
     "drop": _after_first_delta(Reset()),
     "eof": _after_first_delta(End()),
     "cut": _cut,

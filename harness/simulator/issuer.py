@@ -21,6 +21,7 @@ from harness.simulator.accounts import (
 )
 from harness.simulator.arrival import RefusedError
 from harness.simulator.ids import Ids
+from harness.simulator.sign_in import SignIns
 from harness.simulator.steps import Answer, reply
 
 if TYPE_CHECKING:
@@ -87,6 +88,11 @@ class Issuer:
     _access: dict[str, _Access] = attrs.field(factory=dict, init=False)
     #: Every refresh token that was ever handed out -> its family.
     _refresh: dict[str, _Family] = attrs.field(factory=dict, init=False)
+    #: Sign-ins under way, by the page and by devices.
+    sign_ins: SignIns = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.sign_ins = SignIns(self._ids)
 
     def sign_in(self, account: SimulatedAccount, *, now_unix_s: float) -> TokenPair:
         """Return the tokens of a new sign-in of `account`, which starts a family of its own."""
@@ -125,12 +131,20 @@ class Issuer:
             family.revoked = family.revoked or family.account == account
 
     def token(self, form: Json, *, now_unix_s: float) -> Answer:
-        """Answer `POST /oauth/token` for a parsed body."""
+        """Answer `POST /oauth/token` for a parsed body.
+
+        Raises:
+            RefusedError: a code is refused.
+        """
         fields = form if isinstance(form, dict) else {}
-        if get_text(fields, "grant_type") != "refresh_token":
+        grant = get_text(fields, "grant_type")
+        if grant not in ("refresh_token", "authorization_code"):
             return reply(400, {"error": "unsupported_grant_type"})
         if get_text(fields, "client_id") != CLIENT_ID:
             return reply(401, {"error": "invalid_client"})
+        if grant == "authorization_code":
+            account = self.sign_ins.redeem(fields, now_unix_s=now_unix_s)
+            return self._answered(_Family(account, current=""), now_unix_s=now_unix_s)
         token = get_text(fields, "refresh_token") or ""
         family = self._refresh.get(token)
         if family is None:
@@ -145,7 +159,7 @@ class Issuer:
                 "refresh_token_reused",
                 "Your refresh token has already been used to generate a new access token.",
             )
-        return self._refreshed(family, now_unix_s=now_unix_s)
+        return self._answered(family, now_unix_s=now_unix_s)
 
     def revoke_token(self, form: Json) -> Answer:
         """Answer `POST /oauth/revoke`: the family ends; an unknown token is no error."""
@@ -154,7 +168,7 @@ class Issuer:
             family.revoked = True
         return reply(200, {})
 
-    def _refreshed(self, family: _Family, *, now_unix_s: float) -> Answer:
+    def _answered(self, family: _Family, *, now_unix_s: float) -> Answer:
         lifetime_s = family.account.token_lifetime_s
         pair = self._issue(family, now_unix_s=now_unix_s, lifetime_s=lifetime_s)
         return reply(

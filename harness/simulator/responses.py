@@ -6,7 +6,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 from codexrelay.protocol.raw import get_list, get_text, is_object
-from harness.simulator import catalogue, checks
+from harness.simulator import checks
 from harness.simulator.arrival import RefusedError
 from harness.simulator.faults import FAULTS, INSTEAD, WITHIN, Situation, chunk, limit_reached
 from harness.simulator.script import script_for
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from codexrelay.protocol.raw import JsonObject
+    from harness.simulator.accounts import SimulatedAccount
     from harness.simulator.arrival import Arrival
     from harness.simulator.backend import SimulatedBackend
     from harness.simulator.quota import Quota
@@ -28,14 +29,16 @@ def responses(backend: SimulatedBackend, arrival: Arrival) -> Answer:
     """Answer `POST …/responses`."""
     account = backend.identify(arrival)
     body = arrival.json_object()
-    if refusal := checks.refusal(body, user_id=account.user_id):
-        raise RefusedError(400, refusal)
     quota = backend.quota(account)
     situation = Situation(quota=quota, now_unix_s=arrival.now_unix_s)
+    if condition := backend.condition(account):
+        return condition.answer(situation)
+    if refusal := checks.refusal(body, account, backend.plans):
+        raise RefusedError(400, refusal)
     if quota.reached(now_unix_s=arrival.now_unix_s):
         return limit_reached(situation)
     script = script_for(body)
-    fault = arrival.seen.fault = _fault_for(script, backend)
+    fault = arrival.seen.fault = _fault_for(script, backend, account)
     if fault is not None and fault in INSTEAD:
         return INSTEAD[fault](situation)
     if not script.aside:
@@ -56,7 +59,10 @@ def compact(backend: SimulatedBackend, arrival: Arrival) -> Answer:
     """Answer `POST …/responses/compact`: what was said by people, and one opaque item."""
     account = backend.identify(arrival)
     body = arrival.json_object()
-    if refusal := checks.compact_refusal(body, user_id=account.user_id):
+    if condition := backend.condition(account):
+        quota = backend.quota(account)
+        return condition.answer(Situation(quota=quota, now_unix_s=arrival.now_unix_s))
+    if refusal := checks.compact_refusal(body, account, backend.plans):
         raise RefusedError(400, refusal)
     kept = [
         item for item in get_list(body, "input") if is_object(item) and item.get("role") == "user"
@@ -74,11 +80,11 @@ def compact(backend: SimulatedBackend, arrival: Arrival) -> Answer:
     return reply(200, answer, headers=headers)
 
 
-def _fault_for(script: Script, backend: SimulatedBackend) -> str | None:
+def _fault_for(script: Script, backend: SimulatedBackend, account: SimulatedAccount) -> str | None:
     if script.aside:
         return None
     if script.fault is None:
-        return backend.next_fault()
+        return backend.next_fault(account)
     if script.fault not in FAULTS:
         raise RefusedError(400, {"detail": f"No fault is called {script.fault!r}"})
     return script.fault
@@ -102,7 +108,7 @@ def _headers(backend: SimulatedBackend, arrival: Arrival, quota: Quota) -> Heade
         ("server", "cloudflare"),
         *quota.headers(now_unix_s=arrival.now_unix_s),
         ("x-codex-turn-state", given or f"sim-{arrival.seen.account}-{backend.ids.text(16)}"),
-        ("x-models-etag", catalogue.ETAG),
+        ("x-models-etag", backend.models_etag),
         ("openai-model", get_text(arrival.json_object(), "model") or ""),
         ("x-oai-request-id", backend.ids.uuid()),
         ("x-openai-proxy-wasm", "v0.1"),

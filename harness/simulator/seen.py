@@ -36,6 +36,8 @@ class Seen:
     account: str | None = None
     #: Name of the fault that its answer was given.
     fault: str | None = None
+    #: Name of the condition that its account was in.
+    condition: str | None = None
     #: The status answered; None while nothing was, and for faults that answer nothing.
     status: int | None = None
     #: When the client closed before the answer had ended, on trio's clock; None if it did not.
@@ -63,6 +65,7 @@ class Seen:
             "body": _masked(self.body) if "/oauth/" in self.path else self.body,
             "account": self.account,
             "fault": self.fault,
+            "condition": self.condition,
             "status": self.status,
             "arrived_at_s": self.arrived_at_s,
             "left_at_s": self.left_at_s,

@@ -54,7 +54,7 @@ class Simulator(SimulatedBackend):
     async def serve_connection(self, stream: trio.abc.Stream) -> None:
         """Serve one connection, which may be in memory, until either side closes it."""
         async with stream:
-            await Connection(stream, self._answer, self._changed).run()
+            await Connection(stream, self._cut_off, self._answer, self._changed).run()
 
     @property
     def base_url(self) -> str:
@@ -82,7 +82,23 @@ class Simulator(SimulatedBackend):
         while not condition():
             await self._change.wait()
 
+    def _cut_off(self, request: HttpRequest) -> Seen | None:
+        if not self.cuts_off:
+            return None
+        arrival = self._arrival(request)
+        if not endpoints.cuts_off(self, arrival):
+            return None
+        self.seen.append(arrival.seen)
+        return arrival.seen
+
     def _answer(self, request: HttpRequest) -> tuple[Seen, Answer]:
+        arrival = self._arrival(request)
+        self.seen.append(arrival.seen)
+        answer = endpoints.answer(self, arrival)
+        self._notify()
+        return arrival.seen, answer
+
+    def _arrival(self, request: HttpRequest) -> Arrival:
         seen = Seen(
             method=request.method,
             path=request.target,
@@ -90,10 +106,7 @@ class Simulator(SimulatedBackend):
             body=request.parsed(),
             arrived_at_s=trio.current_time(),
         )
-        self.seen.append(seen)
-        answer = endpoints.answer(self, Arrival(request, seen, self.wall_clock()))
-        self._notify()
-        return seen, answer
+        return Arrival(request, seen, self.wall_clock())
 
     def _changed(self, seen: Seen) -> None:
         if seen.ended:

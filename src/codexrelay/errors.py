@@ -8,9 +8,14 @@ CodexRelayError
 │   ├── UnusableFilesError  there are account files, and none can be used
 │   ├── NeedsReauthError    the owner must sign in again
 │   ├── AllLimitedError     every account waits for its quota
+│   ├── ThrottledError      every account was asked too fast, and waits for a few seconds
+│   ├── ModelNotOfferedError  no account's plan offers the model
 │   ├── TurnedAwayError     the backend has turned every account away
 │   ├── AllTriedError       the turn has tried every account
 │   └── RefreshUnavailableError  tokens have run out and cannot be renewed at the moment
+├── LoginError              a sign-in did not come about (accounts/login/errors.py)
+├── EnrolError              a sign-in cannot be stored (accounts/enrol.py, with its leaves)
+├── UsageUnavailableError   the backend did not tell an account's quota (accounts/usage.py)
 ├── EventTooLargeError      one upstream event is larger than we keep
 └── SessionLostError        the session's actor has ended
 
@@ -78,8 +83,8 @@ class NoAccountError(AccountError):
 
     def __str__(self) -> str:
         return (
-            f"no Codex account to use: {self.looked_in}. Sign in with Codex CLI (`codex login`), "
-            "or put an account file there; no restart is needed"
+            f"no Codex account to use: {self.looked_in}. Run `codexrelay accounts add`, or sign in "
+            "with Codex CLI (`codex login`); no restart is needed"
         )
 
 
@@ -91,7 +96,10 @@ class UnusableFilesError(AccountError):
 
     def __str__(self) -> str:
         told = "; ".join(str(problem) for problem in self.problems)
-        return f"no Codex account to use: {told}. Mend what is named here; no restart is needed"
+        return (
+            f"no Codex account to use: {told}. Mend what is named here, or run "
+            "`codexrelay accounts add`; no restart is needed"
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -100,36 +108,100 @@ class NeedsReauthError(AccountError):
 
     #: Local account id -> why (an issuer's code such as `refresh_token_reused`, or words).
     reasons: tuple[tuple[str, str], ...]
+    #: The account is Codex CLI's own: it signs in there.
+    legacy: bool = False
 
     def __str__(self) -> str:
         told = "; ".join(f"account {name} must sign in again ({why})" for name, why in self.reasons)
-        return f"{told}. Sign in anew and store the new tokens; no restart is needed"
+        commands = [f"`codexrelay accounts update {name}`" for name, _ in self.reasons]
+        if self.legacy:
+            commands = ["`codex login`"]
+        return f"{told}. Run {' or '.join(commands)}; no restart is needed"
+
+
+@attrs.frozen(kw_only=True)
+class Waiting:
+    """An account that waits, and for how long."""
+
+    account_id: str
+    #: When it may be tried again, Unix seconds.
+    until_unix_s: float
+    plan_type: str | None = None
 
 
 @attrs.frozen(kw_only=True)
 class AllLimitedError(AccountError):
     """Every usable account waits for its quota; no upstream call was made."""
 
-    #: Local account id -> when it may be tried again, Unix seconds.
-    resets: tuple[tuple[str, float], ...]
+    #: Those that wait for their quota; at least one.
+    waiting: tuple[Waiting, ...]
     now_unix_s: float
-    plan_type: str | None = None
+    #: What stands in the way of every account, in words.
+    told: tuple[str, ...] = ()
+    #: The account is Codex CLI's own: there is no other to turn to.
+    legacy: bool = False
 
     @property
-    def resets_at_unix_s(self) -> float:
-        """The earliest recovery."""
-        return min(at for _, at in self.resets)
+    def first(self) -> Waiting:
+        """The one that is free again first."""
+        return min(self.waiting, key=lambda waiting: waiting.until_unix_s)
 
     @property
     def resets_in_s(self) -> int:
         """Whole seconds until the earliest recovery, at least 1."""
-        return max(1, round(self.resets_at_unix_s - self.now_unix_s))
+        return max(1, round(self.first.until_unix_s - self.now_unix_s))
 
     def __str__(self) -> str:
-        names = ", ".join(name for name, _ in self.resets)
+        again = f"free again in {in_words(self.resets_in_s)}"
+        if self.legacy:
+            return (
+                f"The usage limit has been reached; it is {again}. Codex CLI's sign-in is a single "
+                "account, so there is no other to turn to: `codexrelay accounts add` adds some"
+            )
+        told = f": {'; '.join(self.told)}" if self.told else ""
+        if len(self.waiting) == 1:
+            return f"The usage limit has been reached; account {self.first.account_id} is {again}"
         return (
-            f"The usage limit has been reached for every account ({names}); "
-            f"the first one is free again in {in_words(self.resets_in_s)}"
+            f"The usage limit has been reached for every account; {self.first.account_id} is "
+            f"{again}{told}"
+        )
+
+
+@attrs.frozen(kw_only=True)
+class ThrottledError(AccountError):
+    """Every usable account was asked too fast; no upstream call was made."""
+
+    waiting: tuple[Waiting, ...]
+    now_unix_s: float
+    #: What the backend said to the one that is free again first.
+    message: str
+
+    @property
+    def retry_after_s(self) -> float:
+        """Seconds until the first one may be asked again."""
+        return max(0.0, min(w.until_unix_s for w in self.waiting) - self.now_unix_s)
+
+    def __str__(self) -> str:
+        names = ", ".join(waiting.account_id for waiting in self.waiting)
+        return f"{self.message} (account {names}; please try again in {self.retry_after_s:.3g}s)"
+
+
+@attrs.frozen(kw_only=True)
+class ModelNotOfferedError(AccountError):
+    """No account's plan offers the model; no upstream call was made."""
+
+    model: str
+    #: The plans that offer it; empty when that is not known.
+    plans: tuple[str, ...]
+    #: Local account id -> its plan.
+    accounts: tuple[tuple[str, str | None], ...]
+
+    def __str__(self) -> str:
+        have = ", ".join(f"{name} ({plan or 'plan unknown'})" for name, plan in self.accounts)
+        offer = f"; the plans that do: {', '.join(self.plans)}" if self.plans else ""
+        return (
+            f"The model '{self.model}' is not offered by the plan of any account: {have}{offer}. "
+            "`GET /v1/models` lists the models; `codexrelay accounts add` adds an account"
         )
 
 

@@ -31,7 +31,11 @@ def test_a_token_of_unknown_expiry_never_expires() -> None:
 
 
 def test_what_the_file_leaves_out_is_read_from_the_tokens() -> None:
-    auth = {"chatgpt_plan_type": "pro", "chatgpt_account_is_fedramp": True}
+    auth = {
+        "chatgpt_plan_type": "pro",
+        "chatgpt_account_is_fedramp": True,
+        "chatgpt_user_id": "user",
+    }
     account = make_account(
         "work",
         Credentials(
@@ -43,6 +47,7 @@ def test_what_the_file_leaves_out_is_read_from_the_tokens() -> None:
     assert account.workspace_id == "workspace"
     assert account.email == "me@example.com"
     assert account.plan_type == "plus"
+    assert account.user_id == "user"
     assert account.fedramp
     assert account.credentials.expires_at_unix_s == NOW
 

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from codexrelay.accounts.files import BrokenFileError, Locks, read_bytes, replace_file
+from codexrelay.accounts.files import (
+    BrokenFileError,
+    Locks,
+    make_folder,
+    read_bytes,
+    remove_file,
+    replace_file,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +36,19 @@ def test_a_replaced_file_is_for_its_owner_only(tmp_path: Path) -> None:
     path.chmod(0o644)
     replace_file(path, b"new")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_what_a_killed_writer_has_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    path, old, young, other = (
+        tmp_path / name for name in ("a.json", ".a.json.x1.tmp", ".a.json.x2.tmp", ".b.json.x3.tmp")
+    )
+    for leftover in (old, young, other):
+        leftover.write_bytes(b"half a to")
+    an_hour_ago_s = old.stat().st_mtime - 3600
+    for leftover in (old, other):
+        os.utime(leftover, (an_hour_ago_s, an_hour_ago_s))
+    replace_file(path, b"new")
+    assert set(tmp_path.iterdir()) == {path, young, other}
 
 
 @on_unix
@@ -69,6 +89,34 @@ def test_a_failed_replacement_leaves_the_old_file_and_no_other(tmp_path: Path) -
     with pytest.raises(OSError, match=r".+"):
         replace_file(path, b"new")
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+@on_unix
+def test_a_folder_is_made_for_its_owner_only_and_an_existing_one_is_left_as_it_is(
+    tmp_path: Path,
+) -> None:
+    tmp_path.chmod(0o755)
+    make_folder(tmp_path)
+    make_folder(tmp_path / "var" / "accounts")
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+    assert stat.S_IMODE((tmp_path / "var" / "accounts").stat().st_mode) == 0o700
+
+
+def test_removing_tells_whether_there_was_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.touch()
+    assert remove_file(path)
+    assert not remove_file(path)
+    assert not remove_file(tmp_path / "none" / "a.json")
+
+
+@on_unix
+def test_of_a_link_the_link_is_removed(tmp_path: Path) -> None:
+    real, link = tmp_path / "real.json", tmp_path / "a.json"
+    real.touch()
+    link.symlink_to(real)
+    assert remove_file(link)
+    assert os.listdir(tmp_path) == ["real.json"]
 
 
 def test_locks_are_taken_all_or_none(tmp_path: Path) -> None:

@@ -132,6 +132,25 @@ def test_tokens_are_found_and_replaced_where_each_program_keeps_them(
             "API key only",
             id="API key beside old tokens",
         ),
+        pytest.param(
+            CODEX
+            | {
+                "auth_mode": "agentIdentity",
+                "agent_identity": {"workspace_id": "w", "agent_private_key": "s3cret"},
+            },
+            "agent identity",
+            id="agent identity beside old tokens",
+        ),
+        pytest.param(
+            {"auth_mode": "personalAccessToken", "personal_access_token": "at-s3cret"},
+            "personal access token",
+            id="personal access token",
+        ),
+        pytest.param({"auth_mode": "bedrockAccessKeys"}, "Amazon Bedrock", id="Bedrock keys"),
+        pytest.param({"auth_mode": "bedrockApiKey"}, "Amazon Bedrock", id="Bedrock API key"),
+        pytest.param(
+            {"auth_mode": "chatgptAuthTokens"}, "this kind of sign-in", id="tokens in memory only"
+        ),
         pytest.param({"auth_mode": "s3cret"}, "this kind of sign-in", id="another kind"),
         pytest.param({"auth_mode": "chatgpt", "tokens": None}, "no access token", id="signed out"),
         pytest.param({}, "no access token", id="empty"),
@@ -173,6 +192,30 @@ def test_a_token_or_id_that_cannot_be_one_is_a_problem_that_does_not_quote_it(
     (problem,) = loaded.problems
     assert problem.where == f"{path}: {field}"
     assert "s3" not in problem.what
+
+
+@pytest.mark.parametrize("mode", ["chatgpt", "chatgptAuthTokens", "of tomorrow", None])
+def test_a_kind_of_sign_in_that_left_tokens_is_used(tmp_path: Path, mode: str | None) -> None:
+    write(tmp_path, CODEX | {"auth_mode": mode})
+    assert [account.workspace_id for account in LegacyStore((tmp_path,)).load().accounts] == [
+        "of-file"
+    ]
+
+
+def test_an_api_key_beside_tokens_is_what_older_programs_leave_after_a_sign_in(
+    tmp_path: Path,
+) -> None:
+    tokens = CODEX["tokens"]
+    write(tmp_path, {"OPENAI_API_KEY": "sk-of-the-token-exchange", "tokens": tokens})
+    (account,) = LegacyStore((tmp_path,)).load().accounts
+    assert account.credentials.access_token == ACCESS
+
+
+def test_a_personal_access_token_is_used_and_never_refreshed(tmp_path: Path) -> None:
+    tokens: Json = {"access_token": "at-1", "refresh_token": "rt_1", "account_id": "w"}
+    write(tmp_path, {"tokens": tokens})
+    (account,) = LegacyStore((tmp_path,)).load().accounts
+    assert account.credentials == Credentials(access_token="at-1")
 
 
 def test_a_folder_that_cannot_be_looked_into_hides_no_other(tmp_path: Path) -> None:

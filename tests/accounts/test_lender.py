@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 from collections import Counter
@@ -11,6 +12,7 @@ import attrs
 import orjson
 import pytest
 import trio
+import trio.lowlevel
 import trio.testing
 from structlog.testing import capture_logs
 
@@ -20,41 +22,42 @@ from codexrelay.accounts.lender import (
     LEGACY_BUFFER_S,
     PATIENCE_S,
     RESCAN_S,
+    SAVE_LATER_S,
     Lease,
     Lender,
-    error_of,
     open_lender,
 )
-from codexrelay.accounts.pool import (
-    FIRST_REFUSAL_S,
-    MAX_REJECTED_TOKENS,
-    Choice,
-    PassedOver,
-    Why,
-    refusal_s,
-)
+from codexrelay.accounts.pool import Ask, By, Choice
 from codexrelay.accounts.refresh import CLOSING_S, REFRESH_BUDGET_S
 from codexrelay.accounts.settings import ManagedOAuthSettings
 from codexrelay.accounts.sources import Sources
+from codexrelay.accounts.standing import FIRST_REFUSAL_S, MAX_REJECTED_TOKENS, Why, refusal_s
 from codexrelay.accounts.store import AccountStore
+from codexrelay.accounts.waiting import LOOK_AGAIN_S, Patience
 from codexrelay.errors import (
     AllLimitedError,
     AllTriedError,
+    ModelNotOfferedError,
     NeedsReauthError,
     NoAccountError,
     RefreshUnavailableError,
+    ThrottledError,
     TurnedAwayError,
     UnusableFilesError,
 )
 from codexrelay.protocol.faults import Fault, FaultKind
-from codexrelay.protocol.openai_errors import error_object
+from codexrelay.protocol.limits import Limits
 from tests.fakes.cancel_at_step import CancelAtStep
+from tests.fakes.faults import a_fault
 from tests.fakes.issuer import FakeIssuer, Trouble
-from tests.fakes.tokens import an_account, write_account
+from tests.fakes.tokens import write_account
+from tests.fakes.upstream import lending
+from tests.fakes.virtual_time import in_virtual_time
 from tests.fakes.wall_clock import NOW_UNIX_S as NOW
 from tests.fakes.wall_clock import WallClock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
 
     from codexrelay.accounts.account import Account
@@ -62,27 +65,9 @@ if TYPE_CHECKING:
 BUFFER_S = 300.0
 
 
-def a_fault(kind: FaultKind, *, resets_at_unix_s: float | None = None) -> Fault:
-    return Fault(
-        kind=kind,
-        status=400,
-        error=error_object("words", type="some_type"),
-        resets_at_unix_s=resets_at_unix_s,
-    )
-
-
 LIMITED = a_fault(FaultKind.LIMITED, resets_at_unix_s=NOW + 900)
 UNAUTHORIZED = a_fault(FaultKind.UNAUTHORIZED)
-EXPIRED = Fault(
-    kind=FaultKind.UNAUTHORIZED,
-    status=401,
-    error=error_object("words", type="some_type", code="token_expired"),
-)
-NO_CODEX = Fault(
-    kind=FaultKind.UNUSABLE,
-    status=403,
-    error=error_object("No Codex here.", type="some_type", code="usage_not_included"),
-)
+EXPIRED = a_fault(FaultKind.UNAUTHORIZED, status=401, code="token_expired")
 
 
 @attrs.define(eq=False)
@@ -139,8 +124,11 @@ def scene(tmp_path: Path) -> Scene:
 
 async def lend(lender: Lender, fault: Fault | None = None, **how: object) -> Account:
     """Hold a lease for an instant, report on it, and return its account."""
-    async with lender.lease(**how) as lease:  # type: ignore[arg-type] - passed on as given
-        lease.report(fault)
+    async with lender.lease(Ask(**how)) as lease:  # type: ignore[arg-type] - passed on as given
+        if fault is None:
+            lease.accept()
+        else:
+            lease.report(fault)
         return lease.account
 
 
@@ -161,7 +149,7 @@ async def test_a_token_that_expires_within_the_buffer_is_refreshed_before_it_is_
         account = await lend(lender)
     assert scene.calls == 1
     assert account.credentials != old.credentials
-    assert account == scene.stored("work")
+    assert account.credentials == scene.stored("work").credentials
 
 
 async def test_after_a_401_the_account_that_was_used_is_refreshed_once_and_used_again(
@@ -169,8 +157,8 @@ async def test_after_a_401_the_account_that_was_used_is_refreshed_once_and_used_
 ) -> None:
     scene.sign_in("a", "b")
     async with scene.open() as lender:
-        rejected = await lend(lender, UNAUTHORIZED, prefer="b")
-        account = await lend(lender, prefer="b")
+        rejected = await lend(lender, UNAUTHORIZED, again="b")
+        account = await lend(lender, again="b")
     assert (account.id, scene.calls) == ("b", 1)
     assert account.credentials.access_token != rejected.credentials.access_token
     assert scene.issuer.calls[0]["refresh_reason"] == "unauthorized_recovery"
@@ -179,7 +167,7 @@ async def test_after_a_401_the_account_that_was_used_is_refreshed_once_and_used_
 async def test_two_turns_with_one_rejected_token_make_one_call(scene: Scene) -> None:
     scene.sign_in("work")
     async with scene.open() as lender:
-        async with lender.lease() as first, lender.lease() as second:
+        async with lender.lease(Ask()) as first, lender.lease(Ask()) as second:
             first.report(UNAUTHORIZED)
             second.report(UNAUTHORIZED)
         async with trio.open_nursery() as turns:
@@ -195,7 +183,7 @@ async def test_an_account_that_cannot_be_refreshed_any_more_falls_through_to_ano
     scene.issuer._answer(scene.stored("a").credentials.refresh_token or "")  # spent elsewhere
     async with scene.open() as lender:
         assert (await lend(lender, UNAUTHORIZED)).id == "a"
-        assert (await lend(lender, prefer="a")).id == "b"
+        assert (await lend(lender, again="a")).id == "b"
         assert [(await lend(lender)).id for _ in range(2)] == ["b", "b"]
     assert scene.calls == 1
     assert scene.stored("a").needs_reauth == "refresh_token_reused"
@@ -271,13 +259,16 @@ async def test_with_every_account_limited_no_call_is_made_and_the_first_recovery
 ) -> None:
     scene.sign_in("a", "b", lifetime_s=1_000_000)
     async with scene.open() as lender:
-        await lend(lender, a_fault(FaultKind.LIMITED, resets_at_unix_s=NOW + 500), prefer="a")
-        await lend(lender, LIMITED, prefer="b")
+        await lend(lender, a_fault(FaultKind.LIMITED, resets_at_unix_s=NOW + 500), again="a")
+        await lend(lender, LIMITED, again="b")
         with pytest.raises(AllLimitedError) as caught:
             await lend(lender)
-        assert caught.value.resets == (("a", NOW + 500), ("b", NOW + 900))
+        assert [(w.account_id, w.until_unix_s) for w in caught.value.waiting] == [
+            ("a", NOW + 500),
+            ("b", NOW + 900),
+        ]
         assert caught.value.resets_in_s == 500
-        assert caught.value.plan_type == "plus"
+        assert caught.value.first.plan_type == "plus"
         scene.clock.now_unix_s += 500
         assert (await lend(lender)).id == "a"
     assert scene.calls == 0
@@ -310,7 +301,7 @@ async def test_a_cool_down_that_another_program_clears_is_over_without_restart(
         await lend(lender, LIMITED)
         await lender.save()
         await lender.rescan()
-        scene.store.save_limit("work", None, now_unix_s=NOW)
+        scene.store.clear_limit("work", now_unix_s=NOW)
         assert (await lend(lender)).id == "work"
 
 
@@ -418,12 +409,12 @@ async def test_a_good_token_is_used_when_it_cannot_be_refreshed_early(
 async def test_a_useless_token_is_never_used(scene: Scene, fault: Fault | None) -> None:
     scene.sign_in("a", "b", lifetime_s=600)
     async with scene.open() as lender:
-        await lend(lender, fault, prefer="a")
+        await lend(lender, fault, again="a")
         if fault is None:
             scene.clock.now_unix_s += 600
             scene.sign_in("b", lifetime_s=600)
         scene.issuer.troubles = [Trouble.UNREACHABLE] * 2
-        assert (await lend(lender, prefer="a")).id == "b"
+        assert (await lend(lender, again="a")).id == "b"
 
 
 async def test_when_the_issuer_is_away_and_no_token_is_good_the_error_says_so(
@@ -461,9 +452,9 @@ async def test_a_turn_does_not_sit_out_a_slow_issuer_while_its_token_is_good(
 async def test_a_preferred_account_is_lent_while_it_is_usable(scene: Scene) -> None:
     scene.sign_in("a", "b", "c")
     async with scene.open() as lender:
-        assert [(await lend(lender, prefer="c")).id for _ in range(3)] == ["c", "c", "c"]
-        await lend(lender, LIMITED, prefer="c")
-        assert (await lend(lender, prefer="c")).id == "a"
+        assert [(await lend(lender, again="c")).id for _ in range(3)] == ["c", "c", "c"]
+        await lend(lender, LIMITED, again="c")
+        assert (await lend(lender, again="c")).id == "a"
 
 
 async def test_accounts_the_turn_has_tried_are_not_lent_again(scene: Scene) -> None:
@@ -500,7 +491,7 @@ async def test_every_lease_pairs_a_bearer_with_its_own_workspace(scene: Scene) -
     owner: dict[str, str] = {}
 
     async def turn(lender: Lender) -> None:
-        async with lender.lease() as lease:
+        async with lender.lease(Ask()) as lease:
             tokens, workspace_id = lease.account.credentials, lease.account.workspace_id
             assert workspace_id == f"workspace-of-{lease.account.id}"
             assert owner.setdefault(tokens.access_token, workspace_id) == workspace_id
@@ -508,12 +499,10 @@ async def test_every_lease_pairs_a_bearer_with_its_own_workspace(scene: Scene) -
             await trio.lowlevel.checkpoint()
             scene.clock.now_unix_s += 1
             resets_at = scene.clock() + 20
-            lease.report(None)  # or tokens that are rejected in a row would end the account
-            lease.report(
-                rng.choice(
-                    [None, UNAUTHORIZED, a_fault(FaultKind.LIMITED, resets_at_unix_s=resets_at)]
-                )
-            )
+            lease.accept()  # or tokens that are rejected in a row would end the account
+            limited = a_fault(FaultKind.LIMITED, resets_at_unix_s=resets_at)
+            if (fault := rng.choice([None, UNAUTHORIZED, limited])) is not None:
+                lease.report(fault)
 
     async def some_turns(lender: Lender) -> None:
         for _ in range(4):
@@ -539,7 +528,7 @@ async def test_a_turn_cancelled_at_any_step_leaves_the_books_right(tmp_path: Pat
                 canceller = CancelAtStep(scope, at)
                 trio.lowlevel.add_instrument(canceller)
                 try:
-                    async with lender.lease() as lease:
+                    async with lender.lease(Ask()) as lease:
                         assert lender.leased == 1
                         lease.report(LIMITED)
                         await trio.lowlevel.checkpoint()
@@ -662,87 +651,386 @@ async def test_a_closed_lender_leaves_no_task_and_has_stored_the_pair_of_its_las
     assert scene.stored("work").credentials.refresh_token == "rt_2"
 
 
-def passed(name: str, why: Why, **more: object) -> PassedOver:
-    account = an_account(name, plan_type="plus")
-    return PassedOver(account=account, why=why, **more)  # type: ignore[arg-type] - as given
-
-
-COOLING = passed("cooling", Why.COOLING, until_unix_s=NOW + 120)
-DEAD = passed("dead", Why.NEEDS_REAUTH, reason="refresh_token_reused")
-ASIDE = passed(
-    "aside",
-    Why.SET_ASIDE,
-    reason="403 usage_not_included",
-    fault=NO_CODEX,
-    until_unix_s=NOW + 3600,
-)
-REFUSED = passed(
-    "refused", Why.SET_ASIDE, reason="401 token_expired", fault=EXPIRED, until_unix_s=NOW + 60
-)
-LEFT_ALONE = attrs.evolve(REFUSED, account=an_account("left", refresh_token=None))
-TRIED = passed("tried", Why.RULED_OUT)
-
-
-@pytest.mark.parametrize(
-    ("passed_over", "stuck", "expected", "words"),
-    [
-        pytest.param((), {}, NoAccountError, "no account file in X", id="none at all"),
-        pytest.param((COOLING, DEAD), {}, AllLimitedError, "(cooling)", id="quota"),
-        pytest.param((COOLING, TRIED), {}, AllLimitedError, "(cooling)", id="quota, one tried"),
-        pytest.param((COOLING, ASIDE), {}, AllLimitedError, "(cooling)", id="quota is over sooner"),
-        pytest.param(
-            (COOLING, REFUSED),
-            {},
-            TurnedAwayError,
-            "401 token_expired and is tried again in 60 s",
-            id="quota is over later",
-        ),
-        pytest.param((DEAD,), {}, NeedsReauthError, "refresh_token_reused", id="all dead"),
-        pytest.param(
-            (DEAD, TRIED), {}, AllTriedError, "account tried was tried", id="dead and tried"
-        ),
-        pytest.param((ASIDE, TRIED), {}, AllTriedError, "is tried again", id="aside and tried"),
-        pytest.param((DEAD, ASIDE), {}, TurnedAwayError, "No Codex here. (", id="no Codex"),
-        pytest.param(
-            (DEAD, ASIDE),
-            {},
-            TurnedAwayError,
-            "account aside was turned away with 403 usage_not_included and is tried again in 1 h",
-            id="no Codex, until when",
-        ),
-        pytest.param((ASIDE, REFUSED), {}, TurnedAwayError, "words (", id="the first to return"),
-        pytest.param(
-            (LEFT_ALONE,), {}, TurnedAwayError, "60 s (there is no refresh token)", id="no refresh"
-        ),
-        pytest.param(
-            (COOLING, TRIED),
-            {"tried": "issuer away"},
-            RefreshUnavailableError,
-            "account tried cannot be refreshed at the moment (issuer away)",
-            id="issuer away",
-        ),
-        pytest.param(
-            (COOLING, TRIED),
-            {"tried": "issuer away"},
-            RefreshUnavailableError,
-            "account cooling waits 2 min for its quota",
-            id="issuer away, quota told too",
-        ),
-    ],
-)
-def test_the_error_says_what_stands_in_the_way(
-    passed_over: tuple[PassedOver, ...], stuck: dict[str, str], expected: type, words: str
-) -> None:
-    choice = Choice(account=None, passed_over=passed_over)
-    nothing = NoAccountError(looked_in="no account file in X")
-    error = error_of(choice, stuck, nothing=nothing, now_unix_s=NOW)
-    assert type(error) is expected
-    assert words in str(error)
-
-
 async def test_a_lease_shows_no_token(scene: Scene) -> None:
     scene.sign_in("work")
-    async with scene.open() as lender, lender.lease() as lease:
+    async with scene.open() as lender, lender.lease(Ask()) as lease:
         assert isinstance(lease, Lease)
         assert lease.account.credentials.access_token not in repr(lease)
         assert (lease.account.credentials.refresh_token or "") not in repr(lease)
+
+
+# Waiting in line.
+
+
+def capped(scene: Scene, cap: int = 1) -> None:
+    scene.settings = ManagedOAuthSettings(max_concurrent_turns=cap)
+
+
+def is_idle(lender: Lender) -> bool:
+    """Tell whether nothing of any turn is left."""
+    places = [standing.places for standing in lender.pool._standings.values()]
+    return (sum(places), len(lender.queue), lender.leased) == (0, 0, 0)
+
+
+async def in_line(lender: Lender, count: int) -> None:
+    """Return once so many turns wait."""
+    with trio.fail_after(30):
+        while len(lender.queue) < count:
+            await trio.lowlevel.checkpoint()
+
+
+async def test_turns_that_wait_are_served_in_the_order_in_which_they_came(scene: Scene) -> None:
+    scene.sign_in("work")
+    capped(scene)
+    came: list[int] = []
+    served: list[int] = []
+
+    async def turn(lender: Lender, number: int) -> None:
+        came.append(number)
+        async with lender.lease(Ask()) as lease:
+            served.append(number)
+            assert lender.pool.leases_of(lease.account) == 1
+            for _ in range(number % 3):
+                await trio.lowlevel.checkpoint()
+            lease.accept()
+
+    async with scene.open() as lender:
+        with trio.fail_after(30):
+            async with trio.open_nursery() as turns, lender.lease(Ask()):
+                for number in range(20):
+                    turns.start_soon(turn, lender, number)
+                    await in_line(lender, number + 1)
+        assert served == came
+        assert is_idle(lender)
+
+
+async def test_a_turn_that_comes_later_does_not_overtake_one_whose_pause_is_just_over(
+    scene: Scene,
+) -> None:
+    scene.sign_in("work")
+    capped(scene)
+    served: list[str] = []
+
+    async def turn(lender: Lender, name: str) -> None:
+        async with lender.lease(Ask(), Patience(pause_s=30)) as lease:
+            served.append(name)
+            lease.accept()
+
+    async with scene.open() as lender:
+        await lend(lender, a_fault(FaultKind.THROTTLED, retry_after_s=20))
+        with trio.fail_after(60):
+            async with trio.open_nursery() as turns:
+                turns.start_soon(turn, lender, "first")
+                await in_line(lender, 1)
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                scene.clock.now_unix_s += 20  # nobody has told the one that waits
+                await turn(lender, "second")
+    assert served == ["first", "second"]
+
+
+@pytest.mark.parametrize("others", [False, True], ids=["the only account", "another one is busy"])
+async def test_when_the_turn_that_is_waited_for_meets_a_limit_the_error_comes_at_once(
+    scene: Scene, others: bool
+) -> None:
+    scene.sign_in("a", "b") if others else scene.sign_in("a")
+    capped(scene)
+    ask = Ask(rejected=frozenset("b"))
+    caught: list[AllLimitedError] = []
+
+    async def turn(lender: Lender) -> None:
+        try:
+            async with lender.lease(ask):
+                pytest.fail("there is no account for it")
+        except AllLimitedError as error:
+            caught.append(error)
+
+    async with scene.open() as lender, contextlib.AsyncExitStack() as held:
+        async with trio.open_nursery() as turns:
+            first = await held.enter_async_context(lender.lease(Ask(again="a")))
+            if others:
+                await held.enter_async_context(lender.lease(Ask(again="b")))
+            for _ in range(5):
+                turns.start_soon(turn, lender)
+            await in_line(lender, 5)
+            with trio.fail_after(3):  # less than it takes to look by oneself
+                first.report(LIMITED)
+                while len(caught) < 5:
+                    await trio.lowlevel.checkpoint()
+        assert {error.first.until_unix_s for error in caught} == {NOW + 900}
+
+
+async def test_a_turn_that_waits_is_given_an_account_whose_file_appears(
+    scene: Scene, mock_clock: trio.testing.MockClock
+) -> None:
+    scene.sign_in("a")
+    capped(scene)
+    lent: list[Account] = []
+    async with scene.open() as lender, lender.lease(Ask()), trio.open_nursery() as turns:
+
+        @turns.start_soon
+        async def _() -> None:
+            lent.append(await lend(lender))
+
+        await in_line(lender, 1)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        scene.sign_in("b")
+        mock_clock.jump(LOOK_AGAIN_S)
+    assert [account.id for account in lent] == ["b"]
+
+
+async def test_a_fresher_word_of_the_quota_serves_who_waits_for_it(scene: Scene) -> None:
+    scene.sign_in("work")
+    patience = Patience(limit_s=1000)
+    async with scene.open() as lender, lender.lease(Ask()) as old:
+        await lend(lender, LIMITED)
+        async with trio.open_nursery() as turns:
+
+            @turns.start_soon
+            async def _() -> None:
+                async with lender.lease(Ask(), patience) as lease:
+                    assert lease.account.id == "work"
+
+            await in_line(lender, 1)
+            with trio.fail_after(3):
+                old.observe(Limits(observed_unix_s=NOW + 1, reached=False))
+                while len(lender.queue):
+                    await trio.lowlevel.checkpoint()
+
+
+async def test_a_turn_is_told_once_that_it_waits_though_what_it_got_was_no_good(
+    scene: Scene,
+) -> None:
+    scene.sign_in("a", "b")
+    capped(scene)
+    told: list[Choice] = []
+    async with scene.open() as lender, contextlib.AsyncExitStack() as held:
+        await held.enter_async_context(lender.lease(Ask(again="b")))
+        first = contextlib.AsyncExitStack()
+        lease = await first.enter_async_context(lender.lease(Ask(again="a")))
+        scene.issuer.troubles = [Trouble.UNREACHABLE] * 5
+        async with trio.open_nursery() as turns:
+
+            @turns.start_soon
+            async def _() -> None:
+                async with lender.lease(Ask(), Patience(told=told.append)) as late:
+                    assert late.account.id == "b"
+
+            await in_line(lender, 1)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            lease.report(UNAUTHORIZED)  # so that a has to be refreshed first
+            await first.aclose()
+            with trio.fail_after(30):
+                while not scene.issuer.troubles or not len(lender.queue):
+                    await trio.lowlevel.checkpoint()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            await held.aclose()
+    assert len(told) == 1
+
+
+async def test_a_turn_cancelled_at_any_step_of_its_wait_leaves_no_place_taken(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path)
+    scene.sign_in("work")
+    capped(scene)
+    async with scene.open() as lender:
+        for at in range(1, 300):
+            with trio.CancelScope() as scope, trio.fail_after(30):
+                async with trio.open_nursery() as turns:
+                    busy = contextlib.AsyncExitStack()
+                    await busy.enter_async_context(lender.lease(Ask()))
+
+                    @turns.start_soon
+                    async def _(busy: contextlib.AsyncExitStack = busy) -> None:
+                        with trio.CancelScope(shield=True):
+                            await trio.testing.wait_all_tasks_blocked(0.002)
+                            await busy.aclose()
+
+                    canceller = CancelAtStep(scope, at)
+                    trio.lowlevel.add_instrument(canceller)
+                    try:
+                        await lend(lender)
+                    finally:
+                        trio.lowlevel.remove_instrument(canceller)
+            assert is_idle(lender)
+            assert (await lend(lender)).id == "work"
+            if not scope.cancelled_caught:
+                break
+        else:
+            pytest.fail("the turn never finished")
+    assert at > 5
+
+
+@pytest.mark.parametrize("cap", [None, 1, 2])
+@in_virtual_time
+async def test_two_hundred_turns_that_fail_and_leave_at_random_leave_no_place_taken(
+    cap: int | None,
+) -> None:
+    lender = lending("a", "b", "c", strategy="session-affinity", max_concurrent_turns=cap)
+    rng = random.Random(11)
+    ends: Counter[str] = Counter()
+
+    async def turn(number: int) -> None:
+        ask = Ask(session=f"s{number % 7}", aside=number % 20 == 0)
+        patience = Patience(pause_s=rng.choice((0, 10)), limit_s=rng.choice((0, 100)))
+        with trio.move_on_after(rng.choice((math.inf, rng.uniform(0, 20)))):
+            try:
+                async with lender.lease(ask, patience) as lease:
+                    await trio.sleep(rng.uniform(0, 5))
+                    resets_at = lender.wall_clock() + 8
+                    fault = rng.choice(
+                        (
+                            None,
+                            None,
+                            a_fault(FaultKind.LIMITED, resets_at_unix_s=resets_at),
+                            a_fault(FaultKind.THROTTLED, retry_after_s=3),
+                            a_fault(FaultKind.OVERLOADED),
+                        )
+                    )
+                    if fault is None:
+                        lease.accept()
+                    else:
+                        lease.report(fault)
+                    await trio.sleep(rng.uniform(0, 5))
+                    ends["served"] += 1
+            except (AllLimitedError, ThrottledError):
+                ends["refused"] += 1
+            return
+        ends["left"] += 1
+
+    with trio.fail_after(10_000):
+        async with trio.open_nursery() as turns:
+            for number in range(200):
+                turns.start_soon(turn, number)
+                await trio.sleep(rng.uniform(0, 1))
+    assert is_idle(lender)
+    assert ends.total() == 200
+    assert min(ends["served"], ends["left"], ends["refused"]) > 5
+
+
+# What a lease tells, and what is learnt by it.
+
+
+async def test_a_lease_says_who_decided_and_who_was_passed_over(scene: Scene) -> None:
+    scene.sign_in("a", "b", lifetime_s=1_000_000)
+    scene.settings = ManagedOAuthSettings(selection_strategy="session-affinity")
+    async with scene.open() as lender:
+        ask = Ask(session="s")
+        assert (await lend(lender, session="s")).id == "a"
+        await lend(lender, LIMITED, again="a")
+        async with lender.lease(ask) as lease:
+            assert (lease.account.id, lease.by, lease.bound) == ("b", By.STRATEGY, "a")
+            assert [(p.account.id, p.why) for p in lease.passed_over] == [("a", Why.COOLING)]
+            assert (lease.refreshed, lease.waited_s, lease.leased_at_unix_s) == (False, 0, NOW)
+        assert lender.bound("s") == "a"
+        scene.clock.now_unix_s += 900
+        async with lender.lease(attrs.evolve(ask, opens=True)) as lease:
+            assert (lease.account.id, lease.by) == ("a", By.BINDING)
+
+
+async def test_a_refusal_for_a_model_counts_for_the_model_that_was_asked_for(
+    scene: Scene,
+) -> None:
+    scene.sign_in("work")
+    async with scene.open() as lender:
+        await lend(lender, a_fault(FaultKind.UNSUPPORTED), model="pro-only")
+        with pytest.raises(ModelNotOfferedError, match="'pro-only'"):
+            await lend(lender, model="pro-only")
+        assert (await lend(lender, model="another")).id == "work"
+
+
+async def test_a_question_of_the_relays_own_is_answered_beside_the_cap_and_lifts_no_limit(
+    scene: Scene,
+) -> None:
+    scene.sign_in("work", lifetime_s=1_000_000)
+    scene.settings = ManagedOAuthSettings(
+        max_concurrent_turns=1, rate_limit_local_cooldown_cap_seconds=60
+    )
+    async with scene.open() as lender:
+        async with lender.lease(Ask()) as lease:
+            await lend(lender, aside=True)
+            lease.report(LIMITED)
+        scene.clock.now_unix_s += 60
+        await lend(lender, aside=True)
+        async with lender.lease(Ask()):  # the probe
+            with pytest.raises(AllLimitedError):
+                await lend(lender)
+        assert is_idle(lender)
+
+
+async def test_a_turn_that_was_leased_before_the_limit_does_not_lift_it(scene: Scene) -> None:
+    scene.sign_in("work")
+    async with scene.open() as lender:
+        async with lender.lease(Ask()) as old:
+            await lend(lender, LIMITED)
+            old.accept()
+        with pytest.raises(AllLimitedError):
+            await lend(lender)
+
+
+async def test_a_lift_is_stored_for_other_processes(scene: Scene) -> None:
+    scene.sign_in("work", lifetime_s=1_000_000)
+    async with scene.open() as lender:
+        await lend(lender, LIMITED)
+        await lender.save()
+        assert scene.stored("work").rate_limited_until_unix_s == NOW + 900
+        scene.clock.now_unix_s += 900
+        await lend(lender)
+        await lender.save()
+        assert scene.stored("work").rate_limited_until_unix_s is None
+
+
+async def test_attention_is_stored_and_gone_once_the_owner_has_signed_in_again(
+    scene: Scene,
+) -> None:
+    scene.sign_in("work", lifetime_s=1_000_000)
+    no_codex = a_fault(FaultKind.UNUSABLE, status=403, code="deactivated_workspace")
+    async with scene.open() as lender:
+        await lend(lender, no_codex)
+        await lender.save()
+        told = scene.stored("work").attention
+        assert told is not None
+        assert told.code == "deactivated_workspace"
+        await lender.rescan()
+        with pytest.raises(TurnedAwayError):
+            await lend(lender)
+        account = scene.stored("work")
+        scene.store.sign_in(
+            "work",
+            account.credentials,
+            workspace_id=account.workspace_id,
+            email=None,
+            scope=None,
+            now_unix_s=NOW,
+        )
+        assert (await lend(lender)).id == "work"
+        assert scene.stored("work").attention is None
+
+
+async def test_the_latest_use_is_stored_within_a_minute_and_a_limit_at_once(
+    scene: Scene, mock_clock: trio.testing.MockClock
+) -> None:
+    scene.sign_in("work")
+
+    async def until(is_stored: Callable[[Account], bool]) -> None:
+        with trio.CancelScope() as scope:
+            scope.deadline = math.inf
+            for _ in range(10_000):
+                await trio.testing.wait_all_tasks_blocked()
+                if is_stored(scene.stored("work")):
+                    return
+        pytest.fail("it was not stored")
+
+    async with scene.open() as lender:
+        await lend(lender)
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        mock_clock.jump(SAVE_LATER_S - 1)
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        assert scene.stored("work").last_used_unix_s is None
+        mock_clock.jump(1)
+        await until(lambda account: account.last_used_unix_s == NOW)
+        await lend(lender)  # learnt, and soon to be saved by somebody else
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        await lender.save()
+        await lend(lender, LIMITED)
+        await until(lambda account: account.rate_limited_until_unix_s == NOW + 900)

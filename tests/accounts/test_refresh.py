@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import contextlib
+import os
+import time
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING
 
 import attrs
 import httpx
 import pytest
 import trio
+import trio.lowlevel
 import trio.testing
 
 from codexrelay.accounts.account import Account, Credentials
+from codexrelay.accounts.files import Locks
 from codexrelay.accounts.issuer import Issuer
 from codexrelay.accounts.legacy import LEGACY_ID, LegacyStore
 from codexrelay.accounts.refresh import (
@@ -17,6 +23,7 @@ from codexrelay.accounts.refresh import (
     LAST_MOMENT_S,
     MAX_BACK_OFF_S,
     MAX_UNKNOWN_REFUSALS,
+    QUEUE_S,
     REFRESH_BUDGET_S,
     Memory,
     Outcome,
@@ -24,7 +31,9 @@ from codexrelay.accounts.refresh import (
     RefreshResult,
     back_off_s,
 )
+from codexrelay.accounts.sent_mark import SentMark
 from codexrelay.accounts.store import AccountStore
+from codexrelay.accounts.turnstile import Turnstile
 from codexrelay.protocol.raw import dump
 from tests.fakes.issuer import FakeIssuer, Trouble
 from tests.fakes.tokens import an_account, write_account
@@ -32,9 +41,26 @@ from tests.fakes.wall_clock import NOW_UNIX_S as NOW
 from tests.fakes.wall_clock import WallClock
 
 if TYPE_CHECKING:
-    from codexrelay.accounts.files import Locks
+    from collections.abc import AsyncIterator, Callable
+
     from codexrelay.accounts.issuer import RefreshReason
     from codexrelay.accounts.refresh import TokenFiles
+
+
+class Hasty(Random):
+    """Draws pauses of no length."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return 0.0
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return once `condition` holds, which threads bring about; trio's clock may stand still."""
+    for _ in range(10_000):
+        if condition():
+            return
+        await trio.to_thread.run_sync(time.sleep, 0.001)
+    raise AssertionError("it never came about")
 
 
 @attrs.define(eq=False)
@@ -102,6 +128,7 @@ class Scene:
             issuer=Issuer(url="http://issuer.invalid", transport=transport or self.issuer),
             files={"managed": files or AccountStore(self.folder)},
             wall_clock=self.clock,
+            rng=Hasty(),
         )
 
     def sign_in(self, account_id: str = "work", *, lifetime_s: float = 3600.0) -> None:
@@ -120,6 +147,25 @@ class Scene:
     @property
     def calls(self) -> int:
         return len(self.issuer.calls)
+
+    async def until_queueing(self) -> None:
+        """Return once a flight waits for its turn to call."""
+        for _ in range(10_000):
+            if self.refresher.turnstile.waiting:
+                return
+            await trio.lowlevel.checkpoint()
+            await trio.to_thread.run_sync(time.sleep, 0.001)
+        raise AssertionError("no flight waits")
+
+    @property
+    def mark(self) -> SentMark:
+        """What says on disk that the token was sent."""
+        return SentMark.beside(self.store.flight_lock("work"))
+
+    @property
+    def turnstile(self) -> Locks:
+        """The lock that processes hold while they call for any account."""
+        return Locks((self.folder / ".issuer.lock",))
 
 
 @pytest.fixture
@@ -279,12 +325,104 @@ async def test_siblings_are_refreshed_one_at_a_time(scene: Scene) -> None:
                 lambda account=account: scene.refresher.refresh(account, reason="proactive_expiry")
             )
         await scene.issuer.wait_for_calls(1)
-        with trio.fail_after(30):
-            while not scene.refresher._one_call.statistics().tasks_waiting:  # noqa: ASYNC110
-                await trio.sleep(0.001)
+        await scene.until_queueing()
         assert scene.calls == 1
         scene.issuer.gate.set()
     assert scene.calls == 2
+
+
+async def test_no_other_process_calls_while_one_does(scene: Scene) -> None:
+    scene.issuer.gate = trio.Event()
+    async with trio.open_nursery() as waiters:
+        waiters.start_soon(scene.refresh)
+        await scene.issuer.wait_for_calls(1)
+        assert not scene.turnstile.try_acquire()
+        scene.issuer.gate.set()
+    free = scene.turnstile
+    assert free.try_acquire()
+    free.release()
+
+
+async def test_whoever_waits_too_long_for_other_accounts_sends_nothing_and_may_ask_again_at_once(
+    scene: Scene, mock_clock: trio.testing.MockClock
+) -> None:
+    inside = scene.turnstile
+    assert inside.try_acquire()
+    results: list[RefreshResult] = []
+
+    async def refresh() -> None:
+        results.append(await scene.refresh())
+
+    async with trio.open_nursery() as waiters:
+        waiters.start_soon(refresh)
+        await scene.until_queueing()
+        mock_clock.jump(QUEUE_S)
+    assert [(r.outcome, r.why) for r in results] == [
+        (Outcome.POSTPONED, "the refreshes of other accounts take too long")
+    ]
+    assert scene.calls == 0
+    assert not scene.mark.path.exists()
+    inside.release()
+    assert (await scene.refresh()).outcome is Outcome.RENEWED
+
+
+async def test_whoever_waits_for_other_accounts_when_the_relay_is_stopped_ends_at_once(
+    scene: Scene, mock_clock: trio.testing.MockClock
+) -> None:
+    inside = scene.turnstile
+    assert inside.try_acquire()
+    results: list[RefreshResult] = []
+
+    async def refresh() -> None:
+        results.append(await scene.refresh())
+
+    async with trio.open_nursery() as waiters:
+        waiters.start_soon(refresh)
+        await scene.until_queueing()
+        scene.refresher.close()
+        try:
+            await until(lambda: bool(results))
+        finally:
+            mock_clock.jump(QUEUE_S)  # if it waits still, it ends now and the test has failed
+    inside.release()
+    assert [(r.outcome, r.why) for r in results] == [
+        (Outcome.POSTPONED, "the relay is being stopped")
+    ]
+    assert scene.calls == 0
+
+
+async def test_refreshers_of_two_folders_in_one_process_call_one_at_a_time(
+    scene: Scene, tmp_path: Path
+) -> None:
+    other = Scene(tmp_path / "second", scene.nursery)
+    other.refresher = attrs.evolve(other.refresher, turnstile=scene.refresher.turnstile)
+    scene.issuer.gate = trio.Event()
+    async with trio.open_nursery() as waiters:
+        waiters.start_soon(scene.refresh)
+        await scene.issuer.wait_for_calls(1)
+        waiters.start_soon(other.refresh)
+        await scene.until_queueing()
+        assert other.calls == 0
+        scene.issuer.gate.set()
+    assert other.calls == 1
+
+
+async def test_codex_clis_account_meets_nobody_and_leaves_no_lock_of_ours_in_its_folder(
+    tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    scene = Scene(tmp_path / "store", nursery)
+    pair = scene.issuer.sign_in("w")
+    folder = tmp_path / ".codex"
+    folder.mkdir()
+    tokens = {"access_token": pair.access_token, "refresh_token": pair.refresh_token}
+    (folder / "auth.json").write_bytes(dump({"tokens": tokens}))
+    legacy = LegacyStore((folder,))
+    refresher = attrs.evolve(scene.refresher, files={"legacy": legacy})
+    account = legacy.read(LEGACY_ID)
+    assert account is not None
+    result = await refresher.refresh(account, reason="proactive_expiry")
+    assert result.outcome is Outcome.RENEWED
+    assert {path.name for path in folder.iterdir()} == {"auth.json", "auth.lock", "auth.json.lock"}
 
 
 async def test_a_dead_token_marks_the_account_with_the_issuers_code(scene: Scene) -> None:
@@ -335,11 +473,24 @@ async def test_an_unknown_code_is_tried_a_few_times_and_then_given_up(
 ) -> None:
     scene.issuer.troubles = [Trouble.ODD_CODE] * MAX_UNKNOWN_REFUSALS
     for _ in range(MAX_UNKNOWN_REFUSALS - 1):
-        assert (await scene.refresh()).outcome is Outcome.POSTPONED
+        assert (await scene.refresh(reason="unauthorized_recovery")).outcome is Outcome.POSTPONED
         mock_clock.jump(MAX_BACK_OFF_S)
-    result = await scene.refresh()
+    result = await scene.refresh(reason="unauthorized_recovery")
     assert (result.outcome, result.why) == (Outcome.NEEDS_REAUTH, "moon_in_the_wrong_phase")
     assert scene.calls == MAX_UNKNOWN_REFUSALS
+
+
+async def test_an_unknown_code_costs_no_account_while_its_access_token_is_good(
+    scene: Scene, mock_clock: trio.testing.MockClock
+) -> None:
+    scene.issuer.troubles = [Trouble.ODD_CODE] * (MAX_UNKNOWN_REFUSALS + 1)
+    for _ in range(MAX_UNKNOWN_REFUSALS + 2):
+        assert (await scene.refresh()).outcome is Outcome.POSTPONED
+        mock_clock.jump(MAX_BACK_OFF_S)
+    assert scene.calls == MAX_UNKNOWN_REFUSALS
+    scene.clock.now_unix_s += 3600.0 - LAST_MOMENT_S
+    assert (await scene.refresh()).outcome is Outcome.NEEDS_REAUTH
+    assert scene.calls == MAX_UNKNOWN_REFUSALS + 1
 
 
 @pytest.mark.parametrize("trouble", [Trouble.UNREACHABLE, Trouble.BUSY])
@@ -410,6 +561,110 @@ async def test_a_pair_stored_by_another_process_ends_the_wait_for_a_lost_answer(
     result = await scene.refresher.refresh(old, reason="proactive_expiry")
     assert result.outcome is Outcome.ADOPTED
     assert (await scene.refresh()).outcome is Outcome.RENEWED
+
+
+async def test_a_token_whose_answer_one_process_lost_is_not_sent_by_another(
+    scene: Scene, mock_clock: trio.testing.MockClock
+) -> None:
+    scene.issuer.troubles = [Trouble.ANSWER_LOST]
+    await scene.refresh()
+    other = scene.another_process()
+    result = await other.refresh(scene.account(), reason="proactive_expiry")
+    assert (result.outcome, scene.calls) == (Outcome.POSTPONED, 1)
+    assert scene.issuer.takes(scene.account().credentials.access_token)
+    scene.clock.now_unix_s += 3600.0 - LAST_MOMENT_S
+    result = await other.refresh(scene.account(), reason="proactive_expiry")
+    assert result.why == "answer lost, then refresh_token_reused"
+    assert mock_clock.current_time() < MAX_BACK_OFF_S
+
+
+async def test_a_token_is_marked_on_disk_before_it_is_sent_and_until_the_pair_is(
+    scene: Scene,
+) -> None:
+    old = scene.account().credentials
+    scene.issuer.gate = trio.Event()
+    async with trio.open_nursery() as waiters:
+        waiters.start_soon(scene.refresh)
+        await scene.issuer.wait_for_calls(1)
+        assert scene.mark.is_of(old.refresh_token or "")
+        scene.issuer.gate.set()
+    assert not scene.mark.path.exists()
+
+
+async def test_a_token_that_a_killed_process_had_sent_is_left_alone_until_nothing_is_left_to_lose(
+    scene: Scene,
+) -> None:
+    scene.mark.make(scene.account().credentials.refresh_token or "")
+    assert (await scene.refresh()).outcome is Outcome.POSTPONED
+    assert scene.calls == 0
+    # The backend rejects the access token; and the dead process's call had never arrived.
+    assert (await scene.refresh(reason="unauthorized_recovery")).outcome is Outcome.RENEWED
+    assert not scene.mark.path.exists()
+
+
+async def test_a_mark_of_an_earlier_token_holds_nobody_up(scene: Scene) -> None:
+    scene.mark.make("rt_0")
+    assert (await scene.refresh()).outcome is Outcome.RENEWED
+
+
+@pytest.mark.parametrize("trouble", [Trouble.UNREACHABLE, Trouble.BUSY, Trouble.ODD_CODE])
+async def test_an_answer_that_leaves_the_token_unspent_leaves_no_mark(
+    scene: Scene, trouble: Trouble
+) -> None:
+    scene.issuer.troubles = [trouble]
+    assert (await scene.refresh()).outcome is Outcome.POSTPONED
+    assert not scene.mark.path.exists()
+
+
+async def test_an_unspent_answer_does_not_undo_what_was_lost_before(
+    scene: Scene, mock_clock: trio.testing.MockClock
+) -> None:
+    scene.issuer.troubles = [Trouble.ANSWER_LOST, Trouble.BUSY]
+    await scene.refresh()
+    mock_clock.jump(MAX_BACK_OFF_S)
+    await scene.refresh(reason="unauthorized_recovery")
+    assert scene.calls == 2
+    assert scene.mark.is_of("rt_1")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege there")
+async def test_nothing_is_sent_when_the_disk_takes_no_mark_as_it_would_take_no_tokens(
+    scene: Scene,
+) -> None:
+    scene.mark.path.symlink_to(scene.folder / "none" / "mark")
+    result = await scene.refresh()
+    assert (result.outcome, scene.calls) == (Outcome.POSTPONED, 0)
+    assert "cannot be used" in result.why
+
+
+class FallsOnLeaving(Turnstile):
+    """A turnstile that cannot be left in order."""
+
+    @contextlib.asynccontextmanager
+    async def passing(self, account_id: str, *, folder: Path | None) -> AsyncIterator[None]:
+        async with super().passing(account_id, folder=folder):
+            yield
+            raise OSError(5, "Input/output error")
+
+
+async def test_a_pair_is_not_forgotten_whatever_goes_wrong_behind_the_call(scene: Scene) -> None:
+    sound = scene.refresher.turnstile
+    scene.refresher.turnstile = FallsOnLeaving(wall_clock=scene.clock, rng=Hasty())
+    assert "Input/output error" in (await scene.refresh()).why
+    assert scene.calls == 1
+    scene.refresher.turnstile = sound
+    assert (await scene.refresh()).outcome is Outcome.RENEWED
+    assert scene.account().credentials.refresh_token == "rt_2"
+    assert scene.calls == 1
+
+
+async def test_a_pair_that_one_process_cannot_store_is_not_burnt_by_another(scene: Scene) -> None:
+    full = scene.another_process(files=FullDisk(scene.store))
+    await full.refresh(scene.account(), reason="proactive_expiry")
+    assert (await scene.refresh()).outcome is Outcome.POSTPONED
+    assert scene.calls == 1
+    result = await full.refresh(scene.account(), reason="proactive_expiry")
+    assert (result.outcome, scene.calls) == (Outcome.RENEWED, 1)
 
 
 async def test_a_call_has_its_budget_and_counts_as_lost_when_it_runs_out(
@@ -537,6 +792,20 @@ async def test_a_flight_of_codex_clis_account_writes_into_its_file(
         ),
         pytest.param(
             Memory("t", unanswered=True), "proactive_expiry", 60, True, id="lost, last moment"
+        ),
+        pytest.param(
+            Memory("t", unknown_refusals=MAX_UNKNOWN_REFUSALS - 1),
+            "proactive_expiry",
+            61,
+            True,
+            id="odd codes, not enough",
+        ),
+        pytest.param(
+            Memory("t", unknown_refusals=MAX_UNKNOWN_REFUSALS),
+            "proactive_expiry",
+            61,
+            False,
+            id="odd codes, token good",
         ),
         pytest.param(
             Memory("t", unanswered=True),

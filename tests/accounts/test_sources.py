@@ -6,9 +6,10 @@ import attrs
 import orjson
 import pytest
 
-from codexrelay.accounts.account import Credentials
+from codexrelay.accounts.account import Attention, Credentials
 from codexrelay.accounts.legacy import LegacyStore
-from codexrelay.accounts.sources import Sources
+from codexrelay.accounts.pool import Learnt
+from codexrelay.accounts.sources import Saved, Sources
 from codexrelay.accounts.store import AccountStore
 from tests.fakes.tokens import write_account
 from tests.fakes.wall_clock import NOW_UNIX_S as NOW
@@ -78,12 +79,36 @@ def test_an_allowed_name_that_no_account_has_is_one_problem(
     assert [problem.where for problem in loaded.problems] == ["managed_oauth.accounts: typo"]
 
 
-def test_cool_downs_are_stored_for_managed_accounts(tmp_path: Path, sources: Sources) -> None:
+def test_what_turns_have_learnt_is_stored_for_managed_accounts(
+    tmp_path: Path, sources: Sources
+) -> None:
     write_account(tmp_path / "store", "work", PAIR)
     (account,) = sources.load().accounts
-    learnt = attrs.evolve(account, rate_limited_until_unix_s=NOW + 5)
-    assert sources.save_limits([learnt], now_unix_s=NOW) == ()
-    assert sources.load().accounts == (learnt,)
+    learnt = Learnt(
+        account=attrs.evolve(
+            account,
+            rate_limited_until_unix_s=NOW + 5,
+            last_used_unix_s=NOW,
+            attention=Attention(code="deactivated_workspace", message="Look.", since_unix_s=NOW),
+        ),
+        before=account,
+    )
+    assert sources.save_states([learnt], now_unix_s=NOW) == Saved(learnt=(learnt,), problems=())
+    assert sources.load().accounts == (learnt.account,)
+
+
+def test_what_has_not_changed_is_left_as_others_have_stored_it(
+    tmp_path: Path, sources: Sources
+) -> None:
+    write_account(tmp_path / "store", "work", PAIR)
+    (account,) = sources.load().accounts
+    used = Learnt(account=attrs.evolve(account, last_used_unix_s=NOW), before=account)
+    limited = Learnt(
+        account=attrs.evolve(account, rate_limited_until_unix_s=NOW + 5), before=account
+    )
+    assert sources.save_states([limited, used], now_unix_s=NOW).problems == ()
+    (stored,) = sources.load().accounts
+    assert (stored.rate_limited_until_unix_s, stored.last_used_unix_s) == (NOW + 5, NOW)
 
 
 def test_nothing_is_written_into_the_folder_of_codex_cli(tmp_path: Path, sources: Sources) -> None:
@@ -91,7 +116,8 @@ def test_nothing_is_written_into_the_folder_of_codex_cli(tmp_path: Path, sources
     (account,) = sources.load().accounts
     before = sources.fingerprint()
     learnt = attrs.evolve(account, rate_limited_until_unix_s=NOW + 5)
-    assert sources.save_limits([learnt], now_unix_s=NOW) == ()
+    saved = sources.save_states([Learnt(account=learnt, before=account)], now_unix_s=NOW)
+    assert saved == Saved(learnt=(), problems=())
     assert sources.fingerprint() == before
     assert [path.name for path in (tmp_path / "codex").iterdir()] == ["auth.json"]
 
@@ -102,11 +128,13 @@ def test_a_cool_down_that_cannot_be_stored_is_a_problem_and_stops_no_other(
     for name in ("a", "b"):
         write_account(tmp_path / "store", name, PAIR)
     learnt = [
-        attrs.evolve(account, rate_limited_until_unix_s=NOW + 5)
+        Learnt(account=attrs.evolve(account, rate_limited_until_unix_s=NOW + 5), before=account)
         for account in sources.load().accounts
     ]
     (tmp_path / "store" / "a.state.json").write_bytes(b"broken")
-    (problem,) = sources.save_limits(learnt, now_unix_s=NOW)
+    saved = sources.save_states(learnt, now_unix_s=NOW)
+    (problem,) = saved.problems
+    assert saved.learnt == (learnt[1],)
     assert "a.state.json" in problem.where
     assert [a.rate_limited_until_unix_s for a in sources.load().accounts] == [None, NOW + 5]
 

@@ -158,6 +158,80 @@ async def test_a_bug_reaches_the_request_that_met_it_and_no_other() -> None:
     assert await models.models() == LIVE
 
 
+# which plans have a model
+
+
+@in_virtual_time
+async def test_the_backends_own_list_says_which_plans_have_a_model() -> None:
+    live: list[JsonObject] = [
+        {"slug": "paid", "available_in_plans": ["plus", "pro", 5]},
+        {"slug": "silent"},
+        {"slug": "empty", "available_in_plans": []},
+        {"available_in_plans": ["plus"]},
+    ]
+    models = Catalogue(Backend(live).fetch)
+    assert models.plans_offering("paid") is None, "the packaged list is not asked"
+    await models.models()
+    assert models.plans_offering("paid") == {"plus", "pro"}
+    for slug in ("silent", "empty", "hidden"):
+        assert models.plans_offering(slug) is None
+
+
+@in_virtual_time
+async def test_while_the_backend_gives_no_list_its_last_one_holds() -> None:
+    backend = Backend([{"slug": "m", "available_in_plans": ["pro"]}])
+    models = Catalogue(backend.fetch, ttl_s=300)
+    await models.models()
+    backend.answer = LookupError("gone")
+    await trio.sleep(301)
+    await models.models()
+    assert backend.asked == 2
+    assert models.plans_offering("m") == {"pro"}
+
+
+@in_virtual_time
+async def test_a_list_that_is_wanted_is_asked_for_behind_the_scenes_and_only_when_it_is_old() -> (
+    None
+):
+    backend = Backend([{"slug": "m", "available_in_plans": ["pro"]}])
+    models = Catalogue(backend.fetch, ttl_s=300)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(models.keep_fresh)
+        await trio.sleep(1000)
+        assert backend.asked == 0, "nobody wanted it"
+        for _ in range(3):
+            models.want()
+        await trio.sleep(2)
+        assert (backend.asked, models.plans_offering("m")) == (1, {"pro"})
+        models.want()
+        await trio.sleep(200)
+        assert backend.asked == 1
+        await trio.sleep(100)
+        models.want()
+        await trio.sleep(2)
+        assert backend.asked == 2
+        nursery.cancel_scope.cancel()
+
+
+@in_virtual_time
+async def test_a_bug_behind_the_scenes_ends_nobody_and_is_not_met_again_at_once() -> None:
+    backend = Backend(RuntimeError("a bug"))
+    models = Catalogue(backend.fetch)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(models.keep_fresh)
+        for _ in range(5):
+            models.want()
+            await trio.sleep(2)
+        assert backend.asked == 1
+        backend.answer = LIVE
+        await trio.sleep(catalogue.AGAIN_S)
+        models.want()
+        await trio.sleep(2)
+        assert await models.models() == LIVE
+        assert backend.asked == 2
+        nursery.cancel_scope.cancel()
+
+
 def test_the_packaged_list_names_the_models_of_codex_cli() -> None:
     models = packaged()
     assert len({model["slug"] for model in models}) == len(models) == 12

@@ -51,7 +51,7 @@ async def test_three_hundred_random_cancels_leave_the_stock_transport_at_its_bas
 
     with trio.fail_after(60):
         async with serving(five_events) as server:
-            async with process._transport(_STOCK, proxy=None) as transport:
+            async with process.transport_of(_STOCK, proxy=None) as transport:
                 assert isinstance(transport, httpx.AsyncHTTPTransport)
                 async with trio.open_nursery() as nursery:
                     # More at once than a pool has slots by default: waiting for one is what leaks.
@@ -73,7 +73,7 @@ async def test_the_stock_transport_goes_through_a_proxy_when_there_is_one() -> N
 
     async with (
         serving(proxy) as server,
-        process._transport(_STOCK, proxy=server.url) as transport,
+        process.transport_of(_STOCK, proxy=server.url) as transport,
     ):
         assert await fetch(transport, "http://backend.invalid/x", 0) == b"hi"
     assert asked[0].startswith(b"POST http://backend.invalid/x HTTP/1.1\r\n")

@@ -6,7 +6,7 @@ import pytest
 
 from codexrelay.config import load
 from codexrelay.config.environment import VARIABLES, read
-from codexrelay.config.keys import key_named
+from codexrelay.config.keys import KEYS, key_named
 from codexrelay.errors import ConfigError
 
 MANAGED = "OPENAI_CODEX_MANAGED_OAUTH_"
@@ -90,7 +90,34 @@ def test_what_is_no_number_is_a_problem_that_names_the_variable(text: str, messa
 def test_an_unknown_strategy_is_a_problem_that_lists_the_known_ones() -> None:
     variable = f"{MANAGED}SELECTION_STRATEGY"
     assert value_of(variable, "round-robin") == "round-robin"
-    assert problem_of(variable, "best") == f"{variable}: must be round-robin, not the text 'best'"
+    assert value_of(variable, "session-affinity") == "session-affinity"
+    assert problem_of(variable, "best") == (
+        f"{variable}: must be one of round-robin, random, first-available, session-affinity, "
+        "not the text 'best'"
+    )
+
+
+def test_every_key_of_managed_accounts_has_a_variable() -> None:
+    managed = "backends.openai_codex.extra.codex.managed_oauth."
+    keys = [key.name for key in KEYS.values() if key.name.startswith(managed)]
+    assert {VARIABLES[f"{MANAGED}{key.rpartition('.')[2].upper()}"]: key for key in keys} == {
+        key: key for key in keys
+    }
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "value"),
+    [
+        ("SESSION_AFFINITY_TTL_SECONDS", "60", 60),
+        ("SESSION_AFFINITY_MAX_ENTRIES", "5", 5),
+        ("MAX_CONCURRENT_TURNS", "2", 2),
+        ("MAX_CONCURRENT_TURNS", "null", None),
+        ("RATE_LIMIT_LOCAL_COOLDOWN_CAP_SECONDS", "0.5", 0.5),
+        ("MAX_RATE_LIMIT_WAIT_SECONDS", "20", 20.0),
+    ],
+)
+def test_the_variables_of_selection_and_limits(variable: str, text: str, value: object) -> None:
+    assert value_of(f"{MANAGED}{variable}", text) == value
 
 
 def test_the_base_url_moves_the_codex_backend() -> None:

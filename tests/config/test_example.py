@@ -39,6 +39,24 @@ def test_the_example_explains_every_key_in_a_comment_above_it() -> None:
             assert above.strip().startswith("# "), line
 
 
+def test_the_further_instance_that_the_example_shows_is_what_an_empty_block_says(
+    tmp_path: Path,
+) -> None:
+    begin = LINES.index("  # openai_codex.2:")
+    shown = itertools.takewhile(lambda line: line != "  #", LINES[begin:])
+    block = [line.replace("# ", "", 1) for line in shown]
+    assert len(block) > 5
+    one, other = tmp_path / "shown.yaml", tmp_path / "empty.yaml"
+    one.write_text("\n".join([*LINES, *block]), encoding="utf-8")
+    other.write_text("\n".join([*LINES, "  openai_codex.2: {}"]), encoding="utf-8")
+    families = [
+        load(config_path=path, environ={}, flags={}).settings.backends.family
+        for path in (one, other)
+    ]
+    assert families[0] == families[1]
+    assert len(families[0]) == 2
+
+
 def test_the_example_names_every_variable() -> None:
     text = "\n".join(LINES)
     prefix = "OPENAI_CODEX_MANAGED_OAUTH_"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 import pytest
 
 from codexrelay.config import Settings, legacy_folders, load
@@ -55,6 +56,17 @@ def test_on_windows_the_user_profile_comes_before_the_home_folder() -> None:
     environ = {**HOME, "USERPROFILE": str(ROOT / "me")}
     expected = (ROOT / "me/.codex", ROOT / "home/.codex")
     assert legacy_folders(settings(), environ, windows=True) == expected
+
+
+def test_a_further_instance_has_its_own_folder_and_none_that_the_environment_names() -> None:
+    beside = load(config_path=None, environ={}, flags={}).settings.backends
+    further = attrs.evolve(beside.openai_codex, auth_path=str(ROOT / "two"))
+    family = Settings(backends=attrs.evolve(beside, further=(("openai-codex.2", further),)))
+    environ = {**HOME, "CODEX_HOME": str(ROOT / "codex")}
+    assert legacy_folders(family, environ, instance="openai-codex.2") == (ROOT / "two",)
+    assert legacy_folders(family, environ) == (ROOT / "codex", ROOT / "home/.codex")
+    with pytest.raises(KeyError):
+        legacy_folders(family, environ, instance="openai-codex.3")
 
 
 def test_a_tilde_is_the_home_folder() -> None:

@@ -87,11 +87,13 @@ SOME_VALUES: list[tuple[str, str, object]] = [
     ("server.client_keys", "[a-key-of-some-length]", ("a-key-of-some-length",)),
     ("server.allowed_hosts", "[relay.test, other.test]", ("relay.test", "other.test")),
     ("server.log_level", "debug", "debug"),
+    ("sessions.state_path", "/c", str(Path("/c").absolute())),
     (f"{BACKEND}.type", "openai-codex", "openai-codex"),
     (f"{BACKEND}.api_base_url", "http://127.0.0.1:1/x", "http://127.0.0.1:1/x"),
     (TIMEOUT, "7", 7.0),
     (f"{BACKEND}.auth_path", "/a", str(Path("/a").absolute())),
     (f"{BACKEND}.transport", "httpx", "httpx"),
+    (f"{BACKEND}.weight", "3", 3),
     (f"{BACKEND}.budgets.connect_s", "1", 1.0),
     (f"{BACKEND}.budgets.headers_s", "2", 2.0),
     (f"{BACKEND}.budgets.first_event_s", "3", 3.0),
@@ -101,8 +103,13 @@ SOME_VALUES: list[tuple[str, str, object]] = [
     (f"{MANAGED}.enabled", "off", False),
     (f"{MANAGED}.storage_path", "/b", str(Path("/b").absolute())),
     (f"{MANAGED}.accounts", "[work, home]", ("work", "home")),
-    (f"{MANAGED}.selection_strategy", "round-robin", "round-robin"),
+    (f"{MANAGED}.selection_strategy", "session-affinity", "session-affinity"),
     (BUFFER, "60", 60),
+    (f"{MANAGED}.session_affinity_ttl_seconds", "3600", 3600),
+    (f"{MANAGED}.session_affinity_max_entries", "0", 0),
+    (f"{MANAGED}.max_concurrent_turns", "4", 4),
+    (f"{MANAGED}.rate_limit_local_cooldown_cap_seconds", "0", 0.0),
+    (f"{MANAGED}.max_rate_limit_wait_seconds", "20", 20.0),
     (f"{MANAGED}.allow_legacy_fallback", "no", False),
 ]
 
@@ -124,9 +131,13 @@ def test_every_key_can_be_set_in_the_file_and_by_a_flag(
 
 def test_no_source_at_all_gives_the_defaults_with_folders_made_absolute(sources: Sources) -> None:
     loaded = sources.load()
-    storage = value_at(loaded.settings, f"{MANAGED}.storage_path")
-    assert storage == str(Path.cwd() / "var" / "openai_codex_oauth_accounts")
-    others = [key for key in KEYS.values() if key.name != f"{MANAGED}.storage_path"]
+    folders = {
+        f"{MANAGED}.storage_path": "openai_codex_oauth_accounts",
+        "sessions.state_path": "codexrelay_state",
+    }
+    for name, folder in folders.items():
+        assert value_at(loaded.settings, name) == str(Path.cwd() / "var" / folder)
+    others = [key for key in KEYS.values() if key.name not in folders]
     default = Settings()
     assert [value_at(loaded.settings, key.name) for key in others] == [
         value_at(default, key.name) for key in others
@@ -290,8 +301,8 @@ def test_what_is_no_mapping_or_no_yaml_is_a_problem_with_its_line(
         ),
         ("srever: {}\n", "srever (config.yaml:1): unknown key; did you mean server?"),
         ("server.port: 1\n", "server.port (config.yaml:1): unknown key; did you mean server?"),
-        ("x: 1\n", "x (config.yaml:1): unknown key; known here: server, backends"),
-        ("? [a]\n: 1\n", "? (config.yaml:1): unknown key; known here: server, backends"),
+        ("x: 1\n", "x (config.yaml:1): unknown key; known here: server, sessions, backends"),
+        ("? [a]\n: 1\n", "? (config.yaml:1): unknown key; known here: server, sessions, backends"),
         (
             "backends:\n  openai_codex:\n\n    storage_path: x\n",
             f"{BACKEND}.storage_path (config.yaml:4): unknown key; "
@@ -299,11 +310,8 @@ def test_what_is_no_mapping_or_no_yaml_is_a_problem_with_its_line(
         ),
         (
             "backends: {openai: {}}",
-            "backends.openai (config.yaml:1): only openai_codex is supported",
-        ),
-        (
-            "backends: {openai_codex.2: {}}",
-            "backends.openai_codex.2 (config.yaml:1): only openai_codex is supported",
+            "backends.openai (config.yaml:1): only openai_codex is supported, and further "
+            "instances of it: openai_codex.2, openai_codex.3 and so on",
         ),
     ],
 )
@@ -313,9 +321,7 @@ def test_an_unknown_key_is_a_problem_that_names_the_nearest_one(
     assert sources.problems(yaml) == [message]
 
 
-@pytest.mark.parametrize(
-    "key", ["session_affinity_ttl_seconds", "session_affinity_max_entries", "default_capabilities"]
-)
+@pytest.mark.parametrize("key", ["max_rate_limit_idle_polls", "default_capabilities"])
 def test_a_key_that_nothing_reads_yet_is_unknown(sources: Sources, key: str) -> None:
     (problem,) = sources.problems(in_managed(f"{key}: 1"))
     assert problem.startswith(f"{MANAGED}.{key} (config.yaml:1): unknown key")
@@ -399,6 +405,46 @@ def test_null_is_a_value_only_where_a_key_allows_it(sources: Sources) -> None:
     ]
 
 
+@pytest.mark.parametrize("text", ["null", " NULL "])
+def test_text_says_null_where_nothing_else_can_be_meant(sources: Sources, text: str) -> None:
+    limit, silence = f"{MANAGED}.max_concurrent_turns", f"{BACKEND}.budgets.silence_s"
+    loaded = sources.load(
+        in_managed("max_concurrent_turns: 2"), flags={limit: text, silence: text, "server.port": 0}
+    )
+    assert value_at(loaded.settings, limit) is None
+    assert value_at(loaded.settings, silence) is None
+    named = sources.load(flags={f"{BACKEND}.auth_path": "null"}).settings
+    assert named.backends.openai_codex.auth_path == str(Path.cwd() / "null")
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        ("selection_strategy", "best", "not the text 'best'"),
+        ("session_affinity_ttl_seconds", "-1", "must be >= 0, not the number -1"),
+        ("session_affinity_ttl_seconds", "1.5", "must be a whole number, not the number 1.5"),
+        ("session_affinity_max_entries", "-1", "must be >= 0, not the number -1"),
+        ("max_concurrent_turns", "0", "must be >= 1, not the number 0"),
+        ("max_concurrent_turns", "all", "must be a whole number or null, not the text 'all'"),
+        ("rate_limit_local_cooldown_cap_seconds", "-0.5", "must be >= 0, not the number -0.5"),
+        ("max_rate_limit_wait_seconds", "-1", "must be >= 0, not the number -1"),
+    ],
+)
+def test_what_an_account_key_does_not_take_is_a_problem(
+    sources: Sources, key: str, text: str, message: str
+) -> None:
+    (problem,) = sources.problems(in_managed(f"{key}: {text}"))
+    assert problem.startswith(f"{MANAGED}.{key} (config.yaml:1): must be ")
+    assert problem.endswith(message)
+
+
+def test_a_backend_that_takes_no_turn_unasked_needs_another_that_does(sources: Sources) -> None:
+    assert sources.problems("backends: {openai_codex: {weight: 0}}") == [
+        f"{BACKEND}.weight (config.yaml:1): "
+        "no instance takes turns that name none: give one a weight above 0"
+    ]
+
+
 def test_a_whole_number_serves_where_a_number_is_wanted(sources: Sources) -> None:
     timeout = value_at(sources.load("backends: {openai_codex: {timeout: 7}}").settings, TIMEOUT)
     assert (timeout, type(timeout)) == (7.0, float)
@@ -455,9 +501,15 @@ def test_a_relative_folder_counts_from_the_file_or_else_from_the_working_directo
     assert value_at(sources.load(in_file, flags={name: "accounts"}).settings, name) == here
 
 
-def test_auth_path_counts_from_the_file_too(sources: Sources) -> None:
-    loaded = sources.load("backends: {openai_codex: {auth_path: ./codex}}")
-    assert loaded.settings.backends.openai_codex.auth_path == str(sources.folder / "codex")
+@pytest.mark.parametrize(
+    ("name", "yaml"),
+    [
+        (f"{BACKEND}.auth_path", "backends: {openai_codex: {auth_path: ./there}}"),
+        ("sessions.state_path", "sessions: {state_path: there}"),
+    ],
+)
+def test_the_other_folders_count_from_the_file_too(sources: Sources, name: str, yaml: str) -> None:
+    assert value_at(sources.load(yaml).settings, name) == str(sources.folder / "there")
 
 
 def test_a_tilde_needs_a_home(sources: Sources) -> None:
@@ -541,7 +593,7 @@ def test_another_path_at_the_real_origin_is_no_warning(sources: Sources) -> None
 
 
 def test_every_rule_reads_keys_that_exist() -> None:
-    for names in (*PROBLEM_RULES, *WARNING_RULES):
+    for names in (*PROBLEM_RULES.values(), *WARNING_RULES.values()):
         for name in names:
             assert isinstance(key_named(name), Key)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ import h11
 import httpx
 import trio
 
+from codexrelay.accounts.settings import ManagedOAuthSettings
 from codexrelay.backends.codex.backend import CodexBackend
 from codexrelay.backends.codex.settings import (
     BudgetSettings,
@@ -26,15 +28,18 @@ from codexrelay.backends.transports.direct import DirectTransport
 from codexrelay.cli import process
 from codexrelay.cli.process import Running, World
 from codexrelay.config.settings import BackendsSettings, ServerSettings, Settings
-from codexrelay.protocol.raw import dump
+from codexrelay.protocol.raw import dump, parse_object
 from codexrelay.server.drain import Drain
+from codexrelay.server.journal import find
 from codexrelay.server.services import Services
+from codexrelay.sessions.settings import SessionsSettings
 from harness.simulator import Seen, Simulator
 from tests.fakes.live_server import PATIENCE_S, RawClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from codexrelay.accounts.standing import Standing
     from codexrelay.protocol.raw import Json, JsonObject
 
 #: Between two looks at what tells nobody when it changes.
@@ -42,6 +47,15 @@ _LOOK_AGAIN_S: Final = 0.005
 _SERVER: Final = ServerSettings()
 _BUDGETS: Final = BudgetSettings()
 _BACKEND: Final = CodexBackendSettings()
+
+
+@attrs.frozen(kw_only=True)
+class Beside:
+    """An instance of the backend beside the first one."""
+
+    #: Local account id -> the simulated account behind it.
+    accounts: Mapping[str, str]
+    settings: CodexBackendSettings = attrs.field(factory=CodexBackendSettings)
 
 
 @attrs.define(eq=False)
@@ -111,6 +125,8 @@ class LiveRelay:
     drain: Drain
     #: Folder of the account files.
     store: Path
+    #: Folder of the journal.
+    state: Path
     #: Set when the relay has stopped.
     stopped: trio.Event
 
@@ -118,6 +134,23 @@ class LiveRelay:
     def asked(self) -> list[Seen]:
         """The model requests that the backend has seen, in the order of arrival."""
         return [seen for seen in self.simulator.seen if seen.path.endswith("/responses")]
+
+    @property
+    def accounts_asked(self) -> list[str | None]:
+        """The simulated accounts that the backend was asked with, in the order of arrival."""
+        return [seen.account for seen in self.asked]
+
+    @property
+    def mismatched(self) -> list[Seen]:
+        """Requests whose bearer and `chatgpt-account-id` are not of one account."""
+        ids = {account.name: account.account_id for account in self.simulator.accounts}
+        return [
+            seen
+            for seen in self.simulator.seen
+            if seen.account is not None
+            and "/oauth/" not in seen.path
+            and seen.header("chatgpt-account-id") != ids[seen.account]
+        ]
 
     @property
     def refreshes(self) -> list[Seen]:
@@ -157,12 +190,39 @@ class LiveRelay:
     def burden(self) -> dict[str, int]:
         """What turns hold; all of it is 0 when none runs."""
         relay = self.services.relay
-        held = {"turns": len(relay.active), "leases": relay.lender.leased}
-        if isinstance(relay.backend, CodexBackend) and isinstance(
-            relay.backend.transport, DirectTransport
-        ):
-            held["upstream connections"] = relay.backend.transport.busy_connections
+        held = {
+            "turns": len(relay.active),
+            "leases": sum(i.lender.leased for i in relay.instances.members),
+            "in line": self.in_line(),
+        }
+        for instance in relay.instances.members:
+            backend = instance.backend
+            if isinstance(backend, CodexBackend) and isinstance(backend.transport, DirectTransport):
+                held.setdefault("upstream connections", 0)
+                held["upstream connections"] += backend.transport.busy_connections
         return held
+
+    def standing(self, name: str) -> Standing:
+        """Return what the relay knows of an account; `name` is its qualified id."""
+        for instance in self.services.relay.instances.members:
+            if (local := instance.local(name)) in instance.lender.pool._standings:
+                return instance.lender.pool._standings[local or ""]
+        raise AssertionError(f"no account is called {name}")
+
+    def in_line(self) -> int:
+        """Return how many turns wait in line for an account."""
+        return sum(len(i.lender.queue) for i in self.services.relay.instances.members)
+
+    async def journal(self, wanted: str, *, state: str = "turn") -> JsonObject:
+        """Wait for the line of a turn in the journal whose state begins with `state`."""
+        found: list[JsonObject] = []
+
+        def is_there() -> bool:
+            found[:] = [line] if (line := find(self.state, wanted)) is not None else []
+            return bool(found) and str(found[0]["state"]).startswith(state)
+
+        await eventually(is_there, lambda: found)
+        return found[0]
 
     async def until_at_rest(self, *, within_s: float = PATIENCE_S) -> None:
         """Wait until nothing of any turn is left."""
@@ -207,26 +267,40 @@ async def relaying(
     budgets: BudgetSettings = _BUDGETS,
     backend: CodexBackendSettings = _BACKEND,
     signed_in: bool = True,
+    accounts: Mapping[str, str] | None = None,
+    beside: Sequence[Beside] = (),
+    auth_json: Path | None = None,
 ) -> AsyncIterator[LiveRelay]:
     """Run a relay in front of `simulator`, on a free port and with a store below `folder`.
 
+    The store holds every simulated account, or those of `accounts` (see `Beside`); none if not
+    `signed_in`. `auth_json` is the folder of Codex CLI's file.
+
     Addresses in `backend` that are not the defaults are kept. At the end of the block every turn
-    must have left nothing behind, and the relay must stop.
+    must have left nothing behind, no request may have mixed two accounts, and the relay must stop.
     """
     simulator = simulator or Simulator()
     store = folder / "accounts"
     if signed_in:
-        simulator.write_store(store)
+        _sign_in(simulator, store, accounts)
     async with trio.open_nursery() as nursery:
         await nursery.start(simulator.serve)
+        further = []
+        for number, one in enumerate(beside, start=2):
+            stored = folder / f"accounts.{number}"
+            _sign_in(simulator, stored, one.accounts)
+            more = attrs.evolve(one.settings, budgets=budgets)
+            further.append((f"openai-codex.{number}", _pointed_at(simulator, more, stored)))
         settings = Settings(
             server=attrs.evolve(server, port=0),
+            sessions=SessionsSettings(state_path=str(folder / "state")),
             backends=BackendsSettings(
-                openai_codex=_pointed_at(simulator, attrs.evolve(backend, budgets=budgets), store)
+                openai_codex=_pointed_at(simulator, attrs.evolve(backend, budgets=budgets), store),
+                further=tuple(further),
             ),
         )
         world = World(
-            legacy_folders=(),
+            legacy_folders=lambda _: () if auth_json is None else (auth_json,),
             wall_clock=simulator.wall_clock,
             new_id=lambda: uuid4().hex,
             proxy_for=lambda _: None,
@@ -244,14 +318,30 @@ async def relaying(
                 services=running.services,
                 drain=drain,
                 store=store,
+                state=folder / "state",
                 stopped=stopped,
             )
             yield relay
         await relay.until_at_rest()
+        assert relay.mismatched == []
         drain.begin()
         with trio.fail_after(PATIENCE_S):
             await stopped.wait()
         nursery.cancel_scope.cancel()
+
+
+def _sign_in(simulator: Simulator, store: Path, accounts: Mapping[str, str] | None) -> None:
+    if accounts is None:
+        simulator.write_store(store)
+        return
+    apart = store.with_name(f"{store.name}.all")
+    simulator.write_store(apart)
+    store.mkdir(mode=0o700)
+    for local_id, name in accounts.items():
+        content = parse_object((apart / f"{name}.json").read_bytes())
+        path = store / f"{local_id}.json"
+        path.write_bytes(dump(content | {"account_id": local_id}))
+        path.chmod(0o600)
 
 
 async def _run(
@@ -284,6 +374,12 @@ def _pointed_at(
             )
         ),
     )
+
+
+def with_accounts(*, weight: int = 1, **managed: object) -> CodexBackendSettings:
+    """Return the settings of a backend; `managed` are fields of `ManagedOAuthSettings`."""
+    codex = CodexSettings(managed_oauth=ManagedOAuthSettings(**managed))  # type: ignore[arg-type]
+    return CodexBackendSettings(weight=weight, extra=ExtraSettings(codex=codex))
 
 
 def post_bytes(path: str, body: JsonObject, **headers: str) -> bytes:

@@ -31,6 +31,10 @@ class SignedIn:
     def headers(self) -> dict[str, str]:
         return signed_in_headers(self.simulator, self.account)
 
+    def as_account(self, account: str) -> SignedIn:
+        """Return the same client signed in to another account."""
+        return attrs.evolve(self, account=account)
+
     async def post(self, body: JsonObject, *, path: str = "/responses") -> httpx.Response:
         """Send a model request and read its whole answer."""
         url = self.simulator.api_base_url + path

@@ -1,17 +1,29 @@
-"""A backend that plays scripts, and a lender of accounts that need no refresh: both in memory."""
+"""A backend that plays scripts, and lenders of accounts that need no refresh: all in memory."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
 from codexrelay.accounts.account import Account, Credentials
+from codexrelay.accounts.lender import Lender
+from codexrelay.accounts.pool import Ask, By, Pool
+from codexrelay.accounts.sources import Sources
+from codexrelay.accounts.standing import PassedOver
+from codexrelay.accounts.strategies import find_strategies
+from codexrelay.accounts.strategies.strategy import StrategySettings
 from codexrelay.backends.backend import Head, UpstreamRequest
-from codexrelay.errors import AccountError, AllLimitedError, AllTriedError
-from codexrelay.protocol.faults import Fault, FaultKind
+from codexrelay.errors import AccountError, AllLimitedError, AllTriedError, Waiting
+from codexrelay.protocol.faults import Fault, FaultKind, Reached
+
+if TYPE_CHECKING:
+    from codexrelay.accounts.waiting import Patience
+    from codexrelay.protocol.limits import Limits
 
 
 @attrs.frozen
@@ -37,6 +49,8 @@ class ScriptedAttempt:
     request: UpstreamRequest
     account: Account
     closed: bool = False
+    #: Sent with the first step, unless a fault of the script says otherwise.
+    reached: Reached = Reached.NOT_SENT
 
     async def _next(self) -> Head | Fault | bytes | None:
         await trio.lowlevel.checkpoint()
@@ -50,8 +64,11 @@ class ScriptedAttempt:
         return None
 
     async def send(self) -> Head | Fault:
+        self.reached = Reached.SENT
         step = await self._next()
         assert isinstance(step, Head | Fault), step
+        if isinstance(step, Fault) and step.reached is not None:
+            self.reached = step.reached
         return step
 
     async def receive(self) -> bytes | Fault:
@@ -106,8 +123,20 @@ def account(name: str) -> Account:
 class FakeLease:
     account: Account
     reports: list[Fault | None]
+    by: By = By.STRATEGY
+    passed_over: tuple[PassedOver, ...] = ()
+    bound: str | None = None
+    refreshed: bool = False
+    waited_s: float = 0.0
+    leased_at_unix_s: float = 0.0
 
-    def report(self, fault: Fault | None) -> None:
+    def accept(self) -> None:
+        self.reports.append(None)
+
+    def observe(self, seen: Limits | None) -> None:
+        pass
+
+    def report(self, fault: Fault) -> None:
         self.reports.append(fault)
 
 
@@ -122,24 +151,29 @@ class FakeLender:
     reports: dict[str, list[Fault | None]] = attrs.field(factory=dict)
     raises: AccountError | None = None
 
+    def accounts(self) -> tuple[Account, ...]:
+        return tuple(map(account, self.names))
+
+    def bound(self, session: str) -> str | None:
+        return None
+
     @asynccontextmanager
-    async def lease(
-        self, *, rejected: frozenset[str] = frozenset(), prefer: str | None = None
-    ) -> AsyncIterator[FakeLease]:
+    async def lease(self, ask: Ask, patience: Patience) -> AsyncIterator[FakeLease]:
         await trio.sleep(self.wait_s)
         if self.raises is not None:
             raise self.raises
-        free = [name for name in self.names if name not in rejected]
-        if prefer in free:
-            free.insert(0, prefer)
+        limited = [
+            name
+            for name, faults in self.reports.items()
+            if any(f is not None and f.kind is FaultKind.LIMITED for f in faults)
+        ]
+        free = [name for name in self.names if name not in {*ask.rejected, *limited}]
+        if ask.again in free:
+            free.insert(0, ask.again)
         if not free:
-            limited = tuple(
-                (name, 1000.0)
-                for name, faults in self.reports.items()
-                if any(f is not None and f.kind is FaultKind.LIMITED for f in faults)
-            )
             if limited:
-                raise AllLimitedError(resets=limited, now_unix_s=400.0)
+                waiting = (Waiting(account_id=name, until_unix_s=1000.0) for name in limited)
+                raise AllLimitedError(waiting=tuple(waiting), now_unix_s=400.0)
             raise AllTriedError(told=self.names)
         lease = FakeLease(account(free[0]), self.reports.setdefault(free[0], []))
         self.lent += 1
@@ -147,3 +181,40 @@ class FakeLender:
             yield lease
         finally:
             self.lent -= 1
+
+
+#: trio's clock 0 on the wall, for lenders in virtual time.
+WALL_BEGAN_UNIX_S = 1_000_000.0
+
+
+def wall_clock() -> float:
+    """Return the time of day: trio's clock, which tests let jump."""
+    return WALL_BEGAN_UNIX_S + trio.current_time()
+
+
+@attrs.define(eq=False, kw_only=True)
+class MemoryLender(Lender):
+    """The real lender over the real pool, without files to look at."""
+
+    async def rescan(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+def lending(
+    *names: str, strategy: str = "first-available", max_concurrent_turns: int | None = None
+) -> MemoryLender:
+    """Return a lender of these accounts, all in good standing, on trio's clock."""
+    settings = StrategySettings(
+        session_affinity_ttl_s=1e6, session_affinity_max_entries=100, rng=random.Random(1)
+    )
+    pool = Pool(
+        find_strategies()[strategy].start(settings), max_concurrent_turns=max_concurrent_turns
+    )
+    pool.update(map(account, names))
+    return MemoryLender(
+        sources=Sources(store=None, legacy=None),
+        pool=pool,
+        refresher=None,  # type: ignore[arg-type] - no token of theirs expires
+        refresh_buffer_s=300.0,
+        wall_clock=wall_clock,
+    )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import attrs
 import pytest
 import trio
 
+from codexrelay.config import load
 from harness.compat.cell import Cell, run_cell
 from harness.compat.drivers.openai_sdk import DRIVER
 from harness.compat.install import find, run_npm
 from harness.compat.scenarios import SCENARIOS, Ending
-from harness.relay_process import RelayStartError, running_relay
+from harness.relay_process import STATE_FOLDER, RelayStartError, relay_settings, running_relay
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,20 +22,30 @@ if TYPE_CHECKING:
 GENEROUS_S = 60.0
 
 
-def cell_of(scenario: str, folder: Path) -> Cell:
+def cell_of(scenario: str, folder: Path, *, variant: str = "sdk-chat") -> Cell:
     return Cell(
         driver=DRIVER,
         command=find(DRIVER, folder=folder, npm=run_npm),
-        variant=next(variant for variant in DRIVER.variants if variant.name == "sdk-chat"),
+        variant=next(row for row in DRIVER.variants if row.name == variant),
         scenario=next(column for column in SCENARIOS if column.name == scenario),
     )
 
 
-async def test_a_conversation_whose_first_request_meets_a_401_goes_well(tmp_path: Path) -> None:
+async def test_a_conversation_whose_account_expires_goes_on_with_a_new_token(
+    tmp_path: Path,
+) -> None:
     with trio.fail_after(GENEROUS_S):
-        result = await run_cell(cell_of("401", tmp_path))
+        result = await run_cell(cell_of("refreshed", tmp_path))
     assert result.problems == ()
-    assert (result.variant, result.scenario) == ("sdk-chat", "401")
+    assert (result.variant, result.scenario) == ("sdk-chat", "refreshed")
+
+
+async def test_a_conversation_whose_account_is_revoked_goes_on_with_the_other(
+    tmp_path: Path,
+) -> None:
+    with trio.fail_after(GENEROUS_S):
+        result = await run_cell(cell_of("revoked", tmp_path, variant="sdk-responses"))
+    assert result.problems == ()
 
 
 async def test_a_cell_that_ends_otherwise_than_expected_fails_and_leaves_traces(
@@ -65,3 +77,19 @@ async def test_a_relay_stops_well_when_it_is_asked_to(tmp_path: Path) -> None:
             assert relay.url.startswith("http://127.0.0.1:")
             assert relay.status is None
     assert relay.status == 0
+
+
+def test_further_keys_of_the_account_store_join_those_of_the_harness(tmp_path: Path) -> None:
+    settings = relay_settings(
+        api_base_url="http://127.0.0.1:1/backend-api/codex",
+        issuer_url="http://127.0.0.1:1",
+        store=tmp_path / "accounts",
+        managed_oauth={"selection_strategy": "random"},
+    )
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps(settings), "utf-8")
+    loaded = load(config_path=config, environ={}, flags={}).settings
+    store = loaded.backends.openai_codex.extra.codex.managed_oauth
+    assert (store.selection_strategy, store.allow_legacy_fallback) == ("random", False)
+    assert store.storage_path == str(tmp_path / "accounts")
+    assert loaded.sessions.state_path == str(tmp_path / STATE_FOLDER)

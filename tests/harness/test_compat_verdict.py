@@ -7,13 +7,16 @@ import pytest
 
 from harness.compat.drivers.codex_cli import CLIENT_ACCOUNT_ID
 from harness.compat.scenarios import MARK, SCENARIOS, Ending, Scenario
-from harness.compat.verdict import ANSWER, CLIENT_KEY, Evidence, problems_of
+from harness.compat.verdict import ANSWER, CLIENT_KEY, Account, Evidence, problems_of
 from harness.simulator import Seen
 
 PROMPT_ITEM = {"role": "user", "content": "please"}
 OUTPUT_ITEM = {"type": "function_call_output", "call_id": "c", "output": f"{MARK}\n"}
-FIRST = {"input": [PROMPT_ITEM]}
-SECOND = {"input": [PROMPT_ITEM, OUTPUT_ITEM]}
+REASONING_ITEM = {"type": "reasoning", "encrypted_content": "one's"}
+TOOLS = {"tools": [{"type": "function", "name": "bash"}]}
+FIRST = TOOLS | {"input": [PROMPT_ITEM]}
+SECOND = TOOLS | {"input": [PROMPT_ITEM, REASONING_ITEM, OUTPUT_ITEM]}
+SECOND_STRIPPED = TOOLS | {"input": [PROMPT_ITEM, OUTPUT_ITEM]}
 REPAIRED = "12:00:00 info    turn completed           request=r account=two attempts=2 total_ms=4.0"
 
 
@@ -24,8 +27,11 @@ def scenario(name: str) -> Scenario:
 def turn(
     body: object,
     *,
-    account: str = "one",
+    account: str | None = "one",
+    workspace_id: str = "id of one",
     token: str = "t1",
+    status: int = 200,
+    arrived_at_s: float = 1.0,
     fault: str | None = None,
     left_at_s: float | None = None,
     headers: tuple[tuple[str, str], ...] = (),
@@ -35,17 +41,51 @@ def turn(
         path="/backend-api/codex/responses",
         headers=[
             ("authorization", f"Bearer {token}"),
-            ("chatgpt-account-id", f"id of {account}"),
+            ("chatgpt-account-id", workspace_id),
             *headers,
         ],
         body=body,
-        arrived_at_s=1.0,
+        arrived_at_s=arrived_at_s,
         account=account,
+        status=status,
         fault=fault,
         left_at_s=left_at_s,
         finished=left_at_s is None,
     )
 
+
+def on_two(body: object, *, arrived_at_s: float = 1.0, status: int = 200) -> Seen:
+    return turn(
+        body,
+        account="two",
+        workspace_id="id of two",
+        token="u1",
+        arrived_at_s=arrived_at_s,
+        status=status,
+    )
+
+
+def refresh(status: int) -> Seen:
+    return Seen(
+        method="POST",
+        path="/oauth/token",
+        headers=[],
+        body={"grant_type": "refresh_token"},
+        arrived_at_s=1.0,
+        status=status,
+        finished=True,
+    )
+
+
+def account(name: str, *, before: str, after: str = "", needs_reauth: bool = False) -> Account:
+    return Account(
+        workspace_id=f"id of {name}",
+        file_before={"access_token": before, "needs_reauth": False},
+        file_after={"access_token": after or before, "needs_reauth": needs_reauth},
+    )
+
+
+ONE, TWO = account("one", before="t1"), account("two", before="u1")
 
 WELL = Evidence(
     scenario=scenario("tool"),
@@ -53,8 +93,10 @@ WELL = Evidence(
     interrupted_status=130,
     status=0,
     stdout=f"{ANSWER}\n",
+    stderr="",
     seen=(turn(FIRST), turn(SECOND)),
-    account_ids={"one": "id of one", "two": "id of two"},
+    accounts={"one": ONE, "two": TWO},
+    quota_back_at_s=None,
     interrupted_at_s=None,
     relay_status=0,
     relay_log=(),
@@ -88,11 +130,11 @@ def test_a_conversation_that_went_well_has_no_problems() -> None:
             "the backend's faults were ('drop',), not ()",
         ),
         (
-            {"seen": (turn(FIRST), attrs.evolve(turn(SECOND), account=None))},
+            {"seen": (turn(FIRST), turn(SECOND, account=None, token="t0"))},
             "POST /backend-api/codex/responses: the backend knows no such bearer",
         ),
         (
-            {"seen": (turn(FIRST), attrs.evolve(turn(SECOND), account="two"))},
+            {"seen": (turn(FIRST), turn(SECOND, workspace_id="id of two"))},
             "POST /backend-api/codex/responses: not the account id of the bearer's account",
         ),
     ],
@@ -127,36 +169,198 @@ def test_a_secret_of_the_client_at_the_backend_is_a_problem_and_is_not_repeated(
     assert secret not in str((in_header, in_body))
 
 
-@pytest.mark.parametrize(
-    ("name", "repeat"),
-    [
-        ("429", turn(FIRST, account="two", token="t2")),
-        ("401", turn(FIRST, token="t1 refreshed")),
-        ("500", turn(FIRST)),
-    ],
-)
-def test_the_repair_that_a_fault_asks_for_is_accepted(name: str, repeat: Seen) -> None:
-    assert repaired(name, repeat) == ()
+def test_a_fault_that_asks_for_nothing_but_patience_is_repaired_by_the_same_token() -> None:
+    assert repaired("500", turn(FIRST)) == ()
 
 
 def test_another_repair_than_the_expected_one_is_a_problem() -> None:
-    assert repaired("401", turn(FIRST, account="two", token="t2")) == (
-        "the repair was rotate, not refresh",
-    )
+    assert repaired("500", on_two(FIRST)) == ("the repair was rotate, not retry",)
 
 
 def test_a_request_that_was_not_repeated_was_not_repaired() -> None:
-    assert repaired("429") == ("the request that met the fault was not repeated",)
+    assert repaired("500") == ("the request that met the fault was not repeated",)
 
 
 def test_a_repeat_by_the_program_itself_is_no_repair() -> None:
     log = (
-        "12:00:00 warning turn failed              fault=limited attempts=1",
-        "12:00:02 info    turn completed           account=two attempts=1",
+        "12:00:00 warning turn failed              fault=overloaded attempts=1",
+        "12:00:02 info    turn completed           account=one attempts=1",
     )
-    assert repaired("429", turn(FIRST, account="two", token="t2"), log=log) == (
+    assert repaired("500", turn(FIRST), log=log) == (
         "the relay served no turn in two attempts",
+        "the relay failed a turn instead of repairing it",
     )
+
+
+def test_a_client_that_is_told_has_to_repair_it_itself() -> None:
+    log = ("12:00:00 warning turn failed              fault=limited attempts=1", REPAIRED)
+    assert judged(**EXHAUSTED | {"relay_log": log}) == (
+        "the relay failed a turn instead of repairing it",
+    )
+
+
+EXHAUSTED = {
+    "scenario": scenario("exhausted"),
+    "seen": (turn(FIRST), turn(SECOND, status=429), on_two(SECOND_STRIPPED)),
+    "quota_back_at_s": 3600.0,
+    "relay_log": (REPAIRED,),
+}
+
+
+def test_a_turn_may_go_on_elsewhere_without_the_reasoning_that_is_another_accounts() -> None:
+    assert judged(**EXHAUSTED) == ()
+
+
+def test_an_account_is_repeated_to_with_every_byte_of_what_it_can_read() -> None:
+    *seen, _ = REFRESHED_TWICE["seen"]
+    stripped = turn(SECOND_STRIPPED, token="t3")
+    assert judged(**REFRESHED_TWICE | {"seen": (*seen, stripped)}) == (
+        "the request that met the fault was not repeated",
+    )
+
+
+def test_a_mishap_that_nobody_met_proves_nothing() -> None:
+    seen = (turn(FIRST), turn(SECOND))
+    assert "the mishap was met on nobody, not on one" in judged(**EXHAUSTED | {"seen": seen})
+
+
+def test_a_mishap_may_be_met_first_by_a_side_request() -> None:
+    title = {"input": [PROMPT_ITEM]}
+    seen = (turn(FIRST), turn(title, status=429), on_two(title), on_two(SECOND_STRIPPED))
+    assert judged(**EXHAUSTED | {"seen": seen}) == ()
+    not_repaired = (turn(FIRST), turn(title, status=429), on_two(SECOND_STRIPPED))
+    assert judged(**EXHAUSTED | {"seen": not_repaired}) == (
+        "the request that met the fault was not repeated",
+    )
+
+
+def test_a_mishap_of_the_account_that_the_conversation_left_is_no_mishap() -> None:
+    seen = (turn(FIRST), on_two(SECOND, status=429), turn(SECOND))
+    assert "the mishap was met on two, not on one" in judged(**EXHAUSTED | {"seen": seen})
+
+
+def test_an_account_is_left_alone_until_its_quota_is_back() -> None:
+    limited, again = turn(SECOND, status=429), turn(SECOND, status=429, arrived_at_s=3598.0)
+    served = on_two(SECOND_STRIPPED)
+    problem = "account one was asked 2.0 s before its quota was back"
+    assert problem in judged(**EXHAUSTED | {"seen": (turn(FIRST), limited, served, again)})
+    later = attrs.evolve(again, status=200, arrived_at_s=3600.0)
+    assert judged(**EXHAUSTED | {"seen": (turn(FIRST), limited, served, later)}) == ()
+
+
+SIGNED_OUT = account("one", before="t1", needs_reauth=True)
+#: The backend cannot tell whose a withdrawn token was.
+WITHDRAWN = turn(SECOND, account=None, status=401)
+REVOKED = {
+    "scenario": scenario("revoked"),
+    "seen": (turn(FIRST), WITHDRAWN, refresh(401), on_two(SECOND_STRIPPED)),
+    "accounts": {"one": SIGNED_OUT, "two": TWO},
+    "relay_log": (REPAIRED,),
+}
+
+
+def test_a_revoked_account_alone_must_sign_in_again() -> None:
+    assert judged(**REVOKED) == ()
+
+
+@pytest.mark.parametrize(
+    ("accounts", "problem"),
+    [
+        ({"one": ONE, "two": TWO}, "account one: needs_reauth is false"),
+        (
+            {"one": SIGNED_OUT, "two": account("two", before="u1", needs_reauth=True)},
+            "account two: needs_reauth is true",
+        ),
+        (
+            {"one": SIGNED_OUT, "two": account("two", before="u0", after="u1")},
+            "account two: its file was changed (access_token)",
+        ),
+    ],
+    ids=["unmarked", "both marked", "the other one changed"],
+)
+def test_a_wrong_mark_is_a_problem(accounts: dict[str, Account], problem: str) -> None:
+    assert problem in judged(**REVOKED | {"accounts": accounts})
+
+
+def test_a_refresh_token_that_is_gone_is_presented_once() -> None:
+    seen = (turn(FIRST), WITHDRAWN, refresh(401), refresh(401), on_two(SECOND_STRIPPED))
+    assert judged(**REVOKED | {"seen": seen}) == (
+        "the issuer answered refreshes with (401, 401), not (401,)",
+    )
+
+
+REFRESHED_TWICE = {
+    "scenario": scenario("refreshed"),
+    "seen": (
+        refresh(200),
+        turn(FIRST, token="t2"),
+        turn(SECOND, account=None, token="t2", status=401),
+        refresh(200),
+        turn(SECOND, token="t3"),
+    ),
+    "accounts": {"one": account("one", before="t1", after="t3"), "two": TWO},
+    "relay_log": (REPAIRED,),
+}
+
+
+def test_each_expiry_is_followed_by_one_refresh() -> None:
+    assert judged(**REFRESHED_TWICE) == ()
+
+
+def test_a_token_that_is_good_no_more_must_be_exchanged() -> None:
+    *seen, last = REFRESHED_TWICE["seen"]
+    same_token = turn(SECOND, token="t2")
+    assert last.header("authorization") == "Bearer t3"
+    assert "the repair was retry, not refresh" in judged(
+        **REFRESHED_TWICE | {"seen": (*seen, same_token)}
+    )
+
+
+def test_a_token_that_was_used_and_not_kept_is_a_problem() -> None:
+    accounts = {"one": account("one", before="t1", after="t2"), "two": TWO}
+    assert judged(**REFRESHED_TWICE | {"accounts": accounts}) == (
+        "account one: the token that it used last is not the one in its file",
+    )
+
+
+def test_a_token_of_nobodys_is_a_problem_although_it_was_refused() -> None:
+    unknown = turn(SECOND, account=None, token="t0", status=401)
+    seen = tuple(unknown if seen.status == 401 else seen for seen in REFRESHED_TWICE["seen"])
+    assert "POST /backend-api/codex/responses: the backend knows no such bearer" in judged(
+        **REFRESHED_TWICE | {"seen": seen}
+    )
+
+
+SPENT = {
+    "scenario": scenario("spent"),
+    "seen": (
+        turn(FIRST),
+        turn(SECOND, status=429, arrived_at_s=2.0),
+        on_two(SECOND_STRIPPED, status=429, arrived_at_s=2.1),
+        turn(SECOND, arrived_at_s=5.0),
+    ),
+    "quota_back_at_s": 5.0,
+}
+
+
+def test_when_all_quota_is_spent_everybody_is_asked_once_and_again_when_it_is_back() -> None:
+    assert judged(**SPENT) == ()
+
+
+def test_when_all_quota_is_spent_it_must_have_been_everybodys() -> None:
+    seen = (turn(FIRST), turn(SECOND, status=429), on_two(SECOND_STRIPPED))
+    assert judged(**SPENT | {"seen": seen}) == ("the mishap was met on one, not on one, two",)
+
+
+def test_a_program_that_does_not_wait_for_quota_says_why() -> None:
+    ended = SPENT | {
+        "ending": Ending.REPORTED,
+        "status": 1,
+        "stdout": "",
+        "seen": SPENT["seen"][:-1],
+    }
+    assert judged(**ended, stderr="You've hit your Usage Limit.") == ()
+    assert judged(**ended, stderr="Something failed.") == ("it did not say 'usage limit'",)
 
 
 def test_an_error_must_end_the_program_with_another_status_than_success() -> None:

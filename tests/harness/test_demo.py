@@ -16,16 +16,20 @@ import pytest
 import trio
 from rich.console import Console
 
+from codexrelay.protocol.raw import dump
 from harness.demo import command, running
 from harness.demo.client import RESPONSES
-from harness.demo.facts import Fact, equal, same, soon, whole
+from harness.demo.facts import Fact, equal, same, says, soon, whole
 from harness.demo.printing import Page
-from harness.demo.scenes import SCENES, Scene
+from harness.demo.scenes import SCENES, SPEECHES, Scene, rotation
+from harness.demo.shell import Ran, codexrelay
 from harness.demo.stage import Stage, holds_in_order
 from harness.demo.tap import TappedSimulator
+from harness.simulator import Seen
 from tests.fakes.simulated import request, signed_in_headers, user
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from trio.testing import MockClock
@@ -33,6 +37,13 @@ if TYPE_CHECKING:
 #: To fail, never to synchronise.
 PATIENCE_S = 60.0
 DEMO = (sys.executable, "-m", "harness", "demo")
+OWN, OTHER = running.SECOND.name, running.ACCOUNT.name
+#: What the relay's journal tells of a turn that has changed accounts.
+EXPLAINED = (
+    f"turn completed after 0.30 s, served by {OTHER}\n"
+    f"1. {OWN}: 429 usage_limit_reached: the limit (request sent)\n"
+    f"the session is bound to {OWN}\n"
+)
 
 
 async def test_every_scene_of_the_demo_works() -> None:
@@ -91,7 +102,7 @@ async def test_a_scene_that_fails_makes_the_exit_status_1() -> None:
 async def test_no_scene_works_without_a_relay(scene: Scene, tmp_path: Path) -> None:
     # Straight to the backend, which knows neither the client nor its protocol.
     shown = io.StringIO()
-    simulator = TappedSimulator(accounts=[running.ACCOUNT])
+    simulator = TappedSimulator(accounts=[running.ACCOUNT, running.SECOND])
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             base_url = await nursery.start(simulator.serve)
@@ -100,6 +111,81 @@ async def test_no_scene_works_without_a_relay(scene: Scene, tmp_path: Path) -> N
                 assert not await running.play([attrs.evolve(scene, logs=())], stage)
             nursery.cancel_scope.cancel()
     assert "FAILED" in shown.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("ways", "explained", "wrong"),
+    [
+        ([[OWN], [OWN, OTHER], [OWN]], EXPLAINED, None),
+        ([[OWN], [OWN, OTHER], [OTHER]], EXPLAINED, f"accounts {OWN}, {OTHER}, {OTHER}, not "),
+        ([[OWN], [OTHER], [OWN]], EXPLAINED, "attempts 1, 1, 1, not 1, 2, 1"),
+        ([[OWN], [OWN], [OWN]], EXPLAINED, f"accounts {OWN}, {OWN}, {OWN}, not "),
+        ([[OWN], [OWN, OTHER], [OWN, OTHER]], EXPLAINED, "attempts 1, 2, 2, not 1, 2, 1"),
+        ([[OWN], [OWN, OTHER], [OWN]], "no such turn", "explain does not say "),
+    ],
+    ids=[
+        "as it should be",
+        "the session stays where it went",
+        "it goes before there is a reason",
+        "it never goes",
+        "it is turned away when it returns",
+        "nothing says why",
+    ],
+)
+async def test_the_rotation_must_go_there_and_back_and_be_explained(
+    ways: list[list[str]],
+    explained: str,
+    wrong: str | None,
+    autojump_clock: MockClock,
+    tmp_path: Path,
+) -> None:
+    shown = io.StringIO()
+    simulator = TappedSimulator(accounts=[running.ACCOUNT, running.SECOND])
+    relay = ScriptedRelay(simulator, ways)
+    owner = Owner(explained)
+    async with httpx.AsyncClient(base_url="http://relay", transport=relay) as http:
+        stage = make_stage(simulator, http, shown=shown, store=tmp_path)
+        stage = attrs.evolve(stage, shell=owner.types)
+        worked = await running.play([Scene("A rotation", rotation, logs=())], stage)
+    failed = [line for line in shown.getvalue().splitlines() if "FAILED" in line]
+    assert worked is (wrong is None)
+    assert worked is (not failed)
+    assert wrong is None or any(wrong in line for line in failed), shown.getvalue()
+    assert owner.typed[-1] == ("accounts", "clear", OWN)
+
+
+async def test_a_command_is_run_again_until_the_relay_has_written_what_it_tells(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    shown, owner = io.StringIO(), Owner("told", failures=2)
+    simulator = TappedSimulator(accounts=[running.ACCOUNT])
+    async with httpx.AsyncClient(trust_env=False) as http:
+        stage = make_stage(simulator, http, shown=shown, store=tmp_path)
+        assert await attrs.evolve(stage, shell=owner.types).run("explain", "req_1") == "told"
+    assert owner.typed == [("explain", "req_1")] * 3
+    assert shown.getvalue().splitlines() == [
+        "   shell    $ codexrelay explain req_1",
+        "            told",
+    ]
+
+
+async def test_a_command_that_goes_on_failing_is_shown_with_its_complaint(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    shown, owner = io.StringIO(), Owner("told", failures=100)
+    simulator = TappedSimulator(accounts=[running.ACCOUNT])
+    async with httpx.AsyncClient(trust_env=False) as http:
+        stage = make_stage(simulator, http, shown=shown, store=tmp_path)
+        assert await attrs.evolve(stage, shell=owner.types).run("explain", "req_1") == "not yet"
+    assert "not yet" in shown.getvalue()
+
+
+async def test_the_owners_commands_use_the_relays_configuration(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("sessions: {state_path: here}", "utf-8")
+    with trio.fail_after(PATIENCE_S):
+        ran = await codexrelay(tmp_path, ["explain", "req_1"])
+    assert ran.status == 1
+    assert f"{tmp_path / 'here'} knows no turn req_1" in ran.printed
 
 
 @pytest.mark.parametrize(
@@ -181,6 +267,8 @@ def test_log_lines_are_wanted_in_order(lines: list[str], good: bool) -> None:
         (equal("status", 500, 200), "status 500, not 200", False),
         (equal("answers", [401, 200], [401, 200]), "answers 401, 200", True),
         (equal("answers", [], [200]), "answers nothing, not 200", False),
+        (says("explain", "a b c", ["a", "c"]), "explain says 'a' and 'c'", True),
+        (says("explain", "a b", ["a", "c", "d"]), "explain does not say 'c' or 'd'", False),
         (whole("a b", "a b"), "every word arrived", True),
         (whole("a", "a b"), "what arrived was 'a', not 'a b'", False),
         (
@@ -238,6 +326,46 @@ def test_a_terminal_gets_styles_and_a_pipe_none() -> None:
     assert pipe.getvalue() == "\nTitle\n"
 
 
+@attrs.define(eq=False)
+class Owner:
+    """A shell whose every command prints the same, after some that have failed."""
+
+    prints: str
+    failures: int = 0
+    typed: list[tuple[str, ...]] = attrs.field(factory=list)
+
+    async def types(self, words: Sequence[str]) -> Ran:
+        self.typed.append(tuple(words))
+        return Ran(1, "not yet") if len(self.typed) <= self.failures else Ran(0, self.prints)
+
+
+@attrs.define(eq=False)
+class ScriptedRelay(httpx.AsyncBaseTransport):
+    """Answers each turn of the demo's session by way of accounts, the last of which serves."""
+
+    simulator: TappedSimulator
+    ways: list[list[str]]
+    turns: int = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        way, speech = self.ways[self.turns], SPEECHES[self.turns]
+        self.turns += 1
+        for account in way:
+            seen = Seen(method="POST", path="/responses", headers=[], body=None, arrived_at_s=0.0)
+            seen.status = 200 if account == way[-1] else 429
+            self.simulator.seen.append(seen)
+        delta = dump({"type": "response.output_text.delta", "delta": speech})
+        return httpx.Response(
+            200,
+            content=b"event: response.output_text.delta\ndata: " + delta + b"\n\n",
+            headers={
+                "x-codexrelay-request-id": f"req_{self.turns}",
+                "x-codexrelay-account": way[-1],
+                "x-codexrelay-attempts": str(len(way)),
+            },
+        )
+
+
 def page(shown: io.StringIO, *, width: int = 80) -> Page:
     return Page(Console(file=shown, width=width))
 
@@ -248,8 +376,10 @@ def make_stage(
     return Stage(
         simulator=simulator,
         account=running.ACCOUNT.name,
+        second=running.SECOND.name,
         store=store,
         http=http,
+        shell=Owner("").types,
         log=[],
         page=page(shown),
     )

@@ -155,3 +155,36 @@ async def test_other_paths_and_methods_are_not_found() -> None:
         unknown = await client.http.get(client.simulator.base_url + "/backend-api/ps/mcp")
         wrong = await client.http.delete(client.simulator.base_url + "/oauth/token")
     assert (unknown.status_code, wrong.status_code) == (404, 405)
+
+
+_NO_CHATGPT: Final = "model is not supported when using Codex with a ChatGPT account."
+
+
+@pytest.mark.parametrize(
+    ("account", "model", "status"),
+    [
+        (SimulatedAccount("a", plan="free"), "gpt-6.1-sol", 400),
+        (SimulatedAccount("a", plan="free"), "gpt-5.5", 200),
+        (SimulatedAccount("a", plan="free"), "gpt-5.4", 400),
+        (SimulatedAccount("a", plan="pro"), "gpt-6.1-sol", 200),
+        (SimulatedAccount("a", plan="pro"), "gpt-5.4", 200),
+        (SimulatedAccount("a"), "gpt-6.1-sol", 200),
+        (SimulatedAccount("a", plan="pro", lacks={"gpt-5.4"}), "gpt-5.4", 400),
+    ],
+)
+async def test_a_model_is_refused_to_accounts_that_do_not_have_it(
+    account: SimulatedAccount, model: str, status: int
+) -> None:
+    simulator = Simulator(accounts=(account,), plans={"gpt-5.4": ("plus", "pro")})
+    async with simulated(simulator) as client:
+        answers = [await client.post(request(_HELLO, model=model))]
+        unary: JsonObject = {"model": model, "input": [_HELLO]}
+        answers.append(await client.post(unary, path="/responses/compact"))
+    assert [answer.status_code for answer in answers] == [status, status]
+    if status == 400:
+        assert answers[0].json() == {"detail": f"The '{model}' {_NO_CHATGPT}"}
+
+
+def test_plans_of_an_unknown_model_are_refused() -> None:
+    with pytest.raises(ValueError, match="no model is called 'gpt-2'"):
+        Simulator(plans={"gpt-2": ("free",)})

@@ -42,20 +42,38 @@ def test_an_unknown_fault_is_refused_with_the_known_ones() -> None:
     assert "limit_event" in told.output
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--plan", "sim-2=free"), "no account is called 'sim-2'"),
+        (("--plan", "free"), "'free' is not NAME=VALUE"),
+        (("--condition", "sim-1=ill"), "no condition is called 'ill'; known: deactivated, "),
+        (("--limit", "sim-1=few"), "'few' is no number of turns"),
+        (("--limit", "sim-9=1"), "no account is called 'sim-9'"),
+    ],
+)
+def test_a_wrong_word_about_an_account_is_refused(options: tuple[str, str], told: str) -> None:
+    refused = CliRunner().invoke(main, ["simulate", *options])
+    assert refused.exit_code == 2
+    assert told in refused.output
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process there")
 async def test_it_serves_its_accounts_until_interrupted_and_records_what_it_saw(
     tmp_path: Path,
 ) -> None:
     store, record = tmp_path / "store", tmp_path / "seen.jsonl"
-    options = ["--accounts", "2", "--store", store, "--pace-ms", "0", "--record", record]
-    command = [sys.executable, "-m", "harness", "simulate", *map(str, options), "--fault", "503"]
+    options = ["--accounts", "5", "--store", store, "--pace-ms", "0", "--record", record]
+    states = ["--plan", "sim-3=unheard-of", "--condition", "sim-4=no_codex", "--limit", "sim-5=0"]
+    command = [sys.executable, "-m", "harness", "simulate", *map(str, options), *states]
+    command += ["--fault", "503"]
     with trio.fail_after(60):
         process = await trio.lowlevel.open_process(
             command, stderr=subprocess.PIPE, cwd=_ROOT, stdout=subprocess.DEVNULL
         )
         try:
             base_url = await url_told_by(process)
-            statuses = [await ask(base_url, store / f"sim-{number}.json") for number in (1, 2)]
+            statuses = [await ask(base_url, store / f"sim-{number}.json") for number in range(1, 6)]
             process.send_signal(signal.SIGINT)
             assert await process.wait() == 0
         finally:
@@ -63,10 +81,11 @@ async def test_it_serves_its_accounts_until_interrupted_and_records_what_it_saw(
             await process.wait()
             assert process.stderr is not None
             await process.stderr.aclose()
-    assert statuses == [503, 200]
+    assert statuses == [503, 200, 400, 429, 429]
     lines = [parse_object(line) for line in record.read_bytes().splitlines()]
-    assert [line["account"] for line in lines] == ["sim-1", "sim-2"]
-    assert [line["fault"] for line in lines] == ["503", None]
+    assert [line["account"] for line in lines] == [f"sim-{number}" for number in range(1, 6)]
+    assert [line["fault"] for line in lines] == ["503", None, None, None, None]
+    assert [line["condition"] for line in lines] == [None, None, None, "no_codex", None]
 
 
 async def url_told_by(process: trio.Process) -> str:

@@ -246,6 +246,20 @@ async def test_the_catalogue_lists_the_models_a_client_is_new_enough_for() -> No
     assert new.headers["etag"] == etag_of_streams != old.headers["etag"]
 
 
+async def test_the_catalogue_says_which_plans_have_a_model() -> None:
+    simulator = Simulator(plans={"gpt-5.4": ("pro",)})
+    async with simulated(simulator) as client:
+        url = client.simulator.api_base_url + "/models"
+        told = await client.http.get(url, headers=client.headers)
+        etag_of_streams = (await client.post(_HELLO)).headers["x-models-etag"]
+    plans = {model["slug"]: model["available_in_plans"] for model in told.json()["models"]}
+    assert {"free", "plus", "pro"} <= set(plans["gpt-5.5"])
+    assert plans["gpt-5.4"] == ["pro"]
+    assert all("plus" in listed for slug, listed in plans.items() if slug != "gpt-5.4")
+    assert "free" not in plans["gpt-6.1-sol"]
+    assert told.headers["etag"] == etag_of_streams != Simulator().models_etag
+
+
 async def test_the_workspace_check_lists_the_bearers_account() -> None:
     async with simulated(Simulator(accounts=some_accounts(2))) as client:
         url = client.simulator.base_url + "/backend-api/wham/accounts/check"
@@ -277,12 +291,23 @@ async def test_the_control_endpoints_do_what_the_methods_do() -> None:
         assert await control("limit", {"account": "sim-1", "after": 1, "resets_in_s": 60}) == 200
         assert (await client.post(_HELLO)).status_code == 200
         assert (await client.post(_HELLO)).status_code == 429
+        assert await control("unlimit", {"account": "sim-1"}) == 200
+        assert await control("faults", {"account": "sim-1", "faults": ["500"]}) == 200
+        assert (await client.post(_HELLO)).status_code == 500
+        condition = {"account": "sim-1", "condition": "throttled", "wait_s": 7}
+        assert await control("condition", condition) == 200
+        assert (await client.post(_HELLO)).headers["retry-after"] == "7"
+        assert await control("condition", {"account": "sim-1", "condition": None}) == 200
+        assert (await client.post(_HELLO)).status_code == 200
         assert await control("expire", {"account": account_id}) == 200
         assert (await client.post(_HELLO)).json()["error"]["code"] == "token_expired"
         assert await control("revoke", {"account": "sim-1"}) == 200
         assert (await client.post(_HELLO)).json()["error"]["code"] == "token_invalidated"
         assert await control("faults", ["flood"]) == 400
         assert await control("faults", {}) == 400
+        assert await control("faults", {"account": "nobody", "faults": ["500"]}) == 400
+        assert await control("condition", {"account": "sim-1", "condition": "ill"}) == 400
+        assert await control("condition", {"account": "nobody", "condition": None}) == 400
         assert await control("expire", {"account": "nobody"}) == 400
 
 

@@ -10,7 +10,8 @@ import trio
 from trio.testing import memory_stream_pair
 
 from codexrelay.protocol.raw import get_object
-from harness.simulator import FAULTS, Simulator
+from harness.simulator import FAULTS, SimulatedAccount, Simulator
+from harness.simulator.accounts import some_accounts
 from harness.simulator.faults import INSTEAD, WITHIN
 from tests.fakes.simulated import events_of, raw_request, request, simulated, user
 
@@ -38,7 +39,10 @@ async def faulty(fault: str) -> tuple[httpx.Response, Seen]:
 
 ANSWERS: Final[dict[str, tuple[int, str]]] = {
     "429": (429, "usage_limit_reached"),
+    "429short": (429, "usage_limit_reached"),
     "429plain": (429, "rate_limit_exceeded"),
+    "no_codex": (429, "usage_not_included"),
+    "deactivated": (402, "deactivated_workspace"),
     "401": (401, "token_expired"),
     "400": (400, "Instructions are not valid"),
     "403html": (403, "<title>403 Forbidden</title>"),
@@ -57,6 +61,13 @@ async def test_faults_that_answer_instead_of_the_model(fault: str, status: int, 
     assert (seen.fault, seen.finished) == (fault, True)
 
 
+async def test_429short_resets_at_a_whole_second_that_has_not_passed() -> None:
+    limited, _ = await faulty("429short")
+    assert limited.json()["error"]["resets_in_seconds"] in (1, 2)
+    assert limited.json()["error"]["resets_at"] == int(limited.headers["x-codex-primary-reset-at"])
+    assert limited.headers["x-codex-primary-used-percent"] == "100"
+
+
 async def test_429_tells_when_it_resets_and_429plain_when_to_come_back() -> None:
     limited, _ = await faulty("429")
     throttled, _ = await faulty("429plain")
@@ -72,6 +83,7 @@ STREAMS: Final = {
     "error_event": ["response.output_text.delta", "error"],
     "error_early": ["response.in_progress", "error", "response.failed"],
     "limit_event": ["response.in_progress", "error"],
+    "throttle_event": ["response.in_progress", "response.failed"],
     "eof": ["response.content_part.added", "response.output_text.delta"],
 }
 
@@ -83,6 +95,30 @@ async def test_faults_that_end_a_stream_cleanly(fault: str, names: list[str]) ->
     assert [event["type"] for event in events][-len(names) :] == names
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     assert (seen.status, seen.finished) == (200, True)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [("failed_early", "server_is_overloaded"), ("throttle_event", "rate_limit_exceeded")],
+)
+async def test_a_failure_before_any_output_has_its_code(fault: str, code: str) -> None:
+    answer, _ = await faulty(fault)
+    error = get_object(get_object(events_of(answer.content)[-1], "response"), "error")
+    assert error["code"] == code
+    assert ("Please try again in 2s." in str(error["message"])) is (fault == "throttle_event")
+
+
+async def test_a_limit_tells_of_the_account_that_asked() -> None:
+    accounts = (SimulatedAccount("a", plan="pro"), SimulatedAccount("b", plan="team"))
+    async with simulated(Simulator(accounts=accounts)) as client:
+        client.simulator.limit("b", after=5, resets_in_s=60)
+        client.simulator.queue_faults("limit_event", "429", account="b")
+        event = events_of((await client.as_account("b").post(_HELLO)).content)[-1]
+        refused = await client.as_account("b").post(_HELLO)
+    for error in (get_object(event, "error"), refused.json()["error"]):
+        assert error["plan_type"] == "team"
+        assert error["resets_in_seconds"] in (59, 60)
+    assert get_object(event, "headers")["X-Codex-Plan-Type"] == "team"
 
 
 async def test_a_limit_event_carries_the_reset_and_the_headers() -> None:
@@ -134,12 +170,44 @@ async def test_faults_that_break_the_connection_after_the_first_delta(
     assert after.status_code == 200
 
 
-async def test_drop_early_closes_before_any_header() -> None:
+EARLY: Final = {"drop_early": httpx.RemoteProtocolError, "reset_early": httpx.ReadError}
+
+
+@pytest.mark.parametrize(("fault", "error"), EARLY.items(), ids=EARLY)
+async def test_faults_that_break_the_connection_before_any_header(
+    fault: str, error: type[httpx.TransportError]
+) -> None:
     async with simulated(Simulator()) as client:
-        client.simulator.queue_faults("drop_early")
-        with pytest.raises(httpx.RemoteProtocolError):
+        client.simulator.queue_faults(fault)
+        with pytest.raises(error):
             await client.post(_HELLO)
-    assert client.simulator.seen[0].status is None
+        after = await client.post(_HELLO)
+    (seen, _) = client.simulator.seen
+    assert (seen.status, seen.fault, seen.finished) == (None, fault, True)
+    assert after.status_code == 200
+
+
+async def test_reset_sending_breaks_the_connection_while_the_body_is_sent() -> None:
+    large = request(user("x" * 32_000_000))  # more than the buffers of both sides take
+    async with simulated(Simulator(accounts=some_accounts(2))) as client:
+        client.simulator.queue_faults("reset_sending", account="sim-1")
+        before = await client.as_account("sim-2").post(_HELLO)
+        port = httpx.URL(client.simulator.base_url).port
+        assert port is not None
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            with pytest.raises(trio.BrokenResourceError):
+                await stream.send_all(raw_request(client.simulator, large))
+        after = await client.post(_HELLO)
+    seen = client.simulator.seen[1]
+    assert (seen.account, seen.fault, seen.body) == ("sim-1", "reset_sending", None)
+    assert (seen.status, seen.finished) == (None, True)
+    assert (before.status_code, after.status_code) == (200, 200)
+
+
+async def test_reset_sending_in_a_prompt_resets_when_the_request_is_here() -> None:
+    async with simulated(Simulator()) as client:
+        with pytest.raises(httpx.ReadError):
+            await client.post(request(user("[sim fault=reset_sending] go")))
 
 
 SILENT: Final = {"hang_early": None, "hang_first": b"", "hang": b"response.output_text.delta"}
@@ -177,6 +245,17 @@ async def test_faults_are_met_in_order_and_by_main_requests_only() -> None:
     assert [answer.status_code for answer in answers] == [200, 503, 200, 429, 200]
 
 
+async def test_faults_of_an_account_are_met_by_its_own_requests_before_anybodys() -> None:
+    async with simulated(Simulator(accounts=some_accounts(2))) as client:
+        other = client.as_account("sim-2")
+        client.simulator.queue_faults("500")
+        client.simulator.queue_faults(
+            "503", "429plain", account=client.simulator.account("sim-2").account_id
+        )
+        answers = [await one.post(_HELLO) for one in (other, client, other, client, other)]
+    assert [answer.status_code for answer in answers] == [503, 500, 429, 200, 200]
+
+
 async def test_a_refused_request_leaves_the_fault_to_the_next() -> None:
     async with simulated(Simulator()) as client:
         client.simulator.queue_faults("503")
@@ -195,7 +274,9 @@ def test_an_unknown_fault_is_refused_and_none_is_queued() -> None:
     simulator = Simulator()
     with pytest.raises(ValueError, match="no fault is called 'flood'; known: "):
         simulator.queue_faults("500", "flood")
-    assert simulator.next_fault() is None
+    with pytest.raises(ValueError, match="no account is called 'nobody'"):
+        simulator.queue_faults("500", account="nobody")
+    assert simulator.next_fault(simulator.account("sim-1")) is None
 
 
 def streamed(client: SignedIn) -> AbstractAsyncContextManager[httpx.Response]:

@@ -21,6 +21,7 @@ BORDERS = {
     "server/tcp": 2,  # the request border below the web framework: one request, one connection
     "sessions/registry": 1,  # task border: a session actor
     "accounts/refresh": 1,  # task border: a token refresh
+    "backends/codex/catalogue": 1,  # task border: the model list is asked for behind the scenes
 }
 
 

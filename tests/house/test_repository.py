@@ -61,7 +61,7 @@ def test_the_version_stands_in_one_piece() -> None:
 
 def test_the_readme_names_the_two_commands_and_the_makefile_has_them() -> None:
     readme, makefile = readable(ROOT / "README.md"), readable(ROOT / "Makefile")
-    for target in ("demo", "test", "check", "compat", "bench", "serve", "clean"):
+    for target in ("demo", "test", "check", "compat", "stress", "bench", "serve", "clean"):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
         assert f"make {target}" in readme, target
 

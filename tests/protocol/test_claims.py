@@ -24,12 +24,15 @@ def test_an_id_token_says_who_it_is_for() -> None:
             AUTH: {
                 "chatgpt_account_id": "workspace",
                 "chatgpt_plan_type": "plus",
+                "chatgpt_user_id": "user",
+                "user_id": "not asked",
                 "chatgpt_account_is_fedramp": True,
             },
         }
     )
     assert read_claims(token) == Claims(
         workspace_id="workspace",
+        user_id="user",
         plan_type="plus",
         email="owner@example.com",
         expires_at_unix_s=1795349600.0,
@@ -51,6 +54,10 @@ def test_an_id_token_says_who_it_is_for() -> None:
 )
 def test_the_workspace_id_is_found_under_each_of_its_names(claims: JsonObject) -> None:
     assert read_claims(jwt(claims)).workspace_id == "w"
+
+
+def test_the_user_id_is_found_under_its_second_name() -> None:
+    assert read_claims(jwt({AUTH: {"user_id": "u"}})).user_id == "u"
 
 
 def test_the_email_of_an_access_token_is_in_its_profile() -> None:

@@ -326,8 +326,28 @@ def test_every_written_error_body_is_understood() -> None:
     assert kinds["429_usage_limit"] is FaultKind.LIMITED
     assert kinds["429_usage_not_included"] is FaultKind.UNUSABLE
     assert kinds["503_overloaded"] is FaultKind.OVERLOADED
+    assert kinds.pop("400_detail_model") is FaultKind.UNSUPPORTED
     refused = {kind for name, kind in kinds.items() if name.startswith("400")}
     assert refused == {FaultKind.REFUSED}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"detail": {"code": "deactivated_workspace"}}, "the workspace of this account is"),
+        ({"error": {"type": "usage_not_included"}}, "does not include Codex"),
+    ],
+)
+def test_a_code_without_words_is_put_into_words(body: JsonObject, message: str) -> None:
+    fault = answered(402, dump(body))
+    assert fault.kind is FaultKind.UNUSABLE
+    assert message in fault.message
+
+
+def test_a_plan_without_the_model_is_no_fault_of_the_request() -> None:
+    text = "The 'gpt-6-sol' model is not supported when using Codex with a ChatGPT account."
+    fault = answered(400, dump({"detail": text}))
+    assert (fault.kind, fault.status, fault.message) == (FaultKind.UNSUPPORTED, 400, text)
 
 
 def test_every_observed_error_is_understood() -> None:

@@ -18,13 +18,22 @@ from codexrelay.protocol.responses_stream import ResponsesStream
 from codexrelay.protocol.responses_whole import ResponsesWhole
 from codexrelay.relay.active import ActiveTurns
 from codexrelay.relay.budgets import Budgets
-from codexrelay.relay.ladder import LADDER
+from codexrelay.relay.climb import Wish
+from codexrelay.relay.instances import Instance, Instances
 from codexrelay.relay.mover import TAIL_S, BodyMover
 from codexrelay.relay.reply import StreamedReply, WholeReply
 from codexrelay.relay.turn import Ending, Relay, Turn, run_turn
 from tests.fakes.cancel_at_step import CancelAtStep
 from tests.fakes.client import FakeClient
-from tests.fakes.upstream import FOREVER, FakeLender, Script, ScriptedBackend, Wait, head
+from tests.fakes.upstream import (
+    FOREVER,
+    FakeLender,
+    Script,
+    ScriptedBackend,
+    Wait,
+    head,
+    lending,
+)
 from tests.fakes.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
@@ -127,19 +136,20 @@ def scene(
     make = ResponsesStream if stream else ResponsesWhole
     answer = make(now_unix_s=NOW_UNIX_S, model="m", created_unix_s=int(NOW_UNIX_S))
     reply = StreamedReply(answer) if isinstance(answer, ResponsesStream) else WholeReply(answer)
+    instances = Instances(
+        (Instance(lender=lender, backend=backend, budgets=budgets),)  # type: ignore[arg-type] - a fake
+    )
     turn = Turn(
         request_for=_request_for,
-        prefer=None,
+        wish=Wish(route=instances.members, model="m"),
         reply=reply,
-        headers=[(b"x-own", b"1")],
+        request_id="req_1",
         passed_on=_passed_on,
         served=_served,
     )
     relay = Relay(
-        lender=lender,  # type: ignore[arg-type] - a fake of the same shape
-        backend=backend,
+        instances=instances,
         mover=BodyMover(),
-        budgets=budgets,
         active=ActiveTurns(),
         keep_alive_s=keep_alive_s,
         wall_clock=lambda: NOW_UNIX_S,
@@ -203,7 +213,9 @@ async def test_headers_of_upstream_and_of_the_relay_reach_the_client() -> None:
     s.turn = attrs.evolve(s.turn, served=remember)
     await s.play()
     assert s.client.headers[b"x-codex-turn-state"] == b"ts-1"
-    assert s.client.headers[b"x-own"] == b"1"
+    assert s.client.headers[b"x-codexrelay-request-id"] == b"req_1"
+    assert s.client.headers[b"x-codexrelay-account"] == b"a"
+    assert s.client.headers[b"x-codexrelay-attempts"] == b"1"
     assert served == [("a", "ts-1")]
 
 
@@ -328,7 +340,9 @@ async def test_a_refusal_comes_with_upstreams_headers() -> None:
     s = scene([refused])
     await s.play()
     assert s.client.headers[b"x-request-id"] == b"req-1"
-    assert s.client.headers[b"x-own"] == b"1"
+    assert s.client.headers[b"x-codexrelay-request-id"] == b"req_1"
+    assert s.client.headers[b"x-codexrelay-account"] == b"a"
+    assert s.client.headers[b"x-codexrelay-attempts"] == b"1"
 
 
 @pytest.mark.parametrize(
@@ -414,7 +428,7 @@ async def test_upstreams_own_failure_passes_as_it_came_and_is_charged_to_the_acc
     assert s.client.body == CREATED + TEXT + failed
     assert ending.fault is not None
     assert ending.fault.code == "insufficient_quota"
-    (reported,) = s.lender.reports["a"]
+    *_, reported = s.lender.reports["a"]
     assert reported is ending.fault
 
 
@@ -567,6 +581,87 @@ async def test_comments_are_no_first_event() -> None:
     assert "first_event_s" in str(s.client.json["error"])
 
 
+# in line for an account
+
+
+def two_turns_of_one_account(
+    *, stream: bool = True, keep_alive_s: float = 15.0
+) -> tuple[Scene, Scene]:
+    """A turn of 40 s, and one that has to wait for it."""
+    lender = lending("a", max_concurrent_turns=1)
+    long: Script = [head(), CREATED, TEXT, Wait(40), ITEM, COMPLETED]
+    made = [
+        scene(script, stream=stream, lender=lender, keep_alive_s=keep_alive_s)  # type: ignore[arg-type] - the real one
+        for script in (long, GOOD)
+    ]
+    return made[0], made[1]
+
+
+@in_virtual_time
+async def test_a_turn_in_line_shows_life_and_is_then_served() -> None:
+    first, second = two_turns_of_one_account()
+    told: list[list[str]] = []
+    second.turn = attrs.evolve(
+        second.turn, waits=lambda record: told.append([name for name, _ in record.waiting_for])
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(first.play)
+        await trio.testing.wait_all_tasks_blocked()
+        ending = await second.play()
+    alive = second.turn.reply.keep_alive
+    assert alive is not None
+    assert second.client.body == alive * 2 + CREATED + TEXT + ITEM + COMPLETED
+    assert told == [["a"]]
+    assert ending.record.tried[0].waited_s == pytest.approx(40.0 + TAIL_S, abs=0.2)
+    assert ending.first_output_s == pytest.approx(40.0 + TAIL_S, abs=0.2)
+
+
+@in_virtual_time
+async def test_a_whole_answer_waits_in_line_in_silence() -> None:
+    first, second = two_turns_of_one_account(stream=False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(first.play)
+        await trio.testing.wait_all_tasks_blocked()
+        await second.play()
+    assert second.client.json["status"] == "completed"
+    assert second.client.headers[b"x-codexrelay-account"] == b"a"
+
+
+@in_virtual_time
+async def test_a_stop_reaches_a_turn_in_line() -> None:
+    first, second = two_turns_of_one_account()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(first.play)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(second.play)
+        await trio.testing.wait_all_tasks_blocked()
+        second.relay.active.stop()
+        await trio.testing.wait_all_tasks_blocked()
+        assert second.client.status == 503
+        nursery.cancel_scope.cancel()
+    assert len(second.relay.active) == 0
+
+
+@in_virtual_time
+async def test_the_turns_budget_counts_the_time_in_line() -> None:
+    first, second = two_turns_of_one_account()
+    short = attrs.evolve(BUDGETS, turn_s=20)
+    [instance] = second.relay.instances.members
+    second.turn = attrs.evolve(
+        second.turn,
+        wish=attrs.evolve(second.turn.wish, route=(attrs.evolve(instance, budgets=short),)),
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(first.play)
+        await trio.testing.wait_all_tasks_blocked()
+        ending = await second.play()
+        assert trio.current_time() == pytest.approx(20.0)
+        nursery.cancel_scope.cancel()
+    assert terminal_events(second.client.body) == ["response.failed"]
+    assert "turn_s" in str(failure(second.client.body)["message"])
+    assert ending.attempts == 0
+
+
 def _play_cancelled_at(make: Callable[[], Scene], step: int) -> tuple[Scene, bool]:
     """Play a turn, cancelled before its `step`-th task step; tell whether it finished."""
     finished = False
@@ -678,7 +773,3 @@ async def test_an_unforeseen_error_still_gives_the_client_a_terminal_event() -> 
     assert "nobody foresaw" in str(s.client.json["error"])
     assert ending.fault is not None
     assert at_rest(s)
-
-
-def test_every_kind_of_fault_has_its_steps() -> None:
-    assert set(LADDER) == set(faults.FaultKind)

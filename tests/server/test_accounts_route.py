@@ -164,7 +164,7 @@ async def test_what_cannot_be_sent_is_a_problem_of_the_file_by_name_and_never_qu
     async with relaying(tmp_path) as relay:
         path = relay.store / "sim-1.json"
         path.write_bytes(orjson.dumps(orjson.loads(path.read_bytes()) | {field: value}))
-        await relay.services.relay.lender.rescan()
+        await relay.services.relay.instances.members[0].lender.rescan()
         answer = await relay.post("/v1/responses", ask())
         assert relay.asked == []
     assert answer.status_code == 401

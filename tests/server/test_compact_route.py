@@ -65,8 +65,8 @@ async def test_a_refusal_of_the_backend_is_told_in_the_openai_shape(tmp_path: Pa
         answer = await relay.post("/v1/responses/compact", _BODY | {"model": "gpt-0"})
     assert answer.status_code == 400
     error = answer.json()["error"]
-    assert error["message"].startswith("The 'gpt-0' model is not supported")
-    assert error["type"] == "invalid_request_error"
+    assert error["message"].startswith("The model 'gpt-0' is not offered by the plan of any")
+    assert (error["type"], error["code"]) == ("invalid_request_error", "model_not_supported")
 
 
 @pytest.mark.parametrize("body", [b"<html><title>Edge</title></html>", b""], ids=["a page", "none"])

@@ -14,6 +14,7 @@ from codexrelay.backends.codex.settings import BudgetSettings
 from codexrelay.config.settings import ServerSettings
 from codexrelay.protocol import sse
 from codexrelay.protocol.raw import parse_object
+from codexrelay.relay import climb
 from harness.simulator import FAULTS, SimulatedAccount, Simulator
 from harness.simulator.accounts import some_accounts
 from tests.fakes.chat_client import ChatClient
@@ -49,7 +50,11 @@ class Told:
 BEFORE: Final[Mapping[str, Told]] = {
     "429": Told(429, "usage_limit_reached", "free again in 1 h"),
     "limit_event": Told(429, "usage_limit_reached", "free again in 1 h"),
+    "429short": Told(429, "usage_limit_reached", "free again in"),
     "429plain": Told(429, "rate_limit_exceeded", "Please try again in 2s."),
+    "throttle_event": Told(429, "rate_limit_exceeded", "Please try again in 2s."),
+    "no_codex": Told(403, None, "upgrade to Plus"),
+    "deactivated": Told(403, "deactivated_workspace", "this account is deactivated"),
     "401": Told(401, "token_expired", "authentication token is expired"),
     "400": Told(400, None, "Instructions are not valid"),
     "403html": Told(403, None, "the backend answered 403 with a web page: 403 Forbidden"),
@@ -58,6 +63,8 @@ BEFORE: Final[Mapping[str, Told]] = {
     "failed_early": Told(503, "server_is_overloaded", "currently overloaded"),
     "error_early": Told(503, "server_is_overloaded", "currently overloaded"),
     "drop_early": Told(502, "upstream_connection_error", "the backend cannot be reached"),
+    "reset_early": Told(502, "upstream_connection_error", "the backend cannot be reached"),
+    "reset_sending": Told(502, "upstream_connection_error", "the backend cannot be reached"),
     "hang_early": Told(504, "upstream_timeout_headers", "budgets.headers_s"),
     "hang_first": Told(504, "upstream_timeout_first_event", "budgets.first_event_s"),
 }
@@ -136,6 +143,13 @@ def chat_stream_of(answer: httpx.Response) -> ChatClient:
     return client
 
 
+@pytest.fixture
+def restless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no turn rest for an account that was asked too fast."""
+    monkeypatch.setattr(climb, "MAX_REST_S", 0.0)
+
+
+@pytest.mark.usefixtures("restless")
 @pytest.mark.parametrize("fault", BEFORE)
 async def test_a_fault_before_any_output_is_one_http_error(tmp_path: Path, fault: str) -> None:
     budgets = _SHORT.get(fault, BudgetSettings())
@@ -293,6 +307,7 @@ async def test_a_429_says_when_to_come_back_and_no_upstream_call_is_made_meanwhi
     assert error["resets_in_seconds"] == pytest.approx(1800, abs=30)
 
 
+@pytest.mark.usefixtures("restless")
 async def test_upstreams_own_retry_after_is_kept(tmp_path: Path) -> None:
     async with relaying(tmp_path) as relay:
         answer = await relay.post("/v1/responses", ask("[sim fault=429plain]"))

@@ -111,7 +111,7 @@ def _any_request(rng: random.Random) -> tuple[str, JsonObject]:
 
 async def _close_idle_connections(relay: LiveRelay) -> None:
     """Close what is kept for the next request: it is nobody's."""
-    backend = relay.services.relay.backend
+    backend = relay.services.relay.instances.members[0].backend
     assert isinstance(backend, CodexBackend)
     assert isinstance(backend.transport, DirectTransport)
     await backend.transport.aclose()

@@ -17,7 +17,7 @@ from codexrelay.backends.codex.settings import CodexBackendSettings, CodexSettin
 from harness.simulator import SimulatedAccount, Simulator
 from tests.fakes import responses_events as events
 from tests.fakes.live_server import PATIENCE_S
-from tests.fakes.relay import ask, ask_chat, eventually, post_bytes, relaying
+from tests.fakes.relay import ask, ask_chat, eventually, post_bytes, relaying, with_accounts
 from tests.fakes.scripted_server import Caller, serving
 from tests.fakes.simulated import user
 
@@ -31,10 +31,9 @@ if TYPE_CHECKING:
 #: Milliseconds are promised; a busy machine is forgiven much.
 _PROMPTLY_S: Final = 5.0
 _HEAD: Final = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
-_WAYS: Final = [
-    ("/v1/responses", ask),
-    ("/v1/chat/completions", ask_chat),
-]
+_RESPONSES: Final = "/v1/responses"
+_CHAT: Final = "/v1/chat/completions"
+_WAYS: Final = [(_RESPONSES, ask), (_CHAT, ask_chat)]
 
 both_protocols = pytest.mark.parametrize(("path", "asking"), _WAYS, ids=["responses", "chat"])
 streamed_and_whole = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
@@ -64,7 +63,8 @@ async def test_while_the_backend_is_silent(
             seen = await relay.until_asked()
             if stream and fault == "hang":
                 await turn.until(b"Hello")
-            assert relay.burden == {"turns": 1, "leases": 1, "upstream connections": 1}
+            burden = {"turns": 1, "leases": 1, "in line": 0, "upstream connections": 1}
+            assert relay.burden == burden
             left_at_s = trio.current_time()
         await relay.until_left(seen)
         assert seen.left_at_s is not None
@@ -166,6 +166,87 @@ async def test_in_a_retry_wait(tmp_path: Path) -> None:
         await at_rest(relay)
         # The wait is short: on a slow machine the second attempt may have begun before.
         assert all(one.ended for one in relay.asked)
+
+
+async def test_in_line_for_an_account(tmp_path: Path) -> None:
+    backend = with_accounts(max_concurrent_turns=1)
+    async with relaying(tmp_path, backend=backend) as relay:
+        async with relay.open_turn(ask("[sim fault=hang]")) as held:
+            await held.until(b"Hello")
+            async with relay.open_turn(ask()), relay.open_turn(ask_chat(), path=_CHAT):
+                await eventually(lambda: relay.in_line() == 2)
+            await eventually(lambda: relay.in_line() == 0, within_s=_PROMPTLY_S)
+            assert relay.burden["leases"] == relay.burden["turns"] == 1
+        await at_rest(relay)
+        assert len(relay.asked) == 1
+
+
+async def test_while_the_first_in_line_is_given_the_account(tmp_path: Path) -> None:
+    backend = with_accounts(max_concurrent_turns=1)
+    async with relaying(tmp_path, backend=backend) as relay:
+        async with relay.open_turn(ask("[sim fault=hang]")) as held:
+            await held.until(b"Hello")
+            async with relay.open_turn(ask("[sim fault=hang]")) as second:
+                await eventually(lambda: relay.in_line() == 1)
+                held.reset()
+                second.reset()  # both leave at once: whoever is third must not wait for them
+                answer = await relay.post("/v1/responses", ask())
+                assert b"response.completed" in answer.content
+        await at_rest(relay)
+
+
+async def test_while_it_rests_for_an_account_that_was_asked_too_fast(tmp_path: Path) -> None:
+    async with relaying(tmp_path) as relay:
+        relay.simulator.set_condition("sim-1", "throttled", wait_s=25)
+        async with relay.open_turn(ask()):
+            await relay.until_asked()
+            await eventually(lambda: relay.in_line() == 1)
+        await at_rest(relay)
+        assert len(relay.asked) == 1
+
+
+async def test_while_it_waits_for_a_quota(tmp_path: Path) -> None:
+    backend = with_accounts(max_rate_limit_wait_seconds=600.0)
+    async with relaying(tmp_path, backend=backend) as relay:
+        relay.simulator.limit("sim-1", resets_in_s=300)
+        for path, body in ((_RESPONSES, ask()), (_CHAT, ask_chat())):
+            async with relay.open_turn(body, path=path):
+                await eventually(lambda: relay.in_line() == 1)
+            await at_rest(relay)
+        # A client that cannot be shown life is told at once.
+        answer = await relay.post(_RESPONSES, ask(stream=False))
+        assert answer.status_code == 429
+        assert len(relay.asked) == 1
+
+
+async def test_while_it_learns_which_plans_have_the_model(tmp_path: Path) -> None:
+    catalogue_asked = trio.Event()
+
+    async def script(caller: Caller) -> None:
+        while head := await caller.request():
+            if head.startswith(b"GET"):
+                catalogue_asked.set()
+                await caller.left()
+                return
+            body = (
+                b'{"detail":"The model is not supported when using Codex with a ChatGPT account"}'
+            )
+            length = b"content-length: %d\r\n\r\n" % len(body)
+            await caller.send(b"HTTP/1.1 400 X\r\n" + length + body)
+
+    async with (
+        serving(script) as upstream,
+        relaying(tmp_path, backend=behind(upstream.url)) as relay,
+    ):
+        async with relay.open_turn(ask()):
+            await catalogue_asked.wait()
+        await upstream.until_open(0)
+        await at_rest(relay)
+        # Whoever comes next asks for the catalogue anew.
+        catalogue_asked = trio.Event()
+        async with relay.open_turn(ask(model="gpt-5.4")):
+            await catalogue_asked.wait()
+        await at_rest(relay)
 
 
 async def test_in_a_compaction(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import attrs
 
 from codexrelay.errors import Problem
 from codexrelay.protocol.claims import read_claims
+from codexrelay.protocol.limits import Limits
 
 #: Which kind of file an account was read from: the relay's own, or Codex CLI's `auth.json`.
 Origin: TypeAlias = Literal["managed", "legacy"]
@@ -49,6 +50,39 @@ class Credentials:
 
 
 @attrs.frozen(kw_only=True)
+class Attention:
+    """Something about an account that its owner must look at; time alone changes nothing."""
+
+    #: The backend's code (`deactivated_workspace`), or one of ours.
+    code: str
+    #: The backend's words, or ours.
+    message: str
+    since_unix_s: float
+
+
+@attrs.frozen(kw_only=True)
+class UsageLimit:
+    """The last usage limit that the backend answered with, as its error told it."""
+
+    error_type: str | None = None
+    message: str | None = None
+    plan_type: str | None = None
+    #: The full reset, Unix seconds: a cool-down may end earlier, for a trial.
+    resets_at_unix_s: float | None = None
+    observed_unix_s: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class FileFacts:
+    """What stands in an account's file to be shown only, in the file's own words."""
+
+    created_at: str | None = None
+    updated_at: str | None = None
+    scope: str | None = None
+    token_type: str | None = None
+
+
+@attrs.frozen(kw_only=True)
 class Account:
     """One OAuth identity of the owner.
 
@@ -60,6 +94,8 @@ class Account:
     id: str
     #: `chatgpt-account-id` on the wire; None where neither file nor tokens say.
     workspace_id: str | None = None
+    #: The person: several may have accounts in one workspace.
+    user_id: str | None = None
     email: str | None = None
     plan_type: str | None = None
     credentials: Credentials
@@ -67,8 +103,15 @@ class Account:
     needs_reauth: str | None = None
     #: End of the cool-down, Unix seconds; may lie in the past.
     rate_limited_until_unix_s: float | None = None
+    #: What the backend said last of its quota; None: nothing that is known here.
+    limits: Limits | None = None
+    usage_limit: UsageLimit | None = None
+    last_used_unix_s: float | None = None
+    attention: Attention | None = None
     origin: Origin = "managed"
     fedramp: bool = False
+    #: None for an account that is in no file of ours.
+    file: FileFacts | None = None
 
     def status(self, *, now_unix_s: float) -> Status:
         """Return the gravest thing there is to say about the account now."""
@@ -93,6 +136,8 @@ class Loaded:
     accounts: tuple[Account, ...] = ()
     #: Files that were skipped, or read in part, and why.
     problems: tuple[Problem, ...] = ()
+    #: Of the files that were skipped: the id that each has by its name, and its problem.
+    broken: tuple[tuple[str, Problem], ...] = ()
     #: There is an account file, usable or not.
     found: bool = False
 
@@ -125,6 +170,7 @@ def make_account(
     return Account(
         id=account_id,
         workspace_id=workspace_id or _sendable(access.workspace_id, identity.workspace_id),
+        user_id=access.user_id or identity.user_id,
         email=email or access.email or identity.email,
         plan_type=access.plan_type or identity.plan_type,
         credentials=credentials,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import stat
 import tempfile
@@ -17,7 +18,7 @@ from filelock import FileLock, Timeout
 from codexrelay.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from codexrelay.protocol.raw import Json, JsonObject
 
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
 Fingerprint: TypeAlias = tuple[tuple[str, int, int, int], ...]
 
 _ON_WINDOWS: Final = os.name == "nt"
-#: Windows refuses to replace a file that a virus scanner or a reader has open at the moment.
+#: Windows refuses to replace or delete a file that a virus scanner or a reader has open just then.
 _REPLACE_TRIES: Final = 4
 _REPLACE_WAIT_S: Final = 0.05
+#: No file takes so long to be written.
+_LEFTOVER_S: Final = 600.0
 
 
 @attrs.frozen
@@ -71,6 +74,17 @@ def broken(path: Path, field: str, what: str) -> BrokenFileError:
     return BrokenFileError(Problem(where=f"{path}: {field}", what=what))
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder for its owner only, if there is none.
+
+    Raises:
+        OSError: there is none still.
+    """
+    if not path.is_dir():
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sync_folder(path.parent)
+
+
 def replace_json(path: Path, value: JsonObject) -> None:
     """Write `value` readably, whole or not at all: see `replace_file`."""
     replace_file(path, dump_readably(value))
@@ -99,24 +113,52 @@ def replace_file(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        _move(temporary, target)
+        _patiently(lambda: os.replace(temporary, target))
     finally:
         with contextlib.suppress(FileNotFoundError):  # moved, as it should be
             os.unlink(temporary)
+    _remove_leftovers(target)
     _sync_folder(target.parent)
 
 
-def _move(temporary: str, target: Path) -> None:
+def _remove_leftovers(target: Path) -> None:
+    """Delete what processes that were killed while they wrote `target` have left beside it.
+
+    It may hold tokens. The age tells it from what another process is writing at this moment.
+    """
+    with contextlib.suppress(OSError):  # the next one who writes will see to it
+        written_s = target.stat().st_mtime
+        for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+            if written_s - leftover.stat().st_mtime > _LEFTOVER_S:
+                leftover.unlink()
+
+
+def remove_file(path: Path) -> bool:
+    """Delete the file, False if there is none. Of a symbolic link the link goes.
+
+    Raises:
+        OSError: it is still there.
+    """
+    try:
+        _patiently(path.unlink)
+    except FileNotFoundError:
+        return False
+    _sync_folder(path.parent)
+    return True
+
+
+def _patiently(act: Callable[[], None]) -> None:
+    """Do it, on Windows again when something has the file open at the moment."""
     for attempt in range(1, _REPLACE_TRIES):
         try:
-            os.replace(temporary, target)
+            act()
         except PermissionError:
             if not _ON_WINDOWS:
                 raise
             time.sleep(_REPLACE_WAIT_S * attempt)
         else:
             return
-    os.replace(temporary, target)
+    act()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,7 +2,8 @@
 
 The file belongs to another program. It is read again before every refresh, a newer pair in it
 wins, what the relay does not understand stays where it was, and beside tokens and `last_refresh`
-nothing is ever written: marks and cool-downs of this account live in memory.
+nothing is ever written into it: marks and cool-downs of this account live in memory. Next to it the
+relay uses Codex CLI's lock files and, from a refresh to its answer, one small mark (`sent_mark`).
 
 Everything here blocks: callers run it in a thread.
 """
@@ -25,8 +26,9 @@ from codexrelay.accounts.files import (
     read_bytes,
     replace_json,
 )
+from codexrelay.accounts.layouts import layout_of, why_no_tokens
 from codexrelay.accounts.tokens import sendable
-from codexrelay.protocol.raw import get_object, get_text, parse_object
+from codexrelay.protocol.raw import get_text, parse_object
 
 if TYPE_CHECKING:
     from codexrelay.accounts.account import Account
@@ -39,63 +41,17 @@ _FILE: Final = "auth.json"
 #: Codex CLI holds these while it refreshes (measured, Codex CLI 0.169).
 _LOCK_FILES: Final = ("auth.lock", "auth.json.lock")
 _SIGN_IN: Final = "sign in with ChatGPT: run `codex login`"
-
-
-@attrs.frozen(kw_only=True)
-class _Layout:
-    """Where a program keeps its tokens in `auth.json`."""
-
-    #: In the object `tokens`, or beside it.
-    nested: bool
-    access: str = "access_token"
-    refresh: str = "refresh_token"
-    identity: str = "id_token"
-    workspace: str = "account_id"
-    refreshed: str = "last_refresh"
-
-    def tokens(self, raw: JsonObject) -> JsonObject:
-        """Return the object in `raw` that holds the tokens."""
-        return get_object(raw, "tokens") if self.nested else raw
-
-    def token(self, path: Path, raw: JsonObject, name: str) -> str | None:
-        """Return the token of this name, None for null, nothing or an empty one.
-
-        Raises:
-            BrokenFileError: it cannot be one.
-        """
-        return sendable(path, self._field(name), get_text(self.tokens(raw), name))
-
-    def workspace_id(self, path: Path, raw: JsonObject) -> str | None:
-        """Return the workspace id, which stands in one of three places.
-
-        Raises:
-            BrokenFileError: it cannot be one.
-        """
-        places = (
-            (self._field(self.workspace), self.tokens(raw), self.workspace),
-            ("account_id", raw, "account_id"),
-            ("user.account_id", get_object(raw, "user"), "account_id"),
-        )
-        held = (sendable(path, field, get_text(inside, name)) for field, inside, name in places)
-        return next((found for found in held if found is not None), None)
-
-    def _field(self, name: str) -> str:
-        return f"tokens.{name}" if self.nested else name
-
-
-#: Codex CLI; then two formats that other relays write (wire notes 1.6).
-_LAYOUTS: Final = (
-    _Layout(nested=True),
-    _Layout(
-        nested=True,
-        access="accessToken",
-        refresh="refreshToken",
-        identity="idToken",
-        workspace="accountId",
-        refreshed="lastRefreshAt",
-    ),
-    _Layout(nested=False),
-)
+#: Further values of `auth_mode` under which Codex CLI uses no tokens of a ChatGPT sign-in, even if
+#: old ones lie beside, and what the file holds instead (wire notes 1.6). Other values, those of
+#: tomorrow too, are judged by whether there are tokens.
+_OTHER_MODES: Final = {
+    "agentIdentity": "there is an agent identity, whose private key signs in the place of tokens",
+    "personalAccessToken": "there is a personal access token, which does not name its workspace",
+    "bedrockApiKey": "there is a sign-in for Amazon Bedrock, not for ChatGPT",
+    "bedrockAccessKeys": "there is a sign-in for Amazon Bedrock, not for ChatGPT",
+}
+#: A token that is good until it is withdrawn and cannot be refreshed (wire notes 1.7).
+_PERSONAL: Final = "at-"
 
 
 @attrs.define(eq=False)
@@ -153,7 +109,7 @@ class LegacyStore:
         stored = self._account(path, raw)
         if stored.credentials.refresh_token != expected_refresh_token:
             return stored
-        layout = _layout_of(raw)
+        layout = layout_of(raw)
         tokens = layout.tokens(raw)
         tokens[layout.access] = credentials.access_token
         tokens[layout.refresh] = credentials.refresh_token
@@ -200,20 +156,27 @@ class LegacyStore:
         return FileNotFoundError(2, "the file is gone", str(self._path()))
 
     def _account(self, path: Path, raw: JsonObject) -> Account:
-        layout = _layout_of(raw)
-        access_token = layout.token(path, raw, layout.access)
-        if access_token is None or raw.get("auth_mode") == "apikey":
-            raise broken(path, "tokens", _why_no_tokens(raw))
-        refresh_token = layout.token(path, raw, layout.refresh)
+        layout = layout_of(raw)
+
+        def token(name: str) -> str | None:
+            return sendable(path, layout.field(name), layout.token(raw, name))
+
+        if why := _OTHER_MODES.get(get_text(raw, "auth_mode") or "") or why_no_tokens(raw):
+            raise broken(path, "tokens", f"{why}; {_SIGN_IN}")
+        access_token = token(layout.access) or ""  # there is one
+        refresh_token = token(layout.refresh)
+        if access_token.startswith(_PERSONAL):
+            refresh_token = None  # of an earlier sign-in, if there is one
+        ids = (sendable(path, field, text) for field, text in layout.workspace_ids(raw))
         return make_account(
             LEGACY_ID,
             Credentials(
                 access_token=access_token,
                 refresh_token=refresh_token,
-                id_token=layout.token(path, raw, layout.identity),
+                id_token=token(layout.identity),
             ),
             origin="legacy",
-            workspace_id=layout.workspace_id(path, raw),
+            workspace_id=next(ids, None),
             email=get_text(raw, "email"),
             needs_reauth=self._why_dead(refresh_token),
         )
@@ -232,18 +195,3 @@ def _parsed(path: Path) -> JsonObject | None:
     except ValueError as error:
         # Not chained: the parser's error carries the whole document, tokens and all.
         raise broken(path, "file", f"is not a JSON object ({error}); {_SIGN_IN}") from None
-
-
-def _layout_of(raw: JsonObject) -> _Layout:
-    """Return the first layout that has an access token, Codex CLI's if none has."""
-    held = (layout for layout in _LAYOUTS if get_text(layout.tokens(raw), layout.access))
-    return next(held, _LAYOUTS[0])
-
-
-def _why_no_tokens(raw: JsonObject) -> str:
-    mode = get_text(raw, "auth_mode")
-    if mode == "apikey" or (mode is None and get_text(raw, "OPENAI_API_KEY")):
-        return f"there is an API key only, which the Codex backend does not take; {_SIGN_IN}"
-    if mode not in (None, "chatgpt"):
-        return f"this kind of sign-in keeps no tokens here that the relay can use; {_SIGN_IN}"
-    return f"there is no access token; {_SIGN_IN}"

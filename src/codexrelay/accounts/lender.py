@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import structlog
@@ -18,32 +19,27 @@ import trio
 from codexrelay.accounts.account import Account, Loaded
 from codexrelay.accounts.files import Fingerprint
 from codexrelay.accounts.issuer import Issuer
-from codexrelay.accounts.pool import NO_REFRESH_TOKEN_REASON, Pool, Why
+from codexrelay.accounts.pool import Ask, By, Choice, Place, Pool
 from codexrelay.accounts.refresh import CLOSING_S, Outcome, Refresher, RefreshResult
+from codexrelay.accounts.refusal import refusal_of
 from codexrelay.accounts.sources import Sources
+from codexrelay.accounts.standing import EFFECTS, Effect, PassedOver, Saving
 from codexrelay.accounts.strategies import find_strategies
-from codexrelay.errors import (
-    AllLimitedError,
-    AllTriedError,
-    NeedsReauthError,
-    NoAccountError,
-    RefreshUnavailableError,
-    TurnedAwayError,
-    UnusableFilesError,
-    in_words,
-)
-from codexrelay.protocol.faults import Fault
-from codexrelay.protocol.raw import get_text
+from codexrelay.accounts.strategies.strategy import StrategySettings
+from codexrelay.accounts.turnstile import Turnstile
+from codexrelay.accounts.waiting import Granted, Patience, Queue, nobody_is_told
+from codexrelay.errors import NoAccountError, UnusableFilesError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     import httpx
 
     from codexrelay.accounts.issuer import RefreshReason
-    from codexrelay.accounts.pool import Choice, PassedOver
     from codexrelay.accounts.settings import ManagedOAuthSettings
     from codexrelay.errors import AccountError, Problem
+    from codexrelay.protocol.faults import Fault
+    from codexrelay.protocol.limits import Limits
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -53,21 +49,47 @@ RESCAN_S: Final = 1.0
 LEGACY_BUFFER_S: Final = 30.0
 #: How long a turn waits for a new token while the old one is still good.
 PATIENCE_S: Final = 10.0
+#: The latest use and the latest figures of an account are stored this late.
+SAVE_LATER_S: Final = 60.0
 #: A second flight follows when the first one brought a pair that is old itself.
 _FLIGHTS_PER_LEASE: Final = 2
 
 
-@attrs.frozen
+_PATIENCE: Final = Patience()
+
+
+@attrs.frozen(kw_only=True, eq=False)
 class Lease:
     """The right of one attempt to use one account."""
 
     #: Bearer and workspace id of the attempt, as one value.
     account: Account
-    _tell: Callable[[Account, Fault | None], None] = attrs.field(repr=False)
+    #: What decided that it is this one, and which others could not be chosen.
+    by: By
+    passed_over: tuple[PassedOver, ...]
+    #: The account that the session is bound to, if it is to one.
+    bound: str | None
+    #: Its token was refreshed for this lease.
+    refreshed: bool
+    #: How long the turn waited in line for it.
+    waited_s: float
+    leased_at_unix_s: float
+    _lender: Lender = attrs.field(repr=False)
+    #: What it was asked for.
+    _ask: Ask = attrs.field(repr=False)
 
-    def report(self, fault: Fault | None) -> None:
-        """Say how the attempt went; None: the backend served it."""
-        self._tell(self.account, fault)
+    def accept(self) -> None:
+        """Say that the backend serves the turn: told with the first output, not at the end."""
+        self._lender.accept(self, aside=self._ask.aside)
+
+    def observe(self, seen: Limits | None) -> None:
+        """Say what the backend told of the account's quota, if it told something."""
+        if seen is not None:
+            self._lender.observe(self, seen)
+
+    def report(self, fault: Fault) -> None:
+        """Say what the attempt has met."""
+        self._lender.report(self, fault, model=self._ask.model)
 
 
 @contextlib.asynccontextmanager
@@ -78,23 +100,30 @@ async def open_lender(
     issuer_url: str,
     transport: httpx.AsyncBaseTransport,
     wall_clock: Callable[[], float],
+    rng: random.Random | None = None,
+    turnstile: Turnstile | None = None,
 ) -> AsyncIterator[Lender]:
     """Read the accounts and lend them until the block ends.
 
     Having no account is no error here: each lease says so, until one appears. On the way out the
     calls to the issuer that are under way get a few seconds, as their tokens would be lost, and
     what the pool has learnt is stored. Then nothing of the lender is left.
+
+    `rng` is what the strategy `random` and the pauses between refreshes draw from; `turnstile` is
+    shared by the lenders of one process, so that their refreshes keep out of each other's way.
     """
+    rng = rng or random.Random()
     async with trio.open_nursery() as nursery:
         refresher = Refresher(
             nursery=nursery,
             issuer=Issuer(url=issuer_url, transport=transport),
             files=sources.token_files,
             wall_clock=wall_clock,
+            turnstile=turnstile or Turnstile(wall_clock=wall_clock, rng=rng),
         )
         lender = Lender(
             sources=sources,
-            pool=Pool(find_strategies()[settings.selection_strategy].start()),
+            pool=_pool(settings, rng),
             refresher=refresher,
             refresh_buffer_s=float(settings.refresh_buffer_seconds),
             wall_clock=wall_clock,
@@ -110,6 +139,21 @@ async def open_lender(
             nursery.cancel_scope.cancel()
 
 
+def _pool(settings: ManagedOAuthSettings, rng: random.Random) -> Pool:
+    strategy = find_strategies()[settings.selection_strategy]
+    return Pool(
+        strategy.start(
+            StrategySettings(
+                session_affinity_ttl_s=float(settings.session_affinity_ttl_seconds),
+                session_affinity_max_entries=settings.session_affinity_max_entries,
+                rng=rng,
+            )
+        ),
+        max_concurrent_turns=settings.max_concurrent_turns,
+        probe_every_s=settings.rate_limit_local_cooldown_cap_seconds,
+    )
+
+
 @attrs.define(eq=False, kw_only=True)
 class Lender:
     """Lends accounts to turns."""
@@ -119,6 +163,7 @@ class Lender:
     refresher: Refresher
     refresh_buffer_s: float
     wall_clock: Callable[[], float]
+    queue: Queue = attrs.field(init=False)
     #: Leases that are held now.
     leased: int = attrs.field(default=0, init=False)
     _loaded: Loaded = attrs.field(factory=Loaded, init=False)
@@ -132,8 +177,12 @@ class Lender:
     #: Held while files are read or marks written: a file read before a mark was written would
     #: otherwise undo in memory what the mark says.
     _disk: trio.Lock = attrs.field(factory=trio.Lock, init=False)
-    #: Set when the pool has learnt something.
+    #: Set when the pool has learnt something, and when that must be stored at once.
     _learnt: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _urgent: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.queue = Queue(pool=self.pool, wall_clock=self.wall_clock, rescan=self.rescan)
 
     def accounts(self) -> tuple[Account, ...]:
         """Return the accounts that may be used, usable or not, as they stand."""
@@ -150,35 +199,76 @@ class Lender:
         return NoAccountError(looked_in=self.sources.in_words())
 
     @contextlib.asynccontextmanager
-    async def lease(
-        self, *, rejected: frozenset[str] = frozenset(), prefer: str | None = None
-    ) -> AsyncIterator[Lease]:
+    async def lease(self, ask: Ask, patience: Patience = _PATIENCE) -> AsyncIterator[Lease]:
         """Lend an account for one attempt, with a token that is good as far as can be known.
 
         Waits for a refresh if the account needs one; an account that cannot be refreshed falls
-        through to the next. Cancelled while it waits, it leaves nothing behind: a refresh under
-        way goes on for the next one who asks.
-
-        Args:
-            rejected: ids that the turn has tried and must not be given again.
-            prefer: the id to lend if it is usable.
+        through to the next. Waits in line while every account that could be chosen serves as many
+        turns as it may, and as long as `patience` says for one that rests. Cancelled while it
+        waits, it leaves nothing behind: a refresh under way goes on for the next one who asks.
 
         Raises:
             AllLimitedError: those that are usable wait for their quota. No call was made.
+            ThrottledError: those that are usable were asked too fast. No call was made.
+            ModelNotOfferedError: none has a plan that offers the model.
             NeedsReauthError: the owner must sign in.
             RefreshUnavailableError: no token is good, and the sign-in service gives no new one at
                 the moment.
             TurnedAwayError: the backend has turned them away, and is not asked again yet.
-            AllTriedError: none is left that is not in `rejected`.
+            AllTriedError: none is left that the turn has not tried.
             UnusableFilesError: there are files, and none can be used.
             NoAccountError: there is none.
         """
-        account = await self._obtain(rejected, prefer)
+        place, lease = await self._obtain(ask, patience)
         self.leased += 1  # no checkpoint between getting and counting it
         try:
-            yield Lease(account, self._report)
+            yield lease
         finally:
             self.leased -= 1
+            self._give_back(place)
+
+    def bound(self, session: str) -> str | None:
+        """Return the account that a session is bound to, None if it is to none."""
+        return self.pool.bound(session, now_unix_s=self.wall_clock())
+
+    def accept(self, lease: Lease, *, aside: bool) -> None:
+        """See `Lease.accept`."""
+        self.pool.accept(
+            lease.account,
+            leased_at_unix_s=lease.leased_at_unix_s,
+            now_unix_s=self.wall_clock(),
+            aside=aside,
+        )
+        self.queue.serve()
+        self._after_learning()
+
+    def observe(self, lease: Lease, seen: Limits) -> None:
+        """See `Lease.observe`."""
+        self.pool.observe(lease.account, seen)
+        self.queue.serve()
+        self._after_learning()
+
+    def report(self, lease: Lease, fault: Fault, *, model: str | None) -> None:
+        """See `Lease.report`."""
+        now_unix_s = self.wall_clock()
+        aside = self.pool.report(
+            lease.account,
+            fault,
+            model=model,
+            leased_at_unix_s=lease.leased_at_unix_s,
+            now_unix_s=now_unix_s,
+        )
+        if aside is not None:
+            log.warning(
+                "account set aside",
+                account=lease.account.id,
+                status=aside.fault.status,
+                code=aside.fault.code,
+                tried_again_in_s=round(aside.until_unix_s - now_unix_s),
+            )
+        if EFFECTS[fault.kind] is not Effect.NONE:
+            self.queue.look_again()
+        self._after_learning()
 
     async def rescan(self) -> None:
         """Take over what has changed in the account files."""
@@ -194,57 +284,105 @@ class Lender:
             if scanned is not None:
                 first, before = self._fingerprint is None, self._loaded.problems
                 self._fingerprint, self._loaded = scanned
-                self.pool.update(self._loaded.accounts)
+                self.pool.update(self._loaded.accounts, now_unix_s=self.wall_clock())
+                self.queue.look_again()
                 if not first:  # those are told by whoever starts the relay, in their place
                     _tell(before, self._loaded.problems)
 
     async def keep_saving(self) -> None:
-        """Store what the pool learns, soon after. Runs until cancelled."""
+        """Store what the pool learns: what others would miss soon after, the rest some time.
+
+        Runs until cancelled.
+        """
         while True:
             await self._learnt.wait()
+            with trio.move_on_after(SAVE_LATER_S):
+                await self._urgent.wait()
             await self.save()
 
     async def save(self) -> None:
         """Store what the pool has learnt."""
         async with self._disk:
-            self._learnt = trio.Event()
-            marked = self.pool.take_unsaved()
-            if not marked:
+            # One that is not set is kept: `keep_saving` may be waiting for it.
+            self._learnt, self._urgent = (
+                trio.Event() if event.is_set() else event for event in (self._learnt, self._urgent)
+            )
+            learnt = self.pool.take_unsaved()
+            if not learnt:
                 return
             now_unix_s = self.wall_clock()
             # Shielded from the taking to the thread, which cannot be cancelled itself.
             with trio.move_on_after(CLOSING_S, shield=True):
-                problems = await trio.to_thread.run_sync(
-                    lambda: self.sources.save_limits(marked, now_unix_s=now_unix_s)
+                saved = await trio.to_thread.run_sync(
+                    lambda: self.sources.save_states(learnt, now_unix_s=now_unix_s)
                 )
-                for problem in problems:
+                for stored in saved.learnt:
+                    self.pool.note_saved(stored)
+                for problem in saved.problems:
                     log.warning("account's state not saved", problem=str(problem))
 
-    async def _obtain(self, rejected: frozenset[str], prefer: str | None) -> Account:
+    async def _obtain(self, ask: Ask, patience: Patience) -> tuple[Place, Lease]:
         await trio.lowlevel.checkpoint()  # an attempt begins only while its client is there
         if not 0 <= self.wall_clock() - self._scanned_unix_s < RESCAN_S:
             await self.rescan()
-        rescanned = False
         stuck: dict[str, str] = {}
+        waited_s = 0.0
         while True:
-            choice = self.pool.choose(
-                now_unix_s=self.wall_clock(), rejected=rejected | stuck.keys(), prefer=prefer
-            )
-            if choice.account is None:
-                if rescanned:
-                    raise error_of(
-                        choice,
-                        stuck,
-                        nothing=self.nothing_to_lend(),
-                        now_unix_s=self.wall_clock(),
+            wanted = attrs.evolve(ask, rejected=ask.rejected.union(stuck)) if stuck else ask
+            granted = self._choose(wanted)
+            if granted is None:
+                late = await self.queue.wait(wanted, patience)
+                if isinstance(late, Choice):
+                    raise self._refusal(late, wanted, stuck)
+                waited_s += late.waited_s
+                patience = attrs.evolve(patience, waited_s=waited_s, told=nobody_is_told)
+                granted = late
+            account = granted.choice.account
+            assert account is not None
+            with contextlib.ExitStack() as undo:
+                undo.callback(self._give_back, granted.place)
+                ready = await self._ready(account)
+                if isinstance(ready, Account):
+                    undo.pop_all()
+                    return granted.place, Lease(
+                        account=ready,
+                        by=granted.choice.by,
+                        passed_over=granted.choice.passed_over,
+                        bound=granted.choice.bound,
+                        refreshed=ready.credentials != account.credentials,
+                        waited_s=waited_s,
+                        leased_at_unix_s=self.wall_clock(),
+                        lender=self,
+                        ask=ask,
                     )
-                rescanned = True
-                await self.rescan()
-                continue
-            ready = await self._ready(choice.account)
-            if isinstance(ready, Account):
-                return ready
-            stuck[choice.account.id] = ready
+            stuck[account.id] = ready
+
+    def _choose(self, ask: Ask) -> Granted | None:
+        """Choose and take a place, behind those who wait; None if there is none."""
+        if len(self.queue):
+            self.queue.serve()  # what time alone has freed belongs to them
+        choice = self.pool.choose(ask, now_unix_s=self.wall_clock())
+        return None if choice.account is None else Granted(choice, self.pool.take(choice, ask))
+
+    def _refusal(self, choice: Choice, ask: Ask, stuck: dict[str, str]) -> AccountError:
+        return refusal_of(
+            choice.passed_over,
+            stuck,
+            ask=ask,
+            nothing=self.nothing_to_lend(),
+            now_unix_s=self.wall_clock(),
+        )
+
+    def _give_back(self, place: Place) -> None:
+        self.pool.give_back(place)
+        self.queue.serve()
+
+    def _after_learning(self) -> None:
+        if self.pool.saving is Saving.NO:
+            return
+        self._learnt.set()
+        if self.pool.saving is Saving.NOW:
+            self._urgent.set()
 
     async def _ready(self, account: Account) -> Account | str:
         """Return the account with a token that can be sent, or why it has none."""
@@ -255,7 +393,8 @@ class Lender:
             result = await self._refresh(account, reason)
             if result.outcome is Outcome.POSTPONED:
                 return account if self._is_presentable(account) else result.why
-            renewed = self.pool.replace(result.account)
+            renewed = self.pool.replace(result.account, now_unix_s=self.wall_clock())
+            self.queue.look_again()
             if result.outcome in (Outcome.NEEDS_REAUTH, Outcome.GONE) or renewed is None:
                 return result.why
             account = renewed
@@ -291,90 +430,6 @@ class Lender:
         return not self.pool.is_rejected(account) and not account.credentials.expires_within(
             0, now_unix_s=self.wall_clock()
         )
-
-    def _report(self, account: Account, fault: Fault | None) -> None:
-        now_unix_s = self.wall_clock()
-        aside = self.pool.report(account, fault, now_unix_s=now_unix_s)
-        if aside is not None:
-            log.warning(
-                "account set aside",
-                account=account.id,
-                status=aside.fault.status,
-                code=aside.fault.code,
-                tried_again_in_s=round(aside.until_unix_s - now_unix_s),
-            )
-        if self.pool.has_unsaved:
-            self._learnt.set()
-
-
-def error_of(
-    choice: Choice, stuck: Mapping[str, str], *, nothing: AccountError, now_unix_s: float
-) -> AccountError:
-    """Return the error for a choice of nobody; `nothing` if there was nobody to choose from.
-
-    `stuck` are the accounts whose tokens could not be refreshed, and why: while there is one, time
-    or the owner's network may help sooner than a quota's reset, so quota is not blamed; neither is
-    it while an account that was turned away is tried again sooner.
-    """
-    passed = {why: [p for p in choice.passed_over if p.why is why] for why in Why}
-    cooling, dead, aside = passed[Why.COOLING], passed[Why.NEEDS_REAUTH], passed[Why.SET_ASIDE]
-    aside.sort(key=lambda p: p.until_unix_s or now_unix_s)
-    if cooling and not stuck and not _ends_before(aside[:1], cooling):
-        return AllLimitedError(
-            resets=tuple((p.account.id, p.until_unix_s or now_unix_s) for p in cooling),
-            now_unix_s=now_unix_s,
-            plan_type=cooling[0].account.plan_type,
-        )
-    if not choice.passed_over:
-        return nothing
-    if len(dead) == len(choice.passed_over):
-        return NeedsReauthError(reasons=tuple((p.account.id, p.reason or "") for p in dead))
-    told = tuple(
-        _in_words(p, stuck.get(p.account.id), now_unix_s=now_unix_s) for p in choice.passed_over
-    )
-    if stuck:
-        return RefreshUnavailableError(told=told)
-    heard = [p.fault for p in aside if p.fault is not None]
-    if heard and not passed[Why.RULED_OUT]:
-        return _turned_away(heard[0], told)
-    return AllTriedError(told=told)
-
-
-def _ends_before(these: Sequence[PassedOver], those: Sequence[PassedOver]) -> bool:
-    """Whether one of `these` is tried again before all of `those`."""
-    ends = [[p.until_unix_s or 0.0 for p in passed] for passed in (these, those)]
-    return bool(ends[0]) and min(ends[0]) < min(ends[1])
-
-
-def _turned_away(fault: Fault, told: tuple[str, ...]) -> TurnedAwayError:
-    return TurnedAwayError(
-        status=fault.status,
-        message=fault.message,
-        type=get_text(fault.error, "type") or fault.kind.value,
-        code=fault.code,
-        told=told,
-    )
-
-
-def _in_words(passed: PassedOver, stuck: str | None, *, now_unix_s: float) -> str:
-    name = f"account {passed.account.id}"
-    wait_s = (passed.until_unix_s or now_unix_s) - now_unix_s
-    match passed.why:
-        case Why.NEEDS_REAUTH:
-            return f"{name} must sign in again ({passed.reason})"
-        case Why.SET_ASIDE:
-            renewable = passed.account.credentials.refresh_token is not None
-            hint = "" if renewable else f" ({NO_REFRESH_TOKEN_REASON})"
-            again = f"is tried again in {in_words(wait_s)}"
-            return f"{name} was turned away with {passed.reason} and {again}{hint}"
-        case Why.COOLING:
-            return f"{name} waits {in_words(wait_s)} for its quota"
-        case Why.RULED_OUT if stuck is not None:
-            return f"{name} cannot be refreshed at the moment ({stuck})"
-        case Why.RULED_OUT:
-            return f"{name} was tried"
-        case _:
-            assert_never(passed.why)
 
 
 def _tell(before: Sequence[Problem], now: Sequence[Problem]) -> None:

@@ -7,82 +7,65 @@ whole state behind. Refreshing, reading and storing happen around it, in `lender
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import attrs
 
 from codexrelay.accounts.account import Account, Status
+from codexrelay.accounts.standing import (
+    EFFECTS,
+    PROBE_EVERY_S,
+    Effect,
+    PassedOver,
+    Saving,
+    SetAside,
+    Standing,
+    Why,
+)
 from codexrelay.accounts.strategies.strategy import Candidates, Selector
-from codexrelay.protocol.faults import DEFAULT_COOL_DOWN_S, Fault, FaultKind
+from codexrelay.protocol import limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
+
+    from codexrelay.protocol.faults import Fault
+    from codexrelay.protocol.limits import Limits
 
 
-class Effect(enum.Enum):
-    """What a fault means for the account it was met on."""
+class By(enum.Enum):
+    """What decided which of the eligible accounts it is."""
 
-    #: Not chosen until its quota is back.
-    COOL_DOWN = enum.auto()
-    #: Not chosen for a long while: its plan or workspace has no Codex.
-    SET_ASIDE = enum.auto()
-    #: This access token is not sent again: the account needs a new one first. When new ones are
-    #: rejected too, it is set aside.
-    REJECT_TOKEN = enum.auto()
-    #: Says nothing about the account.
-    NONE = enum.auto()
-
-
-#: A blip of the network or a full backend must never cost an account its turn, nor a bad request.
-EFFECTS: Final[Mapping[FaultKind, Effect]] = {
-    FaultKind.UNAUTHORIZED: Effect.REJECT_TOKEN,
-    FaultKind.FORBIDDEN: Effect.NONE,
-    FaultKind.LIMITED: Effect.COOL_DOWN,
-    FaultKind.UNUSABLE: Effect.SET_ASIDE,
-    FaultKind.THROTTLED: Effect.NONE,
-    FaultKind.OVERLOADED: Effect.NONE,
-    FaultKind.BROKEN: Effect.NONE,
-    FaultKind.SLOW: Effect.NONE,
-    FaultKind.UNREADABLE: Effect.NONE,
-    FaultKind.REFUSED: Effect.NONE,
-}
-
-#: A plan may be bought meanwhile, so an account without Codex is tried again after this long.
-NO_CODEX_S: Final = 3600.0
-#: So many access tokens in a row, each fresh from the issuer but the first, and the backend takes
-#: none: another refresh would not help, so the account is set aside. Never for good: only the
-#: issuer knows whether a sign-in is over, and a backend in trouble rejects what is good.
-MAX_REJECTED_TOKENS: Final = 3
-#: How long for, the first time and at most; doubled from one time to the next.
-FIRST_REFUSAL_S: Final = 60.0
-LONGEST_REFUSAL_S: Final = 900.0
-#: Tried after that: the token as it is, then a fresh one. An outage costs one refresh per trial.
-_TOKENS_PER_TRIAL: Final = 2
-NO_REFRESH_TOKEN_REASON: Final = "there is no refresh token"
-
-
-class Why(enum.Enum):
-    """Why an account was passed over."""
-
-    NEEDS_REAUTH = "needs_reauth"
-    SET_ASIDE = "set_aside"
-    COOLING = "cooling"
-    #: The caller ruled it out, and nothing else speaks against it.
-    RULED_OUT = "ruled_out"
+    STRATEGY = "strategy"
+    #: The strategy, which has bound the session to it.
+    BINDING = "binding"
+    #: It made what the request holds, or began this user turn.
+    CLAIM = "claim"
+    #: The turn asks the same account again.
+    AGAIN = "again"
+    #: No turn, but a question of the relay's own.
+    ASIDE = "aside"
 
 
 @attrs.frozen(kw_only=True)
-class PassedOver:
-    """An account that could not be chosen."""
+class Ask:
+    """What one attempt wants of the pool."""
 
-    account: Account
-    why: Why
-    #: Why the owner must sign in again, or what the backend said: a code or words.
-    reason: str | None = None
-    #: Why it was set aside.
-    fault: Fault | None = None
-    #: When it may be tried again, Unix seconds; None when time alone changes nothing.
-    until_unix_s: float | None = None
+    #: The model's name on the wire; None where it does not matter.
+    model: str | None = None
+    #: The plans that offer it; None: not known.
+    plans: frozenset[str] | None = None
+    #: Names the session, for strategies that bind it.
+    session: str | None = None
+    #: Ids that this turn must not be given.
+    rejected: frozenset[str] = frozenset()
+    #: The id to choose if it can be chosen: the turn was on it.
+    again: str | None = None
+    #: The id that made what the request holds, or began its user turn.
+    claim: str | None = None
+    #: The request begins a user turn: a session that had to leave its account may return.
+    opens: bool = False
+    #: A question of the relay's own: it leaves the strategy's order and bindings as they are.
+    aside: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -90,143 +73,31 @@ class Choice:
     """The chosen account, or None, and every account that could not be chosen."""
 
     account: Account | None
+    by: By = By.STRATEGY
+    #: The account that the session is bound to from now on, if it is to one.
+    bound: str | None = None
     passed_over: tuple[PassedOver, ...] = ()
 
 
+@attrs.frozen(eq=False)
+class Place:
+    """The place that one attempt has taken in the pool, until it is given back."""
+
+    account_id: str
+    #: As it was when the place was taken: its file may be gone since, or another one.
+    standing: Standing = attrs.field(repr=False)
+    #: It finds out whether the account's quota is back.
+    probes: bool
+    #: Questions of the relay's own are not counted.
+    counts: bool
+
+
 @attrs.frozen(kw_only=True)
-class SetAside:
-    """Not chosen for a while, by what the backend said. Known to this process alone."""
+class Learnt:
+    """What is to be stored of one account: in what it differs from what is stored."""
 
-    fault: Fault
-    until_unix_s: float
-
-    @property
-    def for_its_tokens(self) -> bool:
-        """Whether other tokens would be worth a try."""
-        return EFFECTS[self.fault.kind] is Effect.REJECT_TOKEN
-
-
-def refusal_s(times: int) -> float:
-    """Return how long an account is set aside whose tokens are refused, `times` in a row (from 1).
-
-    60, 120, 240, 480, then 900 s.
-    """
-    return min(LONGEST_REFUSAL_S, FIRST_REFUSAL_S * 2.0 ** min(times - 1, 10))
-
-
-@attrs.define(eq=False)
-class _Standing:
-    """What is known of one account."""
-
-    #: As it is used: the stored account with what this process has learnt since.
     account: Account
-    #: As last read from its file, so that a change made there by others can be told.
-    stored: Account
-    #: The pool has learnt something that is not on disk yet.
-    unsaved: bool = False
-    #: The access token that the backend rejected last.
-    rejected_token: str | None = attrs.field(default=None, repr=False)
-    #: Distinct access tokens rejected in a row, less those before the last trial.
-    rejections: int = 0
-    set_aside: SetAside | None = None
-    #: How often in a row it was set aside for its tokens.
-    refusals: int = 0
-
-    def reread(self, stored: Account) -> None:
-        """Take over what the file says now; where it says the same as before, memory stands."""
-        before, self.stored = self.stored, stored
-        limit = stored.rate_limited_until_unix_s
-        if self.unsaved or limit == before.rate_limited_until_unix_s:
-            limit = self.account.rate_limited_until_unix_s
-        if before.needs_reauth is not None and stored.needs_reauth is None:
-            self.accept()  # somebody has signed in: the count begins anew
-        if stored.credentials.access_token != before.credentials.access_token:
-            self._forgive_old_token()
-        if (stored.plan_type, stored.workspace_id) != (before.plan_type, before.workspace_id):
-            self.set_aside = None
-        self.account = attrs.evolve(stored, rate_limited_until_unix_s=limit)
-
-    def obstacle(self, *, now_unix_s: float) -> PassedOver | None:
-        """Return what keeps the account from taking a turn now, the gravest first."""
-        account = self.account
-        status = account.status(now_unix_s=now_unix_s)
-        if status is Status.NEEDS_REAUTH:
-            return PassedOver(account=account, why=Why.NEEDS_REAUTH, reason=account.needs_reauth)
-        if account.credentials.refresh_token is None and (
-            status is Status.EXPIRED or self.is_rejected
-        ):
-            return PassedOver(account=account, why=Why.NEEDS_REAUTH, reason=NO_REFRESH_TOKEN_REASON)
-        aside = self.set_aside
-        if aside is not None and now_unix_s < aside.until_unix_s:
-            return PassedOver(
-                account=account,
-                why=Why.SET_ASIDE,
-                reason=f"{aside.fault.status} {aside.fault.code or ''}".rstrip(),
-                fault=aside.fault,
-                until_unix_s=aside.until_unix_s,
-            )
-        if status is Status.RATE_LIMITED:
-            return PassedOver(
-                account=account,
-                why=Why.COOLING,
-                until_unix_s=account.rate_limited_until_unix_s,
-            )
-        return None
-
-    @property
-    def is_rejected(self) -> bool:
-        """Whether the backend has rejected the present access token."""
-        return self.rejected_token == self.account.credentials.access_token
-
-    def accept(self) -> None:
-        """The backend took the present token."""
-        self._forgive_old_token()
-        self.rejected_token, self.rejections, self.refusals = None, 0, 0
-
-    def suffer(self, fault: Fault, *, now_unix_s: float) -> None:
-        """Draw the consequences of `fault`."""
-        match EFFECTS[fault.kind]:
-            case Effect.COOL_DOWN:
-                self._cool_down(fault.resets_at_unix_s, now_unix_s=now_unix_s)
-            case Effect.SET_ASIDE:
-                self.set_aside = SetAside(fault=fault, until_unix_s=now_unix_s + NO_CODEX_S)
-            case Effect.REJECT_TOKEN:
-                self._reject_token(fault, now_unix_s=now_unix_s)
-            case Effect.NONE:
-                pass
-
-    def _forgive_old_token(self) -> None:
-        if self.set_aside is None or not self.set_aside.for_its_tokens:
-            return
-        self.set_aside = None
-        # Nobody here refreshes what is set aside, so the other token is somebody else's and worth
-        # one try. No refresh may follow, or two relays over one store would keep each other at it.
-        self.rejections = MAX_REJECTED_TOKENS - 1
-
-    def _cool_down(self, resets_at_unix_s: float | None, *, now_unix_s: float) -> None:
-        until = resets_at_unix_s
-        if until is None or until <= now_unix_s:
-            until = now_unix_s + DEFAULT_COOL_DOWN_S
-        # Of two turns that met the limit, one may have been told less: the later end counts.
-        known = self.account.rate_limited_until_unix_s
-        self.account = attrs.evolve(
-            self.account, rate_limited_until_unix_s=max(until, known or until)
-        )
-        self.unsaved = True
-
-    def _reject_token(self, fault: Fault, *, now_unix_s: float) -> None:
-        aside = self.set_aside
-        if self.is_rejected or (aside is not None and now_unix_s < aside.until_unix_s):
-            return  # another turn with the same token
-        self.rejected_token = self.account.credentials.access_token
-        self.rejections += 1
-        renewable = self.account.credentials.refresh_token is not None
-        if renewable and self.rejections < MAX_REJECTED_TOKENS:
-            return
-        self.refusals += 1
-        self.set_aside = SetAside(fault=fault, until_unix_s=now_unix_s + refusal_s(self.refusals))
-        self.rejected_token = None  # sent as it is, come the trial
-        self.rejections = MAX_REJECTED_TOKENS - _TOKENS_PER_TRIAL
+    before: Account
 
 
 @attrs.define(eq=False)
@@ -234,85 +105,206 @@ class Pool:
     """All accounts, in byte order of their ids, and who is next."""
 
     _selector: Selector
-    _standings: dict[str, _Standing] = attrs.field(factory=dict, init=False)
+    #: Most turns that one account serves at a time; None: any number.
+    max_concurrent_turns: int | None = attrs.field(default=None, kw_only=True)
+    #: How long the end of a cool-down is taken on trust, seconds; 0: for ever.
+    probe_every_s: float = attrs.field(default=PROBE_EVERY_S, kw_only=True)
+    _standings: dict[str, Standing] = attrs.field(factory=dict, init=False)
+    #: Of accounts whose file is gone, while turns still use them: it may come back.
+    _gone: dict[str, Standing] = attrs.field(factory=dict, init=False)
 
     @property
     def accounts(self) -> tuple[Account, ...]:
         """The accounts as they stand, in order."""
         return tuple(standing.account for standing in self._standings.values())
 
-    def update(self, accounts: Iterable[Account]) -> None:
-        """Replace the accounts by what was read from their files; what is known of them stays."""
-        before, self._standings = self._standings, {}
-        for account in sorted(accounts, key=lambda account: account.id.encode()):
-            standing = before.get(account.id) or _Standing(account=account, stored=account)
-            standing.reread(account)
-            self._standings[account.id] = standing
+    # What comes from the files.
 
-    def replace(self, account: Account) -> Account | None:
+    def update(self, accounts: Iterable[Account], *, now_unix_s: float = 0.0) -> None:
+        """Replace the accounts by what was read from their files; what is known of them stays.
+
+        `now_unix_s` is since when an account counts as limited whose file does not say it.
+        """
+        before, self._standings = self._gone | self._standings, {}
+        for account in sorted(accounts, key=lambda account: account.id.encode()):
+            standing = before.get(account.id)
+            if standing is None:
+                standing = Standing.of(
+                    account, probe_every_s=self.probe_every_s, now_unix_s=now_unix_s
+                )
+            else:
+                standing.reread(account, now_unix_s=now_unix_s)
+            self._standings[account.id] = standing
+        self._gone = {
+            account_id: standing
+            for account_id, standing in before.items()
+            if account_id not in self._standings and standing.places
+        }
+
+    def replace(self, account: Account, *, now_unix_s: float) -> Account | None:
         """Take over one account as it is stored; return it as it stands, None if it is gone."""
         standing = self._standings.get(account.id)
         if standing is None:
             return None
-        standing.reread(account)
+        standing.reread(account, now_unix_s=now_unix_s)
         return standing.account
 
-    def choose(
-        self,
-        *,
-        now_unix_s: float,
-        rejected: frozenset[str] = frozenset(),
-        prefer: str | None = None,
-    ) -> Choice:
-        """Choose the account for one attempt.
+    # Choosing.
 
-        Args:
-            now_unix_s: wall clock.
-            rejected: ids that this turn must not be given.
-            prefer: the id to choose if it can be chosen. Such a choice is none of the strategy's,
-                and leaves its order as it is.
-        """
+    def choose(self, ask: Ask, *, now_unix_s: float) -> Choice:
+        """Choose the account for one attempt. Whoever uses it takes a place with `take`."""
         passed_over: list[PassedOver] = []
         eligible: set[str] = set()
         for account_id, standing in self._standings.items():
-            obstacle = standing.obstacle(now_unix_s=now_unix_s)
-            if obstacle is None and account_id in rejected:
-                obstacle = PassedOver(account=standing.account, why=Why.RULED_OUT)
+            obstacle = self._obstacle(standing, ask, now_unix_s=now_unix_s)
             if obstacle is None:
                 eligible.add(account_id)
             else:
                 passed_over.append(obstacle)
+        passed_over += self._leave_probes_alone(eligible, ask)
         if not eligible:
             return Choice(account=None, passed_over=tuple(passed_over))
-        if prefer is not None and prefer in eligible:
-            chosen = prefer
-        else:
-            chosen = self._selector.choose(
-                Candidates(order=tuple(self._standings), eligible=frozenset(eligible))
-            )
-        return Choice(account=self._standings[chosen].account, passed_over=tuple(passed_over))
+        chosen, by = self._choose(eligible, ask, now_unix_s=now_unix_s)
+        return Choice(
+            account=self._standings[chosen].account,
+            by=by,
+            bound=None if ask.session is None else self.bound(ask.session, now_unix_s=now_unix_s),
+            passed_over=tuple(passed_over),
+        )
 
-    def report(
-        self, account: Account, fault: Fault | None, *, now_unix_s: float
-    ) -> SetAside | None:
-        """Note how an attempt on `account` went; None: the backend served it.
+    def take(self, choice: Choice, ask: Ask) -> Place:
+        """Take a place on the chosen account; to be given back, whatever happens."""
+        assert choice.account is not None
+        standing = self._standings[choice.account.id]
+        counts = not ask.aside
+        place = Place(
+            choice.account.id,
+            standing=standing,
+            probes=counts and standing.is_unproved,
+            counts=counts,
+        )
+        standing.leases += place.counts
+        standing.probes += place.probes
+        return place
+
+    def give_back(self, place: Place) -> None:
+        """End the use of an account; to be called once for each place."""
+        place.standing.leases -= place.counts
+        place.standing.probes -= place.probes
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether any turn uses an account."""
+        return any(standing.leases for standing in self._standings.values())
+
+    def bound(self, session: str, *, now_unix_s: float) -> str | None:
+        """Return the account that a session is bound to, None if it is to none."""
+        return self._selector.bound(session, now_s=now_unix_s)
+
+    def _obstacle(self, standing: Standing, ask: Ask, *, now_unix_s: float) -> PassedOver | None:
+        account, cap = standing.account, self.max_concurrent_turns
+        obstacle = standing.obstacle(now_unix_s=now_unix_s, model=ask.model, plans=ask.plans)
+        if obstacle is not None:
+            return obstacle
+        if account.id in ask.rejected:
+            return PassedOver(account=account, why=Why.RULED_OUT)
+        if cap is not None and standing.leases >= cap and not ask.aside:
+            return PassedOver(account=account, why=Why.BUSY)
+        return None
+
+    def _leave_probes_alone(self, eligible: set[str], ask: Ask) -> list[PassedOver]:
+        """Take the accounts out whose quota is being found out about, if there are others.
+
+        Their reset has come, so nothing but caution speaks against them: where there is no other
+        account, or the turn belongs to this one, it is used.
+        """
+        probed = {name for name in eligible if self._standings[name].is_probed} - {ask.again}
+        if probed == eligible:
+            return []
+        eligible -= probed
+        return [
+            PassedOver(account=self._standings[name].account, why=Why.PROBED)
+            for name in sorted(probed, key=str.encode)
+        ]
+
+    def _choose(self, eligible: set[str], ask: Ask, *, now_unix_s: float) -> tuple[str, By]:
+        if ask.again is not None and ask.again in eligible:
+            return ask.again, By.AGAIN
+        if ask.aside:
+            return next(name for name in self._standings if name in eligible), By.ASIDE
+        bound = self.bound(ask.session, now_unix_s=now_unix_s) if ask.session is not None else None
+        # A session that had to leave its account returns to it, and to its cache, with the next
+        # user turn: in mid-turn the turn state and the reasoning would be lost for nothing.
+        returns = ask.opens and bound in eligible
+        claims = ask.claim in eligible and ask.claim != bound and not returns
+        if ask.claim is not None and claims:
+            return ask.claim, By.CLAIM
+        chosen = self._selector.choose(
+            Candidates(
+                order=tuple(self._standings),
+                eligible=frozenset(eligible),
+                lost=frozenset(n for n, s in self._standings.items() if _is_lost(s, now_unix_s)),
+                session=ask.session,
+                now_s=now_unix_s,
+            )
+        )
+        return chosen, By.BINDING if chosen == bound else By.STRATEGY
+
+    # Learning.
+
+    def accept(
+        self,
+        account: Account,
+        *,
+        leased_at_unix_s: float,
+        now_unix_s: float,
+        aside: bool = False,
+    ) -> None:
+        """Note that the backend has begun to serve a turn on `account`.
 
         `account` is the one that was used. What is heard of a token that has been replaced since
-        says nothing of the present one. Returns for how long the account is set aside, if that is
-        what this report has led to.
+        says nothing of the present one. A question of the relay's own (`aside`) proves that the
+        token is good, but spends no quota and so says nothing of it.
+        """
+        standing = self._standings.get(account.id)
+        if standing is None:
+            return  # its file was removed meanwhile
+        if _is_present(account, standing):
+            standing.accept_token()
+        if not aside and account.workspace_id == standing.account.workspace_id:
+            standing.accept(leased_at_unix_s=leased_at_unix_s, now_unix_s=now_unix_s)
+
+    def report(
+        self,
+        account: Account,
+        fault: Fault,
+        *,
+        model: str | None = None,
+        leased_at_unix_s: float,
+        now_unix_s: float,
+    ) -> SetAside | None:
+        """Note what an attempt on `account` has met. For `account` see `accept`.
+
+        Returns for how long the account is set aside, if that is what this report has led to.
         """
         standing = self._standings.get(account.id)
         if standing is None:
             return None  # its file was removed meanwhile
         before = standing.set_aside
-        used, present = account.credentials, standing.account.credentials
-        of_present_token = used.access_token == present.access_token
-        if fault is None:
-            if of_present_token:
-                standing.accept()
-        elif of_present_token or EFFECTS[fault.kind] is not Effect.REJECT_TOKEN:
-            standing.suffer(fault, now_unix_s=now_unix_s)
+        if _is_present(account, standing) or EFFECTS[fault.kind] is not Effect.REJECT_TOKEN:
+            standing.suffer(
+                fault, model=model, leased_at_unix_s=leased_at_unix_s, now_unix_s=now_unix_s
+            )
+        if (seen := limits.from_headers(fault.headers, now_unix_s=now_unix_s)) is not None:
+            standing.observe(seen)
         return standing.set_aside if standing.set_aside is not before else None
+
+    def observe(self, account: Account, seen: Limits) -> None:
+        """Note what the backend says of the account's quota."""
+        if (standing := self._standings.get(account.id)) is not None:
+            standing.observe(seen)
+
+    # Telling.
 
     def state_of(self, account: Account, *, now_unix_s: float) -> str:
         """Return the word for how `account` stands: its status, or `set_aside`."""
@@ -323,19 +315,38 @@ class Pool:
             word = obstacle.why.value
         return word
 
+    def leases_of(self, account: Account) -> int:
+        """Return how many turns use the account now."""
+        standing = self._standings.get(account.id)
+        return 0 if standing is None else standing.leases
+
     def is_rejected(self, account: Account) -> bool:
         """Tell whether the backend has rejected the access token of `account`."""
         standing = self._standings.get(account.id)
         return standing is not None and standing.rejected_token == account.credentials.access_token
 
     @property
-    def has_unsaved(self) -> bool:
-        """Whether `take_unsaved` would return something."""
-        return any(standing.unsaved for standing in self._standings.values())
+    def saving(self) -> Saving:
+        """How soon `take_unsaved` should be called."""
+        return max((standing.saving for standing in self._standings.values()), default=Saving.NO)
 
-    def take_unsaved(self) -> tuple[Account, ...]:
-        """Return the accounts of which something was learnt since the last call, to be stored."""
-        taken = [standing for standing in self._standings.values() if standing.unsaved]
-        for standing in taken:
-            standing.unsaved = False
-        return tuple(standing.account for standing in taken)
+    def take_unsaved(self) -> tuple[Learnt, ...]:
+        """Return what was learnt since the last call, to be stored."""
+        return tuple(
+            Learnt(account=standing.account, before=standing.take_unsaved())
+            for standing in self._standings.values()
+            if standing.saving is not Saving.NO
+        )
+
+    def note_saved(self, learnt: Learnt) -> None:
+        """Note that this was stored."""
+        if (standing := self._standings.get(learnt.account.id)) is not None:
+            standing.note_saved(learnt.account)
+
+
+def _is_present(account: Account, standing: Standing) -> bool:
+    return account.credentials.access_token == standing.account.credentials.access_token
+
+
+def _is_lost(standing: Standing, now_unix_s: float) -> bool:
+    return standing.account.status(now_unix_s=now_unix_s) is Status.NEEDS_REAUTH

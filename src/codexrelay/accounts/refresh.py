@@ -7,19 +7,26 @@ owner out everywhere. Hence, in this order:
    leave. It holds the account's file lock, so that no other process is in the same place.
 2. *Look before asking.* Under the lock the file is read again; if somebody has stored another pair,
    that one is adopted and no call is made.
-3. *Disk before use.* From the call to the rename nothing can cancel the flight. The new pair is
+3. *One account at a time*, in all processes together: `turnstile`. Nobody waits for the others
+   longer than `QUEUE_S`; who has waited in vain makes no call, keeps what it has and may ask again
+   at once, and the turn goes to another account if this one's token is of no use any more.
+4. *Disk before use.* From the call to the rename nothing can cancel the flight. The new pair is
    stored, and only then does anybody hear of it. A pair that cannot be stored is kept, and the
-   next flight stores it and makes no call. (A process that is killed between answer and rename
-   loses the pair; there is no order of steps without such a gap.)
-4. *A lost answer is not asked for again.* When the call broke off after it was sent, the token may
+   next flight stores it and makes no call.
+5. *A lost answer is not asked for again.* When the call broke off after it was sent, the token may
    be spent. While the access token is good, the account lives on it; the refresh token is sent
    again only once nothing is left to lose: the access token is about to expire, or the backend
-   rejects it. A refusal then means that the answer was lost.
-5. *Blame the exact token.* A refusal marks the account only if the file still holds the token that
+   rejects it. A refusal then means that the answer was lost. All processes keep to this, and those
+   that come after one that was killed, because the token is marked as sent on disk before it leaves
+   (`sent_mark`). A process that is killed between the issuer's decision and the rename loses the
+   pair; there is no order of steps without such a gap.
+6. *Blame the exact token.* A refusal marks the account only if the file still holds the token that
    was refused; else somebody was faster, and theirs is adopted.
 
 Failures that say nothing about the token are followed by a back-off: 1 s, doubled up to 60 s,
-during which flights read the file but make no call.
+during which flights read the file but make no call. A code that nobody knows is such a failure a
+few times; then the token is left alone until the access token is about to end, asked for once more,
+and given up.
 """
 
 from __future__ import annotations
@@ -28,6 +35,7 @@ import contextlib
 import enum
 import math
 from collections.abc import Callable, Mapping
+from random import Random
 from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
 import attrs
@@ -37,27 +45,28 @@ import trio
 from codexrelay.accounts.account import Account, Credentials, Origin
 from codexrelay.accounts.files import BrokenFileError
 from codexrelay.accounts.issuer import Issuer, Lost, RefreshReason, Refused, Renewed, Unavailable
+from codexrelay.accounts.sent_mark import SentMark
+from codexrelay.accounts.turnstile import Turnstile, held
 from codexrelay.protocol.claims import read_claims
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from codexrelay.accounts.files import Locks
-    from codexrelay.accounts.issuer import Answer
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 #: For the call to the issuer, and before it once more for the other processes' flights.
 REFRESH_BUDGET_S: Final = 30.0
+#: Between the two, for the calls of other accounts.
+QUEUE_S: Final = 10.0
 #: What is left of that for a call under way when the relay is being stopped.
 CLOSING_S: Final = 5.0
-#: An access token with less to live than this is worth nothing: see rule 4.
+#: An access token with less to live than this is worth nothing: see rule 5.
 LAST_MOMENT_S: Final = 60.0
-#: Flights that end with a code nobody knows before the account is given up.
+#: Flights that end with a code nobody knows before the token is left alone.
 MAX_UNKNOWN_REFUSALS: Final = 3
 MAX_BACK_OFF_S: Final = 60.0
-#: Between two looks at a lock that another process holds.
-_LOCK_POLL_S: Final = 0.05
 LOST_ANSWER_REASON: Final = "answer lost"
 
 
@@ -125,7 +134,7 @@ class Memory:
     unknown_refusals: int = 0
     #: No call before this instant of trio's clock.
     not_before_at_s: float = -math.inf
-    last_why: str = ""
+    last_why: str = "an earlier call was not answered"
 
     def begin(self) -> None:
         """A call begins; the token is not sent yet."""
@@ -145,8 +154,8 @@ class Memory:
         """Say why the token must not be sent now, None if it may."""
         if now_at_s < self.not_before_at_s:
             return f"{self.last_why}; tried again in {self.not_before_at_s - now_at_s:.0f} s"
-        good = not credentials.expires_within(LAST_MOMENT_S, now_unix_s=now_unix_s)
-        if self.unanswered and good and reason != "unauthorized_recovery":
+        doubtful = self.unanswered or self.unknown_refusals >= MAX_UNKNOWN_REFUSALS
+        if doubtful and is_worth_keeping(credentials, reason=reason, now_unix_s=now_unix_s):
             return f"{self.last_why}; tried again when the access token is about to expire"
         return None
 
@@ -155,6 +164,13 @@ class Memory:
         self.failures += 1
         self.not_before_at_s = now_at_s + back_off_s(self.failures)
         self.last_why = why
+
+
+def is_worth_keeping(credentials: Credentials, *, reason: RefreshReason, now_unix_s: float) -> bool:
+    """Tell whether the account can live on its access token for a while: nobody rejects it."""
+    return reason != "unauthorized_recovery" and not credentials.expires_within(
+        LAST_MOMENT_S, now_unix_s=now_unix_s
+    )
 
 
 def back_off_s(failures: int) -> float:
@@ -170,7 +186,8 @@ class _Flight:
     reason: RefreshReason
     done: trio.Event = attrs.field(factory=trio.Event, init=False)
     result: RefreshResult = attrs.field(init=False)
-    #: Around the call to the issuer.
+    #: Around the wait for the calls of other accounts, and around the call to the issuer.
+    queueing: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     budget: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -190,12 +207,17 @@ class Refresher:
     issuer: Issuer
     files: Mapping[Origin, TokenFiles]
     wall_clock: Callable[[], float]
+    #: Draws the pauses between the calls for different accounts.
+    rng: Random = attrs.field(factory=Random)
+    #: Refreshers of other folders in the same process share it; the default is one for this one.
+    turnstile: Turnstile = attrs.field()
     _flights: dict[str, _Flight] = attrs.field(factory=dict, init=False)
     _memories: dict[str, Memory] = attrs.field(factory=dict, init=False)
-    # Sibling accounts refreshed at the same moment were seen to be revoked together; one call at a
-    # time costs nothing, as calls are rare and short.
-    _one_call: trio.Lock = attrs.field(factory=trio.Lock, init=False)
     _closed: bool = attrs.field(default=False, init=False)
+
+    @turnstile.default
+    def _own_turnstile(self) -> Turnstile:
+        return Turnstile(wall_clock=self.wall_clock, rng=self.rng)
 
     async def refresh(self, account: Account, *, reason: RefreshReason) -> RefreshResult:
         """Bring `account` to another pair of tokens than it has, unless it cannot be done now.
@@ -215,6 +237,7 @@ class Refresher:
         """Start no more calls, and give those under way `CLOSING_S`."""
         self._closed = True
         for flight in self._flights.values():
+            flight.queueing.cancel()
             latest_at_s = trio.current_time() + CLOSING_S
             flight.budget.deadline = min(flight.budget.deadline, latest_at_s)
 
@@ -237,14 +260,14 @@ class Refresher:
         files = self.files[flight.account.origin]
         lock = files.flight_lock(flight.account.id)
         with trio.move_on_after(REFRESH_BUDGET_S):
-            async with _held(lock):
-                # From here to the disk. Not a hang in waiting: the call has its budget, and all
-                # else is file work in threads, which cannot be cancelled anyway.
+            async with held(lock):
+                # From here to the disk. Not a hang in waiting: queue and call have their budgets,
+                # and all else is file work in threads, which cannot be cancelled anyway.
                 with trio.CancelScope(shield=True):
-                    return await self._exchange(flight, files)
+                    return await self._exchange(flight, files, lock)
         return flight.postponed("another process has been refreshing it for too long")
 
-    async def _exchange(self, flight: _Flight, files: TokenFiles) -> RefreshResult:
+    async def _exchange(self, flight: _Flight, files: TokenFiles, lock: Locks) -> RefreshResult:
         stored = await trio.to_thread.run_sync(files.read, flight.account.id)
         if stored is None:
             self._memories.pop(flight.account.id, None)
@@ -253,16 +276,22 @@ class Refresher:
             )
         if (settled := _look(flight, stored)) is not None:
             return settled
-        memory = self._memory_of(stored)
-        if memory.renewed is None:
+        memory, mark = self._memory_of(stored), SentMark.beside(lock)
+        renewed = memory.renewed
+        if renewed is None:
+            if await trio.to_thread.run_sync(mark.is_of, memory.refresh_token):
+                memory.unanswered = True
             if (why := self._postponement(flight, stored, memory)) is not None:
                 return flight.postponed(why, stored)
-            answer = await self._call(flight, memory)
-            # No checkpoint between answer and memory: what was answered cannot be forgotten.
-            if not isinstance(answer, Renewed):
-                return await self._settle(flight, stored, files, memory, answer)
-            memory.renewed = _merge(stored.credentials, answer, now_unix_s=self.wall_clock())
-        return await self._store(stored, files, memory, memory.renewed)
+            answer = await self._call(flight, stored, memory, mark)
+            if isinstance(answer, str):
+                return flight.postponed(answer, stored)
+            if not isinstance(answer, Credentials):
+                return await self._settle(flight, stored, files, memory, mark, answer)
+            renewed = answer
+        result = await self._store(stored, files, memory, renewed)
+        await trio.to_thread.run_sync(mark.remove)
+        return result
 
     def _postponement(self, flight: _Flight, stored: Account, memory: Memory) -> str | None:
         if self._closed:
@@ -274,18 +303,37 @@ class Refresher:
             now_at_s=trio.current_time(),
         )
 
-    async def _call(self, flight: _Flight, memory: Memory) -> Answer:
-        flight.budget.deadline = trio.current_time() + REFRESH_BUDGET_S
-        sent = False
-        memory.begin()
-        with flight.budget:
-            async with self._one_call:
-                sent = True
+    async def _call(
+        self, flight: _Flight, stored: Account, memory: Memory, mark: SentMark
+    ) -> Credentials | Refused | Unavailable | Lost | str:
+        """Return the new pair, which `memory` has by then, or the answer, or why none was asked."""
+        async with contextlib.AsyncExitStack() as stack:
+            flight.queueing.deadline = trio.current_time() + QUEUE_S
+            with flight.queueing:
+                await stack.enter_async_context(
+                    self.turnstile.passing(flight.account.id, folder=_meeting_place(flight, mark))
+                )
+            if self._closed:
+                return "the relay is being stopped"
+            if flight.queueing.cancelled_caught:
+                return "the refreshes of other accounts take too long"
+            if not memory.unanswered:
+                await trio.to_thread.run_sync(mark.make, memory.refresh_token)
+            memory.begin()
+            flight.budget.deadline = trio.current_time() + self._budget_s()
+            with flight.budget:
                 memory.send()
-                return await self.issuer.renew(memory.refresh_token, reason=flight.reason)
-        if sent:
-            return Lost(why="the sign-in service did not answer in time")
-        return Unavailable(why="the refreshes of other accounts took too long")
+                answer = await self.issuer.renew(memory.refresh_token, reason=flight.reason)
+                if not isinstance(answer, Renewed):
+                    return answer
+                # Nothing between answer and memory: what was answered cannot be forgotten.
+                now_unix_s = self.wall_clock()
+                memory.renewed = _merge(stored.credentials, answer, now_unix_s=now_unix_s)
+                return memory.renewed
+        return Lost(why="the sign-in service did not answer in time")
+
+    def _budget_s(self) -> float:
+        return CLOSING_S if self._closed else REFRESH_BUDGET_S
 
     async def _store(
         self, stored: Account, files: TokenFiles, memory: Memory, renewed: Credentials
@@ -311,9 +359,11 @@ class Refresher:
         stored: Account,
         files: TokenFiles,
         memory: Memory,
+        mark: SentMark,
         answer: Refused | Unavailable | Lost,
     ) -> RefreshResult:
         """Draw the consequences of an answer without tokens."""
+        dead: str | None = None
         match answer:
             case Lost(why=why):
                 pass
@@ -322,15 +372,26 @@ class Refresher:
             case Refused(code=code):
                 memory.hear()
                 memory.unknown_refusals += 1
-                if answer.is_terminal or memory.unknown_refusals >= MAX_UNKNOWN_REFUSALS:
-                    reason = f"{LOST_ANSWER_REASON}, then {code}" if memory.lost_earlier else code
-                    return await self._give_up(stored, files, memory, reason)
                 why = f"the sign-in service refused it ({code})"
+                if answer.is_terminal or self._is_enough(flight, stored, memory):
+                    dead = f"{LOST_ANSWER_REASON}, then {code}" if memory.lost_earlier else code
             case _:
                 assert_never(answer)
+        if dead is not None:
+            result = await self._give_up(stored, files, memory, dead)
+            await trio.to_thread.run_sync(mark.remove)
+            return result
+        if not memory.unanswered:
+            await trio.to_thread.run_sync(mark.remove)
         memory.fail(why, now_at_s=trio.current_time())
         log.warning("account not refreshed", account=stored.id, reason=why)
         return flight.postponed(why, stored)
+
+    def _is_enough(self, flight: _Flight, stored: Account, memory: Memory) -> bool:
+        """Tell whether codes that nobody knows have come too often to go on."""
+        return memory.unknown_refusals >= MAX_UNKNOWN_REFUSALS and not is_worth_keeping(
+            stored.credentials, reason=flight.reason, now_unix_s=self.wall_clock()
+        )
 
     async def _give_up(
         self, stored: Account, files: TokenFiles, memory: Memory, reason: str
@@ -356,15 +417,12 @@ class Refresher:
         return memory
 
 
-@contextlib.asynccontextmanager
-async def _held(lock: Locks) -> AsyncIterator[None]:
-    # A look every 50 ms and no thread that waits: a waiting thread could not be cancelled.
-    while not await trio.to_thread.run_sync(lock.try_acquire):  # noqa: ASYNC110 - no event to wait for
-        await trio.sleep(_LOCK_POLL_S)
-    try:
-        yield
-    finally:
-        lock.release()  # needs no await, hence no shield
+def _meeting_place(flight: _Flight, mark: SentMark) -> Path | None:
+    """Return the folder in which processes meet before a call, None if none is needed.
+
+    Codex CLI's account has no siblings, and nothing to look for in Codex CLI's folder.
+    """
+    return mark.path.parent if flight.account.origin == "managed" else None
 
 
 def _look(flight: _Flight, stored: Account) -> RefreshResult | None:

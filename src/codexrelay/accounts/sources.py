@@ -9,15 +9,26 @@ import attrs
 from codexrelay.accounts.account import Loaded
 from codexrelay.accounts.files import BrokenFileError
 from codexrelay.accounts.legacy import LegacyStore
+from codexrelay.accounts.pool import Learnt
+from codexrelay.accounts.state import state_of
 from codexrelay.accounts.store import AccountStore
 from codexrelay.errors import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from codexrelay.accounts.account import Account, Origin
+    from codexrelay.accounts.account import Origin
     from codexrelay.accounts.files import Fingerprint
     from codexrelay.accounts.refresh import TokenFiles
+
+
+@attrs.frozen(kw_only=True)
+class Saved:
+    """What came of storing what the pool has learnt."""
+
+    learnt: tuple[Learnt, ...]
+    #: Why the rest was not stored.
+    problems: tuple[Problem, ...]
 
 
 @attrs.frozen(kw_only=True)
@@ -56,24 +67,28 @@ class Sources:
             mark for source in sources if source is not None for mark in source.fingerprint()
         )
 
-    def save_limits(self, accounts: Iterable[Account], *, now_unix_s: float) -> tuple[Problem, ...]:
-        """Store what the pool has learnt: the ends of cool-downs.
+    def save_states(self, learnt: Iterable[Learnt], *, now_unix_s: float) -> Saved:
+        """Store what the pool has learnt: cool-downs, figures, the latest use.
 
-        Returns what could not be stored; it stays true in memory. Of a legacy account nothing is
-        stored: its file is another program's.
+        What cannot be stored stays true in memory. Of a legacy account nothing is stored: its file
+        is another program's.
         """
+        stored: list[Learnt] = []
         problems: list[Problem] = []
-        for account in accounts:
+        for one in learnt:
+            account, before = one.account, one.before
             if account.origin == "legacy" or self.store is None:
                 continue
             try:
-                until_unix_s = account.rate_limited_until_unix_s
-                self.store.save_limit(account.id, until_unix_s, now_unix_s=now_unix_s)
+                self.store.save_state(
+                    account.id, state_of(account), before=state_of(before), now_unix_s=now_unix_s
+                )
+                stored.append(one)
             except BrokenFileError as error:
                 problems.append(error.problem)
             except OSError as error:
                 problems.append(Problem(where=f"account {account.id}", what=f"not saved: {error}"))
-        return tuple(problems)
+        return Saved(learnt=tuple(stored), problems=tuple(problems))
 
     def in_words(self) -> str:
         """Say where accounts were looked for."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from codexrelay.accounts.account import Account
-    from codexrelay.protocol.faults import Fault
+    from codexrelay.protocol.faults import Fault, Reached
 
 
 @attrs.frozen(kw_only=True)
@@ -27,6 +27,8 @@ class UpstreamRequest:
     method: str = "POST"
     #: Headers of this request, lower-case, without those that name an account.
     headers: tuple[tuple[str, str], ...] = ()
+    #: Encrypted items that were left out because the account at hand cannot read them.
+    reasoning_stripped: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -40,6 +42,15 @@ class Head:
 
 class Attempt(Protocol):
     """One upstream request for a turn. Opens nothing before `send`, closes everything on exit."""
+
+    @property
+    def reached(self) -> Reached:
+        """How far the request got by now; stays right when `send` is cancelled.
+
+        `NOT_SENT` until its first byte has left this process, `SENT` once the system has taken all
+        of it, `UNKNOWN` in between, also for good if the connection broke there. Every fault that
+        `send` and `receive` return carries it.
+        """
 
     async def send(self) -> Head | Fault:
         """Send the request and wait for the head; an answer that is not 2xx is a fault."""

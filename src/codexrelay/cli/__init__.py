@@ -1,8 +1,10 @@
-"""The command line, one file per command."""
+"""The command line, one file per command; `accounts` is a group of commands, hence a package."""
 
 import click
 
 from codexrelay import __version__
+from codexrelay.cli.accounts import accounts
+from codexrelay.cli.explain import explain
 from codexrelay.cli.serve import serve
 
 
@@ -13,3 +15,5 @@ def main() -> None:
 
 
 main.add_command(serve)
+main.add_command(accounts)
+main.add_command(explain)

@@ -82,7 +82,7 @@ async def _serve(loaded: Loaded) -> None:
     settings = loaded.settings
     logs.configure(settings.server.log_level)
     world = World(
-        legacy_folders=legacy_folders(settings, os.environ),
+        legacy_folders=lambda name: legacy_folders(settings, os.environ, instance=name),
         wall_clock=time.time,
         new_id=lambda: uuid4().hex,
         proxy_for=proxy_for,
@@ -113,18 +113,20 @@ def _calm_the_collector() -> None:
 
 def _accounts(running: Running) -> str:
     """Name the accounts in use, or say what to do when there is none."""
-    lender = running.services.relay.lender
-    if accounts := lender.accounts():
-        return f"codexrelay accounts: {', '.join(account.id for account in accounts)}"
-    return f"codexrelay accounts: none; {lender.nothing_to_lend()}"
+    instances = running.services.relay.instances
+    if accounts := instances.accounts():
+        names = ", ".join(instance.qualified(account.id) for instance, account in accounts)
+        return f"codexrelay accounts: {names}"
+    return f"codexrelay accounts: none; {instances.members[0].lender.nothing_to_lend()}"
 
 
 def _warn(loaded: Loaded, running: Running) -> None:
     """Say what should be looked at, behind the two lines that programs wait for."""
     for warning in loaded.warnings:
         _log.warning(str(warning))
-    for problem in running.services.relay.lender.problems():
-        _log.warning("an account cannot be used", problem=str(problem))
+    for instance in running.services.relay.instances.members:
+        for problem in instance.lender.problems():
+            _log.warning("an account cannot be used", problem=str(problem))
 
 
 async def _drain_on_signal(drain: Drain, process_scope: trio.CancelScope) -> None:

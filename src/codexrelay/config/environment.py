@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Final
 
+import attrs
+
+from codexrelay.accounts.settings import ManagedOAuthSettings
 from codexrelay.config.keys import Given, Reading, key_named
 from codexrelay.config.values import from_text
 from codexrelay.errors import Problem
@@ -16,16 +19,14 @@ _BACKEND: Final = "backends.openai_codex"
 _MANAGED: Final = f"{_BACKEND}.extra.codex.managed_oauth"
 _PREFIX: Final = "OPENAI_CODEX_"
 
-#: Variable -> full key path.
+#: Variable -> full key path. Every key of managed accounts has one.
 VARIABLES: Final[Mapping[str, str]] = {
     "OPENAI_API_BASE_URL": f"{_BACKEND}.api_base_url",
     "OPENAI_CODEX_PATH": f"{_BACKEND}.auth_path",
-    "OPENAI_CODEX_MANAGED_OAUTH_ENABLED": f"{_MANAGED}.enabled",
-    "OPENAI_CODEX_MANAGED_OAUTH_STORAGE_PATH": f"{_MANAGED}.storage_path",
-    "OPENAI_CODEX_MANAGED_OAUTH_ACCOUNTS": f"{_MANAGED}.accounts",
-    "OPENAI_CODEX_MANAGED_OAUTH_SELECTION_STRATEGY": f"{_MANAGED}.selection_strategy",
-    "OPENAI_CODEX_MANAGED_OAUTH_REFRESH_BUFFER_SECONDS": f"{_MANAGED}.refresh_buffer_seconds",
-    "OPENAI_CODEX_MANAGED_OAUTH_ALLOW_LEGACY_FALLBACK": f"{_MANAGED}.allow_legacy_fallback",
+    **{
+        f"{_PREFIX}MANAGED_OAUTH_{field.name.upper()}": f"{_MANAGED}.{field.name}"
+        for field in attrs.fields(ManagedOAuthSettings)
+    },
 }
 
 

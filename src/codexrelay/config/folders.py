@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from codexrelay.protocol.model_id import FAMILY
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -35,16 +37,26 @@ def absolute(
 
 
 def legacy_folders(
-    settings: Settings, environ: Mapping[str, str], *, windows: bool = _ON_WINDOWS
+    settings: Settings,
+    environ: Mapping[str, str],
+    *,
+    instance: str = FAMILY,
+    windows: bool = _ON_WINDOWS,
 ) -> tuple[Path, ...]:
     """Return the folders in which Codex CLI's `auth.json` may be, first choice first.
 
     `auth_path`, then `CODEX_HOME`, then `.codex` in the home folder: `%USERPROFILE%` on Windows,
-    `~` everywhere. An empty `CODEX_HOME` is none.
+    `~` everywhere. An empty `CODEX_HOME` is none. A further instance has its `auth_path` and
+    nothing else, for what the environment names is the first one's.
+
+    Raises:
+        KeyError: there is no such instance.
     """
-    named = (settings.backends.openai_codex.auth_path, environ.get("CODEX_HOME"))
+    auth_path = dict(settings.backends.family)[instance].auth_path
+    named = (auth_path, environ.get("CODEX_HOME") if instance == FAMILY else None)
     folders = [Path(text).absolute() for text in named if text]
-    folders += [home / ".codex" for home in _homes(environ, windows=windows)]
+    if instance == FAMILY:
+        folders += [home / ".codex" for home in _homes(environ, windows=windows)]
     return tuple(dict.fromkeys(folders))
 
 

@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Final, TypeAlias, get_type_hints
 
 import attrs
 
-from codexrelay.config.settings import SECRET, Settings
+from codexrelay.config.settings import NO_KEY, SECRET, Settings
 from codexrelay.config.values import conform, shown, without_login
 from codexrelay.errors import Problem
+from codexrelay.protocol.model_id import instance_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 KeyPath: TypeAlias = tuple[str, ...]
 
-#: Parts of a path that would only make flags longer while there is one backend.
+#: The block of the backend that flags and the environment speak of. Further instances of it have
+#: the same keys, in a block beside it: `backends.openai_codex.2`.
+FIRST_BLOCK: Final = ("backends", "openai_codex")
+#: Parts of a path that would only make flags longer, since they are for the first block alone.
 _NOT_IN_FLAGS: Final = frozenset({"server", "backends", "openai_codex", "extra", "codex"})
 
 
@@ -87,13 +91,24 @@ class Reading:
     #: In the order of the source.
     found: tuple[Given | Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    #: Further blocks of the backend that stand there, empty ones too: `openai_codex.2`.
+    further: tuple[str, ...] = ()
+
+
+def parts_of(
+    settings: type[attrs.AttrsInstance],
+) -> Iterator[tuple[attrs.Attribute[object], object]]:
+    """Yield the fields of a settings class that are keys or sections, with their annotations."""
+    annotations = get_type_hints(settings)
+    for field in attrs.fields(settings):
+        if NO_KEY not in field.metadata:
+            yield field, annotations[field.name]
 
 
 def keys_of(settings: type[attrs.AttrsInstance], path: KeyPath = ()) -> Iterator[Key]:
     """Yield the keys of a settings class and of the classes inside it."""
-    annotations = get_type_hints(settings)
-    for field in attrs.fields(settings):
-        here, wanted = (*path, field.name), annotations[field.name]
+    for field, wanted in parts_of(settings):
+        here = (*path, field.name)
         if isinstance(wanted, type) and attrs.has(wanted):
             yield from keys_of(wanted, here)
         else:
@@ -120,13 +135,47 @@ def key_named(name: str) -> Key:
     return KEYS[tuple(name.split("."))]
 
 
+def block_named(name: str) -> str | None:
+    """Return how a block of the backend is called, `openai_codex.2` for `OPENAI-Codex.2`.
+
+    None means that `name` is no name of one. The first block has no number.
+    """
+    instance = instance_named(name)
+    if instance is None or instance.endswith(".1"):
+        return None
+    return instance.replace("-", "_")
+
+
+def in_block(key: Key, block: str) -> Key:
+    """Return the key of `block` that corresponds to a key of the first one."""
+    return attrs.evolve(key, path=("backends", block, *key.path[len(FIRST_BLOCK) :]))
+
+
+def in_first_block(path: KeyPath) -> KeyPath:
+    """Return the path of the same key in the first block; a path outside all blocks as it is."""
+    match path:
+        case ("backends", str(block), *rest) if block_named(block):
+            return (*FIRST_BLOCK, *rest)
+    return path
+
+
+def key_at(path: KeyPath) -> Key:
+    """Return the key at this path, in a further block too; raises KeyError when there is none."""
+    return attrs.evolve(KEYS[in_first_block(path)], path=path)
+
+
 def unknown_key(path: KeyPath) -> str:
     """Return what to say about a key that does not exist, in a section that does."""
     *section, name = path
-    beside = SECTIONS[tuple(section)]
+    first = in_first_block(path)
+    if first[:-1] == FIRST_BLOCK and block_named(block := f"{FIRST_BLOCK[-1]}.{name}"):
+        return f"unknown key; an instance is a block of its own: write {block}"
+    beside = SECTIONS[first[:-1]]
     if alike := difflib.get_close_matches(name, beside, n=1):
         return f"unknown key; did you mean {'.'.join((*section, alike[0]))}?"
     for key in KEYS.values():
         if key.path[-1] == name:
-            return f"unknown key; did you mean {key.name}?"
+            inside = first[:2] == FIRST_BLOCK == key.path[:2]
+            meant = in_block(key, path[1]) if inside else key
+            return f"unknown key; did you mean {meant.name}?"
     return f"unknown key; known here: {', '.join(beside)}"

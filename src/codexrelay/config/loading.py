@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
 
-from codexrelay.config import environment, rules, yaml_file
+from codexrelay.backends.codex.settings import CodexBackendSettings
+from codexrelay.config import environment, instances, rules, yaml_file
 from codexrelay.config import flags as flag_source
 from codexrelay.config.folders import absolute
-from codexrelay.config.keys import KEYS, Given, KeyPath, Reading
+from codexrelay.config.keys import KEYS, Given, KeyPath, Reading, in_first_block, parts_of
 from codexrelay.config.settings import Settings
 from codexrelay.errors import ConfigError, Problem
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 CONFIG_VARIABLE: Final = "CODEXRELAY_CONFIG"
 #: Keys that name folders; the settings hold them as absolute paths.
 _FOLDERS: Final = (
+    "sessions.state_path",
     "backends.openai_codex.auth_path",
     "backends.openai_codex.extra.codex.managed_oauth.storage_path",
 )
@@ -56,7 +58,8 @@ def load(
     merged.take(_file(config_path, environ))
     merged.take(environment.read(environ))
     merged.take(flag_source.read(flags))
-    settings = _build(Settings, merged.values)
+    merged.complete()
+    settings = merged.settings()
     problems = (*merged.problems, *merged.judge(rules.PROBLEM_RULES, settings))
     if problems:
         raise ConfigError(problems)
@@ -71,7 +74,10 @@ class _Merged:
     values: dict[str, object] = attrs.field(factory=dict)
     #: What a message calls the place that a value comes from.
     places: dict[str, str] = attrs.field(factory=dict)
-    #: Keys for which some source gave a value of no use.
+    #: Further blocks of the backend that some source has.
+    further: set[str] = attrs.field(factory=set)
+    #: Keys for which some source gave a value of no use; those of further blocks stand here under
+    #: the name that the same key has in the first.
     faulty: set[str] = attrs.field(factory=set)
     problems: list[Problem] = attrs.field(factory=list)
     warnings: list[Problem] = attrs.field(factory=list)
@@ -79,6 +85,7 @@ class _Merged:
     def take(self, reading: Reading) -> None:
         """Let a source speak that beats all before it."""
         self.warnings += reading.warnings
+        self.further.update(reading.further)
         for found in reading.found:
             if isinstance(found, Problem):
                 self.problems.append(found)
@@ -86,22 +93,42 @@ class _Merged:
                 self._take_value(found)
 
     def judge(
-        self, judges: Mapping[tuple[str, ...], rules.Rule], settings: Settings
+        self, judges: Mapping[rules.Rule, tuple[str, ...]], settings: Settings
     ) -> Iterator[Problem]:
         """Yield what the rules find in `settings`, without those that read a faulty key."""
-        for keys, rule in judges.items():
+        configured = rules.Configured(settings=settings, places=self.places, environ=self.environ)
+        for rule, keys in judges.items():
             if self.faulty.isdisjoint(keys):
-                yield from rule(settings, self.places)
+                # What several blocks take over from the first one is said once.
+                yield from dict.fromkeys(rule(configured))
+
+    def complete(self) -> None:
+        """Fill in what the further blocks do not give, once all sources have spoken."""
+        for block in self.further:
+            self.take(instances.not_given(block, values=self.values, places=self.places))
+
+    def settings(self) -> Settings:
+        """Return the settings that the values make."""
+        settings = _build(Settings, self.values)
+        further = tuple(
+            (
+                block.replace("_", "-"),
+                _build(CodexBackendSettings, self.values, ("backends", block)),
+            )
+            for block in sorted(self.further, key=instances.number_of)
+        )
+        return attrs.evolve(settings, backends=attrs.evolve(settings.backends, further=further))
 
     def _take_value(self, given: Given) -> None:
         name = given.key.name
+        in_first = ".".join(in_first_block(given.key.path))
         try:
             value = given.key.check(given.value)
-            if name in _FOLDERS and isinstance(value, str):
+            if in_first in _FOLDERS and isinstance(value, str):
                 value = str(absolute(value, folder=given.folder, environ=self.environ))
         except ValueError as error:
             self.problems.append(Problem(given.where, str(error)))
-            self.faulty.add(name)
+            self.faulty.add(in_first)
         else:
             self.values[name], self.places[name] = value, given.where
 
@@ -127,10 +154,10 @@ def _build(
 ) -> _Settings:
     """Return the settings class with `values`, which has every key."""
     arguments: dict[str, object] = {}
-    for name, wanted in get_type_hints(settings).items():
-        here = (*path, name)
+    for field, wanted in parts_of(settings):
+        here = (*path, field.name)
         if isinstance(wanted, type) and attrs.has(wanted):
-            arguments[name] = _build(wanted, values, here)
+            arguments[field.name] = _build(wanted, values, here)
         else:
-            arguments[name] = values[".".join(here)]
+            arguments[field.name] = values[".".join(here)]
     return settings(**arguments)

@@ -3,24 +3,81 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from codexrelay.accounts.settings import DEFAULT_ISSUER
-from codexrelay.backends.codex.settings import DEFAULT_API_BASE_URL
+import attrs
+
+from codexrelay.accounts.settings import DEFAULT_ISSUER, ManagedOAuthSettings
+from codexrelay.backends.codex.settings import DEFAULT_API_BASE_URL, CodexBackendSettings
+from codexrelay.config.folders import legacy_folders
 from codexrelay.config.settings import Settings
 from codexrelay.errors import Problem
 
-#: Full key path -> what a message calls the place its value comes from.
-Places: TypeAlias = Mapping[str, str]
-Rule: TypeAlias = Callable[[Settings, Places], Iterator[Problem]]
+if TYPE_CHECKING:
+    from pathlib import Path
 
+
+@attrs.frozen(kw_only=True)
+class Configured:
+    """What all sources make together."""
+
+    settings: Settings
+    #: Full key path -> what a message calls the place its value comes from.
+    places: Mapping[str, str]
+    environ: Mapping[str, str]
+
+    def blocks(self) -> Iterator[_Block]:
+        """Yield all instances of the backend, the first one first."""
+        for instance, codex in self.settings.backends.family:
+            yield _Block(
+                instance=instance,
+                name=f"backends.{instance.replace('-', '_')}",
+                codex=codex,
+                places=self.places,
+            )
+
+
+@attrs.frozen(kw_only=True)
+class _Block:
+    """One instance of the backend."""
+
+    instance: str
+    #: The path of the block.
+    name: str
+    codex: CodexBackendSettings
+    places: Mapping[str, str]
+
+    @property
+    def managed(self) -> ManagedOAuthSettings:
+        return self.codex.extra.codex.managed_oauth
+
+    @property
+    def reads_auth_json(self) -> bool:
+        return self.managed.allow_legacy_fallback or not self.managed.enabled
+
+    def place(self, key: str) -> str:
+        """Return what a message calls the place of a key, which is named as in the first block."""
+        return self.places[self.name + key.removeprefix(_FIRST)]
+
+
+Rule: TypeAlias = Callable[[Configured], Iterator[Problem]]
+
+_FIRST: Final = "backends.openai_codex"
 _HOST: Final = "server.host"
 _CLIENT_KEYS: Final = "server.client_keys"
-_API_BASE_URL: Final = "backends.openai_codex.api_base_url"
-_ISSUER: Final = "backends.openai_codex.extra.codex.oauth_issuer"
-_ACCOUNTS: Final = "backends.openai_codex.extra.codex.managed_oauth.accounts"
+_API_BASE_URL: Final = f"{_FIRST}.api_base_url"
+_AUTH_PATH: Final = f"{_FIRST}.auth_path"
+_WEIGHT: Final = f"{_FIRST}.weight"
+_ISSUER: Final = f"{_FIRST}.extra.codex.oauth_issuer"
+_MANAGED: Final = f"{_FIRST}.extra.codex.managed_oauth"
+_ENABLED: Final = f"{_MANAGED}.enabled"
+_STORAGE_PATH: Final = f"{_MANAGED}.storage_path"
+_ACCOUNTS: Final = f"{_MANAGED}.accounts"
+_LEGACY: Final = f"{_MANAGED}.allow_legacy_fallback"
 #: A random key of 16 characters (base64) has 96 bits; what is shorter was made up by a person.
 _GOOD_KEY_LENGTH: Final = 16
 
@@ -35,58 +92,124 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _open_host(settings: Settings, places: Places) -> Iterator[Problem]:
-    server = settings.server
+def _open_host(configured: Configured) -> Iterator[Problem]:
+    server = configured.settings.server
     if not is_loopback(server.host) and not server.client_keys:
         yield Problem(
-            places[_HOST],
+            configured.places[_HOST],
             f"{server.host} can be reached from other machines, and anyone there could use your "
             f"accounts: set {_CLIENT_KEYS}, or leave {_HOST} at 127.0.0.1",
         )
 
 
-def _no_account_allowed(settings: Settings, places: Places) -> Iterator[Problem]:
-    if settings.backends.openai_codex.extra.codex.managed_oauth.accounts == ():
-        yield Problem(places[_ACCOUNTS], "an empty list allows no account: list ids, or say all")
+def _no_account_allowed(configured: Configured) -> Iterator[Problem]:
+    for block in configured.blocks():
+        if block.managed.accounts == ():
+            yield Problem(
+                block.place(_ACCOUNTS), "an empty list allows no account: list ids, or say all"
+            )
 
 
-def _short_client_key(settings: Settings, places: Places) -> Iterator[Problem]:
-    for number, key in enumerate(settings.server.client_keys, start=1):
+def _no_weight(configured: Configured) -> Iterator[Problem]:
+    if not any(block.codex.weight for block in configured.blocks()):
+        yield Problem(
+            configured.places[_WEIGHT],
+            "no instance takes turns that name none: give one a weight above 0",
+        )
+
+
+def _no_auth_json(configured: Configured) -> Iterator[Problem]:
+    for block in configured.blocks():
+        if block.name != _FIRST and block.reads_auth_json and block.codex.auth_path is None:
+            yield Problem(
+                block.place(_AUTH_PATH),
+                f"needed, since {block.name} may use Codex CLI's auth.json, and only that of "
+                f"{_FIRST} is looked for elsewhere",
+            )
+
+
+def _shared_store(configured: Configured) -> Iterator[Problem]:
+    for one, other in itertools.combinations(configured.blocks(), 2):
+        folder = other.managed.storage_path
+        if (
+            (one.managed.enabled and other.managed.enabled)
+            and os.path.realpath(one.managed.storage_path) == os.path.realpath(folder)
+            and _overlap(one.managed.accounts, other.managed.accounts)
+        ):
+            yield Problem(
+                other.place(_STORAGE_PATH),
+                f"{folder} is the store of {one.name} too, and no account may serve both: "
+                "name another folder, or give each a list of accounts of its own",
+            )
+
+
+def _shared_auth_json(configured: Configured) -> Iterator[Problem]:
+    readers = [block for block in configured.blocks() if block.reads_auth_json]
+    for one, other in itertools.combinations(readers, 2):
+        known = {os.path.realpath(folder) for folder in _legacy_folders(configured, one)}
+        for folder in _legacy_folders(configured, other):
+            if os.path.realpath(folder) in known:
+                yield Problem(
+                    other.place(_AUTH_PATH),
+                    f"the auth.json in {folder} may be used by {one.name} too, and no account may "
+                    "serve both: name another folder, or set allow_legacy_fallback to false there",
+                )
+
+
+def _short_client_key(configured: Configured) -> Iterator[Problem]:
+    for number, key in enumerate(configured.settings.server.client_keys, start=1):
         if len(key) < _GOOD_KEY_LENGTH:
             yield Problem(
-                places[_CLIENT_KEYS],
+                configured.places[_CLIENT_KEYS],
                 f"key {number} is shorter than {_GOOD_KEY_LENGTH} characters and may be guessed",
             )
 
 
-def _foreign_backend(settings: Settings, places: Places) -> Iterator[Problem]:
-    url = settings.backends.openai_codex.api_base_url
-    if _origin(url) != _origin(DEFAULT_API_BASE_URL):
-        yield Problem(
-            places[_API_BASE_URL],
-            f"access tokens go to {_origin(url)}, not to {_origin(DEFAULT_API_BASE_URL)}",
-        )
+def _foreign_backend(configured: Configured) -> Iterator[Problem]:
+    for block in configured.blocks():
+        url = block.codex.api_base_url
+        if _origin(url) != _origin(DEFAULT_API_BASE_URL):
+            yield Problem(
+                block.place(_API_BASE_URL),
+                f"access tokens go to {_origin(url)}, not to {_origin(DEFAULT_API_BASE_URL)}",
+            )
 
 
-def _foreign_issuer(settings: Settings, places: Places) -> Iterator[Problem]:
-    url = settings.backends.openai_codex.extra.codex.oauth_issuer
-    if _origin(url) != _origin(DEFAULT_ISSUER):
-        yield Problem(
-            places[_ISSUER],
-            f"refresh tokens go to {_origin(url)}, not to {_origin(DEFAULT_ISSUER)}",
-        )
+def _foreign_issuer(configured: Configured) -> Iterator[Problem]:
+    for block in configured.blocks():
+        url = block.codex.extra.codex.oauth_issuer
+        if _origin(url) != _origin(DEFAULT_ISSUER):
+            yield Problem(
+                block.place(_ISSUER),
+                f"refresh tokens go to {_origin(url)}, not to {_origin(DEFAULT_ISSUER)}",
+            )
 
 
-#: The keys a rule reads -> the rule; it is asked only when all of them are sound.
-PROBLEM_RULES: Final[Mapping[tuple[str, ...], Rule]] = {
-    (_HOST, _CLIENT_KEYS): _open_host,
-    (_ACCOUNTS,): _no_account_allowed,
+#: Rule -> the keys it reads, named as in the first block; it is asked only when all of them are
+#: sound, in every block.
+PROBLEM_RULES: Final[Mapping[Rule, tuple[str, ...]]] = {
+    _open_host: (_HOST, _CLIENT_KEYS),
+    _no_account_allowed: (_ACCOUNTS,),
+    _no_weight: (_WEIGHT,),
+    _no_auth_json: (_AUTH_PATH, _ENABLED, _LEGACY),
+    _shared_store: (_STORAGE_PATH, _ENABLED, _ACCOUNTS),
+    _shared_auth_json: (_AUTH_PATH, _ENABLED, _LEGACY),
 }
-WARNING_RULES: Final[Mapping[tuple[str, ...], Rule]] = {
-    (_CLIENT_KEYS,): _short_client_key,
-    (_API_BASE_URL,): _foreign_backend,
-    (_ISSUER,): _foreign_issuer,
+WARNING_RULES: Final[Mapping[Rule, tuple[str, ...]]] = {
+    _short_client_key: (_CLIENT_KEYS,),
+    _foreign_backend: (_API_BASE_URL,),
+    _foreign_issuer: (_ISSUER,),
 }
+
+
+def _overlap(
+    one: Literal["all"] | tuple[str, ...], other: Literal["all"] | tuple[str, ...]
+) -> bool:
+    return one == "all" or other == "all" or not set(one).isdisjoint(other)
+
+
+def _legacy_folders(configured: Configured, block: _Block) -> tuple[Path, ...]:
+    return legacy_folders(configured.settings, configured.environ, instance=block.instance)
 
 
 def _origin(url: str) -> str:

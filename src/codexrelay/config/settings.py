@@ -11,9 +11,13 @@ import attrs
 from attrs import validators as v
 
 from codexrelay.backends.codex.settings import CodexBackendSettings
+from codexrelay.protocol.model_id import FAMILY
+from codexrelay.sessions.settings import SessionsSettings
 
 #: Metadata of a field whose value no message and no repr may show.
 SECRET: Final = "secret"
+#: Metadata of a field that is no key.
+NO_KEY: Final = "no key"
 
 
 def _masked(secrets: tuple[str, ...]) -> str:
@@ -44,9 +48,19 @@ class ServerSettings:
 
 @attrs.frozen(kw_only=True)
 class BackendsSettings:
-    """`backends`: one block for each backend."""
+    """`backends`: one block for each instance of the backend."""
 
     openai_codex: CodexBackendSettings = attrs.field(factory=CodexBackendSettings)
+    #: The instances beside it, by name and in order of their numbers: `openai_codex.2` in the file
+    #: is `openai-codex.2` here. Nothing in them is left to be filled in.
+    further: tuple[tuple[str, CodexBackendSettings], ...] = attrs.field(
+        default=(), metadata={NO_KEY: True}
+    )
+
+    @property
+    def family(self) -> tuple[tuple[str, CodexBackendSettings], ...]:
+        """All instances by name, the first block first."""
+        return ((FAMILY, self.openai_codex), *self.further)
 
 
 @attrs.frozen(kw_only=True)
@@ -54,4 +68,5 @@ class Settings:
     """The root of `config.yaml`."""
 
     server: ServerSettings = ServerSettings()
+    sessions: SessionsSettings = attrs.field(factory=SessionsSettings)
     backends: BackendsSettings = BackendsSettings()

@@ -132,6 +132,8 @@ def _read(text: str, member: object) -> object:
             return float(text)
     except ValueError:
         return text
+    if member is NoneType and text.strip().lower() == "null":
+        return None
     return _BOOLEANS.get(text.strip().lower(), text) if member is bool else text
 
 

@@ -13,7 +13,18 @@ from typing import Final
 import attrs
 import yaml
 
-from codexrelay.config.keys import KEYS, SECTIONS, Given, KeyPath, Reading, unknown_key
+from codexrelay.config.keys import (
+    FIRST_BLOCK,
+    KEYS,
+    SECTIONS,
+    Given,
+    KeyPath,
+    Reading,
+    block_named,
+    in_first_block,
+    key_at,
+    unknown_key,
+)
 from codexrelay.errors import Problem
 
 _NULL: Final = "tag:yaml.org,2002:null"
@@ -37,7 +48,7 @@ def read(path: Path, *, named_by: str) -> Reading:
     walk = _Walk(path=path)
     if root is not None and not _is_empty(root):
         walk.section(root, ())
-    return Reading(found=tuple(walk.found))
+    return Reading(found=tuple(walk.found), further=tuple(walk.further))
 
 
 @attrs.define(eq=False)
@@ -46,6 +57,7 @@ class _Walk:
 
     path: Path
     found: list[Given | Problem] = attrs.field(factory=list)
+    further: list[str] = attrs.field(factory=list)
 
     def section(self, node: yaml.Node, path: KeyPath) -> None:
         if not isinstance(node, yaml.MappingNode):
@@ -61,12 +73,20 @@ class _Walk:
             self._entry(key_node, value_node, here)
 
     def _entry(self, key_node: yaml.Node, value_node: yaml.Node, path: KeyPath) -> None:
-        if path in SECTIONS:
+        first = in_first_block(path)
+        if first == FIRST_BLOCK != path:
+            self.further.append(path[-1])
+        if first in SECTIONS:
             self.section(value_node, path)
-        elif path in KEYS:
+        elif first in KEYS:
             self._leaf(value_node, path)
         elif path[:-1] == ("backends",):
-            self._complain(key_node, path, "only openai_codex is supported")
+            self._complain(
+                key_node,
+                path,
+                "only openai_codex is supported, and further instances of it: openai_codex.2, "
+                "openai_codex.3 and so on",
+            )
         else:
             self._complain(key_node, path, unknown_key(path))
 
@@ -77,7 +97,9 @@ class _Walk:
             self._complain(node, path, str(error))
             return
         where = self._where(node, path)
-        self.found.append(Given(key=KEYS[path], value=value, where=where, folder=self.path.parent))
+        self.found.append(
+            Given(key=key_at(path), value=value, where=where, folder=self.path.parent)
+        )
 
     def _complain(self, node: yaml.Node, path: KeyPath, what: str) -> None:
         self.found.append(Problem(self._where(node, path), what))
@@ -90,9 +112,7 @@ class _Walk:
 def _name(node: yaml.Node, path: KeyPath) -> str:
     """Return a key's name; names of backends are the same in any case and with `-` for `_`."""
     name = str(node.value) if isinstance(node, yaml.ScalarNode) else "?"
-    if path == ("backends",) and name.lower().replace("-", "_") in SECTIONS[path]:
-        return name.lower().replace("-", "_")
-    return name
+    return block_named(name) or name if path == ("backends",) else name
 
 
 def _value(node: yaml.Node) -> object:

@@ -36,6 +36,8 @@ class Claims:
 
     #: The ChatGPT account (workspace) the token is for: `chatgpt-account-id` on the wire.
     workspace_id: str | None = None
+    #: The person: one user may have several workspaces, and a workspace several users.
+    user_id: str | None = None
     plan_type: str | None = None
     email: str | None = None
     expires_at_unix_s: float | None = None
@@ -49,6 +51,7 @@ def read_claims(token: str | None) -> Claims:
     auth = get_object(claims, _AUTH)
     return Claims(
         workspace_id=_workspace_id(claims, auth),
+        user_id=_filled(auth, "chatgpt_user_id") or _filled(auth, "user_id"),
         plan_type=_filled(auth, "chatgpt_plan_type"),
         email=_filled(claims, "email") or _filled(get_object(claims, _PROFILE), "email"),
         expires_at_unix_s=_instant(claims, "exp"),

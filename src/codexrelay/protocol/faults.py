@@ -52,8 +52,21 @@ class FaultKind(enum.Enum):
     SLOW = "slow"
     #: The request holds encrypted content that the account did not make.
     UNREADABLE = "unreadable"
+    #: The account's plan does not offer the model.
+    UNSUPPORTED = "unsupported"
     #: The request itself is at fault; every account would answer the same.
     REFUSED = "refused"
+
+
+class Reached(enum.Enum):
+    """How far an attempt's request got before its fault: it decides what a repeat may cost."""
+
+    #: No byte of it has left this process, so nobody can have begun to work on it.
+    NOT_SENT = "not sent"
+    #: All of it was handed to the system. Whether the backend works on it, it alone knows.
+    SENT = "sent"
+    #: The connection broke while it was being sent.
+    UNKNOWN = "unknown"
 
 
 _USAGE_LIMITS: Final = frozenset(
@@ -69,6 +82,11 @@ _USAGE_LIMITS: Final = frozenset(
     }
 )
 _UNUSABLE: Final = frozenset({"usage_not_included", "deactivated_workspace"})
+#: For codes that come without words.
+_WORDS: Final[Mapping[str, str]] = {
+    "deactivated_workspace": "the workspace of this account is deactivated",
+    "usage_not_included": "the plan of this account does not include Codex",
+}
 _OVERLOADS: Final = frozenset({"server_is_overloaded", "slow_down"})
 _THROTTLES: Final = frozenset({"rate_limit_exceeded", "rate_limit_error"})
 _UNAUTHORIZED: Final = frozenset({"token_expired", "token_invalidated", "invalid_api_key"})
@@ -96,6 +114,7 @@ _STATUS: Final[Mapping[FaultKind, int]] = {
     FaultKind.BROKEN: 502,
     FaultKind.SLOW: 504,
     FaultKind.UNREADABLE: 400,
+    FaultKind.UNSUPPORTED: 400,
     FaultKind.REFUSED: 400,
 }
 _TYPE: Final[Mapping[FaultKind, str]] = {
@@ -109,6 +128,7 @@ _TYPE: Final[Mapping[FaultKind, str]] = {
     FaultKind.BROKEN: "server_error",
     FaultKind.SLOW: "server_error",
     FaultKind.UNREADABLE: "invalid_request_error",
+    FaultKind.UNSUPPORTED: "invalid_request_error",
     FaultKind.REFUSED: "invalid_request_error",
 }
 
@@ -124,6 +144,8 @@ _EXCERPT_CHARACTERS: Final = 200
 _TRY_AGAIN: Final = re.compile(
     r"try again in\s+([\d.]+)\s*(ms|s(?:ec(?:ond)?s?)?\b)", re.IGNORECASE
 )
+#: The front end's words, which carry no code. Said of unknown models too, by every account then.
+_NOT_OFFERED: Final = "model is not supported when using codex"
 _TITLE: Final = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 
 
@@ -142,6 +164,8 @@ class Fault:
     headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     #: Seconds upstream asked to wait (`Retry-After`, or words in the message).
     retry_after_s: float | None = None
+    #: How far the request got; None for what is no attempt's fault.
+    reached: Reached | None = None
 
     @property
     def message(self) -> str:
@@ -149,9 +173,19 @@ class Fault:
         return get_text(self.error, "message") or ""
 
     @property
+    def type(self) -> str:
+        """Upstream's error type, verbatim, or ours where it gave none."""
+        return get_text(self.error, "type") or self.kind.value
+
+    @property
     def code(self) -> str | None:
         """Upstream's error code, verbatim."""
         return get_text(self.error, "code")
+
+    @property
+    def plan_type(self) -> str | None:
+        """The plan whose quota is spent, where upstream names it."""
+        return get_text(self.error, "plan_type")
 
     @property
     def is_ours(self) -> bool:
@@ -296,8 +330,9 @@ def _error_of(status: int, body: bytes) -> JsonObject:
 
 def _error_from(given: JsonObject, otherwise: str) -> JsonObject:
     """Return the OpenAI error object that says what `given` says, with all its further keys."""
+    code = get_text(given, "code") or get_text(given, "type") or ""
     error = error_object(
-        get_text(given, "message") or otherwise,
+        get_text(given, "message") or _WORDS.get(code, otherwise),
         type=get_text(given, "type") or "",
         code=get_text(given, "code"),
         param=get_text(given, "param"),
@@ -340,6 +375,8 @@ def _kind_of_code(error: JsonObject) -> FaultKind | None:
         return FaultKind.UNAUTHORIZED
     if "invalid_encrypted_content" in names:
         return FaultKind.UNREADABLE
+    if _NOT_OFFERED in message:
+        return FaultKind.UNSUPPORTED
     if names & _REFUSALS:
         return FaultKind.REFUSED
     return None
@@ -362,7 +399,7 @@ def _kind_of_status(status: int, error: JsonObject) -> FaultKind:
             return FaultKind.OVERLOADED
         case _:
             named = _kind_of_code(error)
-            known = (FaultKind.UNUSABLE, FaultKind.UNREADABLE)
+            known = (FaultKind.UNUSABLE, FaultKind.UNREADABLE, FaultKind.UNSUPPORTED)
             return named if named in known else FaultKind.REFUSED
 
 

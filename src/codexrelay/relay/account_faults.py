@@ -2,66 +2,174 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+import attrs
 
 from codexrelay.errors import (
     AccountError,
     AllLimitedError,
     AllTriedError,
+    ModelNotOfferedError,
     RefreshUnavailableError,
+    ThrottledError,
     TurnedAwayError,
+    Waiting,
 )
 from codexrelay.protocol.faults import Fault, FaultKind
 from codexrelay.protocol.openai_errors import error_object
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from codexrelay.protocol.raw import Json
+    from codexrelay.relay.instances import Instance
+
 #: The sign-in service is asked again after a few seconds at the earliest.
 RETRY_AFTER_REFRESH_S: Final = 5.0
 #: Faults after which the pool has more to say than the last account.
-_OF_THE_POOL: Final = frozenset({FaultKind.LIMITED, FaultKind.UNAUTHORIZED})
+_OF_THE_POOL: Final = frozenset({FaultKind.LIMITED, FaultKind.UNAUTHORIZED, FaultKind.UNSUPPORTED})
+#: So does a pool that time mends, after a word that was only that one account's.
+_OF_ONE_ACCOUNT: Final = frozenset({FaultKind.UNUSABLE})
+#: Of several instances that have no account, the one is told that holds out the most: first the
+#: errors that time mends, then those that the owner must.
+_HOPE: Final = (
+    ThrottledError,
+    AllLimitedError,
+    RefreshUnavailableError,
+    TurnedAwayError,
+    AllTriedError,
+    ModelNotOfferedError,
+)
 
 
-def fault_of(error: AccountError, *, after: Fault | None) -> Fault:
-    """Return the fault the client sees for `error`; `after` was the turn's last fault, if any.
+def fault_of(errors: Sequence[AccountError], *, after: Fault | None) -> Fault:
+    """Return the fault the client sees; `after` was the turn's last one, if there was any.
 
-    A pool that ran dry in the middle of a turn answers with what upstream said, unless that was
-    only one account's word and the pool knows more than that it was tried: then the state of all
-    of them is the honest answer.
+    `errors` are what each instance said that the turn was offered, one at least. A pool that ran
+    dry in the middle of a turn answers with what upstream said, unless that was only one account's
+    word and the pool knows more than that it was tried: then the state of all of them is the honest
+    answer.
     """
-    if after is not None and (after.kind not in _OF_THE_POOL or isinstance(error, AllTriedError)):
+    error = _most_hopeful(errors)
+    if after is not None and not _says_more(error, after.kind):
         return after
-    if isinstance(error, AllLimitedError):
-        # The shape Codex CLI knows and stops at (wire notes 4.2).
-        return Fault(
-            kind=FaultKind.LIMITED,
-            status=429,
-            error=error_object(
-                str(error),
-                type="usage_limit_reached",
-                code="usage_limit_reached",
-                plan_type=error.plan_type,
-                resets_at=round(error.resets_at_unix_s),
-                resets_in_seconds=error.resets_in_s,
-            ),
-            resets_at_unix_s=error.resets_at_unix_s,
-            retry_after_s=error.resets_in_s,
-        )
-    if isinstance(error, RefreshUnavailableError):
-        return Fault(
-            kind=FaultKind.OVERLOADED,
-            status=503,
-            error=error_object(str(error), type="server_error", code="token_refresh_unavailable"),
-            retry_after_s=RETRY_AFTER_REFRESH_S,
-        )
-    if isinstance(error, TurnedAwayError):
-        kind = FaultKind.UNAUTHORIZED if error.status == 401 else FaultKind.UNUSABLE
-        return Fault(
-            kind=kind,
-            status=error.status,
-            error=error_object(str(error), type=error.type, code=error.code),
-        )
-    # 401 is terminal for every client but Codex CLI (measured): right, only the owner can help.
+    match error:
+        case AllLimitedError():
+            return _limited(error)
+        case ThrottledError():
+            return Fault(
+                kind=FaultKind.THROTTLED,
+                status=429,
+                error=error_object(str(error), type="rate_limit_error", code="rate_limit_exceeded"),
+                retry_after_s=error.retry_after_s,
+            )
+        case ModelNotOfferedError():
+            return Fault(
+                kind=FaultKind.UNSUPPORTED,
+                status=400,
+                error=error_object(
+                    str(error),
+                    type="invalid_request_error",
+                    code="model_not_supported",
+                    param="model",
+                    plans=list(error.plans),
+                ),
+            )
+        case RefreshUnavailableError():
+            return Fault(
+                kind=FaultKind.OVERLOADED,
+                status=503,
+                error=error_object(
+                    str(error), type="server_error", code="token_refresh_unavailable"
+                ),
+                retry_after_s=RETRY_AFTER_REFRESH_S,
+            )
+        case TurnedAwayError():
+            kind = FaultKind.UNAUTHORIZED if error.status == 401 else FaultKind.UNUSABLE
+            told = error_object(str(error), type=error.type, code=error.code)
+            return Fault(kind=kind, status=error.status, error=told)
+        case _:
+            # 401 is terminal for every client but Codex CLI (measured): right, only the owner can
+            # help.
+            return Fault(
+                kind=FaultKind.UNAUTHORIZED,
+                status=401,
+                error=error_object(
+                    str(error), type="authentication_error", code="no_usable_account"
+                ),
+            )
+
+
+def qualified(error: AccountError, instance: Instance) -> AccountError:
+    """Return the error with the ids under which the client knows the accounts of `instance`."""
+    if instance.is_first:
+        return error
+    match error:
+        case AllLimitedError():
+            waiting, told = _waiting(error.waiting, instance), _told(error.told, instance)
+            return attrs.evolve(error, waiting=waiting, told=told)
+        case ThrottledError():
+            return attrs.evolve(error, waiting=_waiting(error.waiting, instance))
+        case ModelNotOfferedError():
+            plans = tuple((instance.qualified(name), plan) for name, plan in error.accounts)
+            return attrs.evolve(error, accounts=plans)
+        case TurnedAwayError() | AllTriedError() | RefreshUnavailableError():
+            return attrs.evolve(error, told=_told(error.told, instance))
+        case _:  # names commands, which take the ids that the instance's own folder knows
+            return error
+
+
+def _waiting(waiting: Sequence[Waiting], instance: Instance) -> tuple[Waiting, ...]:
+    return tuple(attrs.evolve(w, account_id=instance.qualified(w.account_id)) for w in waiting)
+
+
+def _told(told: Sequence[str], instance: Instance) -> tuple[str, ...]:
+    return tuple(f"{instance.name}: {words}" for words in told)
+
+
+def _says_more(error: AccountError, than: FaultKind) -> bool:
+    """Tell whether the pool's state is a better answer than an account's fault of this kind."""
+    if than in _OF_ONE_ACCOUNT:
+        return isinstance(error, AllLimitedError | ThrottledError)
+    return than in _OF_THE_POOL and not isinstance(error, AllTriedError)
+
+
+def _limited(error: AllLimitedError) -> Fault:
+    """Return the 429 in the shape Codex CLI knows and stops at (wire notes 4.2)."""
+    accounts: list[Json] = [
+        {"id": waiting.account_id, "resets_at": round(waiting.until_unix_s)}
+        for waiting in error.waiting
+    ]
     return Fault(
-        kind=FaultKind.UNAUTHORIZED,
-        status=401,
-        error=error_object(str(error), type="authentication_error", code="no_usable_account"),
+        kind=FaultKind.LIMITED,
+        status=429,
+        error=error_object(
+            str(error),
+            type="usage_limit_reached",
+            code="usage_limit_reached",
+            plan_type=error.first.plan_type,
+            resets_at=round(error.first.until_unix_s),
+            resets_in_seconds=error.resets_in_s,
+            accounts=accounts,
+            reasons=list(error.told),
+        ),
+        resets_at_unix_s=error.first.until_unix_s,
+        retry_after_s=error.resets_in_s,
     )
+
+
+def _most_hopeful(errors: Sequence[AccountError]) -> AccountError:
+    limited = [error for error in errors if isinstance(error, AllLimitedError)]
+    if len(limited) > 1:
+        merged = AllLimitedError(
+            waiting=tuple(waiting for error in limited for waiting in error.waiting),
+            now_unix_s=limited[0].now_unix_s,
+            told=tuple(told for error in limited for told in error.told),
+        )
+        errors = [merged, *(error for error in errors if error not in limited)]
+    for kind in _HOPE:
+        for error in errors:
+            if isinstance(error, kind):
+                return error
+    return errors[0]

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import attrs
 import trio
 
+from codexrelay.accounts.pool import Ask
+from codexrelay.accounts.waiting import Patience
 from codexrelay.errors import AccountError
-from codexrelay.protocol.faults import Fault
-from codexrelay.relay.account_faults import fault_of
-from codexrelay.relay.ladder import RETRY_WAIT_S, Step
+from codexrelay.protocol.faults import Fault, FaultKind
+from codexrelay.relay.account_faults import fault_of, qualified
+from codexrelay.relay.instances import Instance
+from codexrelay.relay.ladder import MAX_REST_S, RETRY_WAIT_S, Ladder, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from codexrelay.accounts.lender import Lease, Lender
-    from codexrelay.relay.ladder import Ladder
+    from codexrelay.accounts.lender import Lease
+    from codexrelay.accounts.pool import Choice
+    from codexrelay.relay.record import Record, Tried
 
 
 @attrs.frozen
@@ -26,30 +31,172 @@ class Served:
     fault: Fault | None = None
 
 
-async def climb(
-    lender: Lender, ladder: Ladder, attempt: Callable[[Lease], Awaitable[Served | Fault]]
-) -> Served | Fault:
+class Offer(Protocol):
+    """Which plans have the turn's model, as far as it matters."""
+
+    @property
+    def plans(self) -> frozenset[str] | None:
+        """The plans that offer it; None: not known."""
+
+    async def learn(self) -> None:
+        """Find out, where it is not known; takes a few seconds at most."""
+
+
+class _NoOffer:
+    """Nothing is known, and nothing can be found out."""
+
+    plans = None
+
+    async def learn(self) -> None:
+        """See `Offer.learn`."""
+
+
+_NO_OFFER: Final = _NoOffer()
+
+
+@attrs.frozen(kw_only=True)
+class Wish:
+    """What a turn wants of the accounts."""
+
+    #: The instances it is offered, in order.
+    route: tuple[Instance, ...]
+    #: The model's name on the wire; None where it does not matter.
+    model: str | None = None
+    offer: Offer = _NO_OFFER
+    session: str | None = None
+    #: The account that made what the request holds, or began its user turn.
+    claim: str | None = None
+    #: The request begins a user turn.
+    opens: bool = True
+    #: The client can be shown life while it waits.
+    waits: bool = False
+    #: No turn of a client's, but a question of the relay's own.
+    aside: bool = False
+
+    def ask(self, instance: Instance, ladder: Ladder) -> Ask:
+        """Return what the next attempt asks of an instance's accounts."""
+        return Ask(
+            model=self.model,
+            plans=self.offer.plans,
+            session=None if self._is_bound_beside(instance) else self.session,
+            rejected=instance.local_ids(ladder.rejected),
+            again=instance.local(ladder.again),
+            claim=instance.local(self.claim),
+            opens=self.opens,
+            aside=self.aside,
+        )
+
+    def _is_bound_beside(self, instance: Instance) -> bool:
+        """Tell whether the session is bound in another instance: a failover must not bind it twice.
+
+        It would not know any more to which of the two it returns.
+        """
+        session = self.session
+        return session is not None and any(
+            other is not instance and other.lender.bound(session) is not None
+            for other in self.route
+        )
+
+
+Attempting: TypeAlias = "Callable[[Instance, Lease, Tried], Awaitable[Served | Fault]]"
+
+
+async def climb(wish: Wish, ladder: Ladder, record: Record, attempt: Attempting) -> Served | Fault:
     """Run `attempt` on one account after the other; return the first `Served`, or the last fault.
 
     Each rung begins with a checkpoint, so a turn whose client has left climbs no further.
     """
     last: Fault | None = None
     while True:
+        errors: list[AccountError] = []
+        # Nobody waits in line at one instance while another one may have an account free.
+        doors = deque((instance, len(wish.route) == 1) for instance in wish.route)
+        while doors:
+            instance, waits = doors.popleft()
+            result = await _climb(instance, wish, ladder, record, attempt, waits=waits)
+            if not isinstance(result, _Stuck):
+                return result
+            last = result.last or last
+            if result.is_worth_waiting:
+                doors.append((instance, True))
+            else:
+                error = qualified(result.error, instance)
+                record.refuses(instance, error)
+                errors.append(error)
+        if not ladder.strip():
+            return fault_of(errors, after=last)
+
+
+@attrs.frozen
+class _Stuck:
+    """An instance has no account left for the turn."""
+
+    error: AccountError
+    last: Fault | None
+    #: One of its accounts will be free soon, and the turn has not waited for it.
+    is_worth_waiting: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class _Glance(Patience):
+    """Waits for nothing, and tells whether it would be worth it."""
+
+    is_worth_waiting: Callable[[], None]
+
+    def allows(
+        self, choice: Choice, *, rejected: frozenset[str], waited_s: float, now_unix_s: float
+    ) -> bool:
+        """See `Patience.allows`; here the answer is always no."""
+        if super().allows(choice, rejected=rejected, waited_s=waited_s, now_unix_s=now_unix_s):
+            self.is_worth_waiting()
+        return False
+
+
+async def _climb(
+    instance: Instance,
+    wish: Wish,
+    ladder: Ladder,
+    record: Record,
+    attempt: Attempting,
+    *,
+    waits: bool,
+) -> Served | Fault | _Stuck:
+    """Climb on the accounts of one instance; `waits` says whether the turn may stand in line."""
+    last: Fault | None = None
+    while True:
+        worth_waiting: list[Instance] = []
+        patience = Patience(
+            pause_s=MAX_REST_S - ladder.waited_s,
+            limit_s=instance.limit_patience_s - ladder.waited_s if wish.waits else 0.0,
+            told=partial(record.begins_to_wait, instance),
+        )
+        if not waits:
+            patience = _Glance(
+                pause_s=patience.pause_s,
+                limit_s=patience.limit_s,
+                is_worth_waiting=partial(worth_waiting.append, instance),
+            )
         try:
-            async with lender.lease(rejected=ladder.rejected, prefer=ladder.prefer) as lease:
-                result = await attempt(lease)
-                lease.report(result.fault if isinstance(result, Served) else result)
+            async with instance.lender.lease(wish.ask(instance, ladder), patience) as lease:
+                ladder.waited_s += lease.waited_s
+                tried = record.begins_attempt(instance, lease)
+                result = await attempt(instance, lease, tried)
+                fault = result.fault if isinstance(result, Served) else result
+                tried.fault = fault
+                tried.took_s = record.took_s(tried)
+                if fault is not None:
+                    lease.report(fault)
         except AccountError as error:
-            if ladder.strip():
-                continue
-            return fault_of(error, after=last)
+            return _Stuck(error, last, is_worth_waiting=bool(worth_waiting))
         if isinstance(result, Served):
             return result
         last = result
-        match ladder.climb(result, lease.account.id):
+        if result.kind is FaultKind.UNSUPPORTED:
+            await wish.offer.learn()  # who has the model, so that nobody else is asked in vain
+        match ladder.climb(result, tried.account):
             case Step.GIVE_UP:
                 return result
             case Step.RETRY:
                 await trio.sleep(RETRY_WAIT_S)
-            case Step.REFRESH | Step.ROTATE:
+            case Step.REFRESH | Step.ROTATE | Step.REST:
                 pass

@@ -1,6 +1,6 @@
 """The attempt ladder: which attempt follows which fault, before the first output.
 
-Decides only; `turn` acts. The clients try again by themselves (Codex CLI up to 30 times on a 500,
+Decides only; `climb` acts. The clients try again by themselves (Codex CLI up to 30 times on a 500,
 measured), so the ladder is short.
 """
 
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
 
-from codexrelay.protocol.faults import FaultKind
+from codexrelay.protocol.faults import FaultKind, Reached
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,69 +29,100 @@ class Step(enum.Enum):
     RETRY = "retry"
     #: Another account.
     ROTATE = "rotate"
+    #: Another account; this one too, once the time is over that the backend stated.
+    REST = "rest"
     #: Nothing: the client is told.
     GIVE_UP = "give up"
 
 
-LADDER: Final[Mapping[FaultKind, tuple[Step, ...]]] = {
+class Cost(enum.Enum):
+    """What a repeat may cost the owner of the accounts, beside time."""
+
+    #: The backend did not begin, or said that it failed.
+    NOTHING = "nothing"
+    #: The backend may have begun the turn, and charge it twice.
+    A_TURN = "a turn"
+
+
+@attrs.frozen
+class Rule:
+    """What may follow a fault: the first time, the second time, and so on; then nothing."""
+
+    steps: tuple[Step, ...]
+    cost: Cost = Cost.NOTHING
+    #: Each account climbs the steps for itself; else the turn climbs them once, whichever accounts
+    #: it meets the fault on.
+    each_account: bool = False
+
+
+_ANY: Final = tuple(Reached)
+_BEGUN: Final = (Reached.UNKNOWN, Reached.SENT)
+
+_Key: TypeAlias = tuple[FaultKind, Reached]
+
+
+def _rows(kind: FaultKind, reached: tuple[Reached, ...], rule: Rule) -> dict[_Key, Rule]:
+    return {(kind, far): rule for far in reached}
+
+
+#: What went wrong, and how far the request had got -> what may follow. All the rules.
+LADDER: Final[Mapping[_Key, Rule]] = {
     # A cached token may have been revoked: ask once for a new one before blaming the account.
-    FaultKind.UNAUTHORIZED: (Step.REFRESH, Step.ROTATE),
-    FaultKind.FORBIDDEN: (Step.ROTATE,),
-    FaultKind.LIMITED: (Step.ROTATE,),
-    FaultKind.UNUSABLE: (Step.ROTATE,),
-    FaultKind.THROTTLED: (Step.ROTATE,),
-    FaultKind.OVERLOADED: (Step.RETRY, Step.ROTATE),
-    FaultKind.BROKEN: (Step.RETRY, Step.ROTATE),
+    **_rows(FaultKind.UNAUTHORIZED, _ANY, Rule((Step.REFRESH, Step.ROTATE), each_account=True)),
+    **_rows(FaultKind.FORBIDDEN, _ANY, Rule((Step.ROTATE,), each_account=True)),
+    # The pool keeps it away until its reset; a turn that may wait for that asks it once more.
+    **_rows(FaultKind.LIMITED, _ANY, Rule((Step.REST, Step.ROTATE), each_account=True)),
+    **_rows(FaultKind.UNUSABLE, _ANY, Rule((Step.ROTATE,), each_account=True)),
+    **_rows(FaultKind.UNSUPPORTED, _ANY, Rule((Step.ROTATE,), each_account=True)),
+    **_rows(
+        FaultKind.THROTTLED, _ANY, Rule((Step.REST, Step.REST, Step.ROTATE), each_account=True)
+    ),
+    **_rows(FaultKind.OVERLOADED, _ANY, Rule((Step.RETRY, Step.ROTATE))),
+    # Nobody has seen the request: a repeat is the first time.
+    **_rows(FaultKind.BROKEN, (Reached.NOT_SENT,), Rule((Step.RETRY, Step.ROTATE))),
+    # The backend may be at work on it, so one repeat is all that is risked; and the account is not
+    # at fault, so another one would fare no better.
+    **_rows(FaultKind.BROKEN, _BEGUN, Rule((Step.RETRY,), Cost.A_TURN)),
     # The user has waited a whole budget already; a second one in silence would be worse.
-    FaultKind.SLOW: (),
+    **_rows(FaultKind.SLOW, _ANY, Rule(())),
     # Encrypted content that another account made, unknown to the relay since a restart: look for
     # the account that can read it, and let `strip` be the last resort.
-    FaultKind.UNREADABLE: (Step.ROTATE,),
+    **_rows(FaultKind.UNREADABLE, _ANY, Rule((Step.ROTATE,), each_account=True)),
     # The body is at fault; every account would answer the same.
-    FaultKind.REFUSED: (),
+    **_rows(FaultKind.REFUSED, _ANY, Rule(())),
 }
 
-#: Faults of one account: each account climbs its own steps. The other faults are nobody's, and the
-#: turn climbs their steps once, whichever accounts it met them on.
-_OF_AN_ACCOUNT: Final = frozenset(
-    {
-        FaultKind.UNAUTHORIZED,
-        FaultKind.FORBIDDEN,
-        FaultKind.LIMITED,
-        FaultKind.UNUSABLE,
-        FaultKind.THROTTLED,
-        FaultKind.UNREADABLE,
-    }
-)
 #: Bounds a turn over a large pool whose accounts all fail.
 MAX_ATTEMPTS: Final = 16
 #: Before the same account is asked again.
 RETRY_WAIT_S: Final = 0.25
+#: A turn rests for so long at most, over all its attempts, for accounts that were asked too fast.
+MAX_REST_S: Final = 30.0
 
 
 @attrs.define(eq=False)
 class Ladder:
-    """How far one turn has climbed."""
+    """How far one turn has climbed. Ids are qualified ones."""
 
     #: Accounts that this turn must not be given again.
     rejected: frozenset[str] = frozenset()
-    #: The account the next attempt should be on, if there is a reason for one.
-    prefer: str | None = None
+    #: The account the next attempt should be on, because the last one was.
+    again: str | None = None
     #: The next attempts go without encrypted reasoning.
     stripped: bool = False
     attempts: int = 0
+    #: Seconds the turn has waited in line for accounts.
+    waited_s: float = 0.0
     _unable_to_read: frozenset[str] = frozenset()
-    _met: Counter[tuple[FaultKind, str | None]] = attrs.field(factory=Counter)
+    _met: Counter[tuple[FaultKind, Rule, str | None]] = attrs.field(factory=Counter)
 
     def climb(self, fault: Fault, account_id: str) -> Step:
         """Return the step after `fault` on `account_id`, and remember it."""
         self.attempts += 1
-        step = self._next(fault.kind, account_id)
+        step = self._next(fault, account_id)
+        self.again = account_id if step in (Step.REFRESH, Step.RETRY) else None
         if step is Step.ROTATE:
             self.rejected |= {account_id}
-            self.prefer = None
-        else:
-            self.prefer = account_id
         if fault.kind is FaultKind.UNREADABLE:
             self._unable_to_read |= {account_id}
         return step
@@ -107,10 +138,12 @@ class Ladder:
         self.stripped = True
         return True
 
-    def _next(self, kind: FaultKind, account_id: str) -> Step:
+    def _next(self, fault: Fault, account_id: str) -> Step:
         if self.attempts >= MAX_ATTEMPTS:
             return Step.GIVE_UP
-        met = (kind, account_id if kind in _OF_AN_ACCOUNT else None)
-        steps, seen_before = LADDER[kind], self._met[met]
+        # A fault of no attempt's tells nothing of the request, so the dearer rule holds.
+        rule = LADDER[fault.kind, fault.reached or Reached.SENT]
+        met = (fault.kind, rule, account_id if rule.each_account else None)
+        seen_before = self._met[met]
         self._met[met] += 1
-        return steps[seen_before] if seen_before < len(steps) else Step.GIVE_UP
+        return rule.steps[seen_before] if seen_before < len(rule.steps) else Step.GIVE_UP

@@ -14,18 +14,18 @@ import attrs
 import structlog
 import trio
 
-from codexrelay.accounts.lender import Lender
-from codexrelay.backends.backend import Backend, Head, UpstreamRequest
-from codexrelay.protocol import faults
+from codexrelay.backends.backend import Head, UpstreamRequest
+from codexrelay.protocol import faults, limits
 from codexrelay.protocol.faults import Fault
 from codexrelay.protocol.hold import Hold
 from codexrelay.protocol.raw import Headers
 from codexrelay.relay.active import ActiveTurns
-from codexrelay.relay.budgets import Budgets
-from codexrelay.relay.climb import Served, climb
+from codexrelay.relay.climb import Served, Wish, climb
+from codexrelay.relay.instances import Instances
 from codexrelay.relay.ladder import Ladder
 from codexrelay.relay.line import Line
 from codexrelay.relay.mover import Mover, Stream
+from codexrelay.relay.record import Record, own_headers
 from codexrelay.relay.reply import Reply
 from codexrelay.relay.silence import Silence
 
@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from codexrelay.accounts.lender import Lease
     from codexrelay.backends.backend import Attempt
     from codexrelay.protocol.hold import Output
+    from codexrelay.relay.budgets import Budgets
+    from codexrelay.relay.instances import Instance
     from codexrelay.relay.line import Client
+    from codexrelay.relay.record import Tried
 
 _log = structlog.get_logger("codexrelay.relay")
 
@@ -49,6 +52,8 @@ class Ending:
     #: The account that served it; None if no attempt was committed.
     account_id: str | None
     attempts: int
+    #: Its way through the accounts.
+    record: Record
     #: What the client was told went wrong; None for a turn that ended well.
     fault: Fault | None
     #: The client left before it was told the end.
@@ -69,6 +74,10 @@ def _nobody_is_told(_ending: Ending) -> None:
     """Do nothing with how a turn ended."""
 
 
+def _nobody_looks(_record: Record) -> None:
+    """Do nothing with a turn that waits."""
+
+
 async def _nobody_asks(_account_id: str, _turn_state: str | None) -> None:
     """Do nothing with a turn that was served."""
 
@@ -78,15 +87,16 @@ class Turn:
     """One client request, ready to be sent upstream."""
 
     request_for: RequestFor
-    #: The account that should serve it, if one has a claim.
-    prefer: str | None
+    wish: Wish
     reply: Reply
-    #: Headers of the answer whatever upstream says.
-    headers: Headers
+    #: What the client, the log and the journal call it.
+    request_id: str
     #: Which of upstream's headers the client gets.
     passed_on: Callable[[Head], Headers]
     #: Told once how it ended, whatever happened; must not fail.
     ended: Callable[[Ending], None] = _nobody_is_told
+    #: Told when it begins to wait in line for an account; must not fail.
+    waits: Callable[[Record], None] = _nobody_looks
     #: Told the account that served it, and upstream's turn state, before the client is told that
     #: the turn is over: its next request may follow at once, or it may leave.
     served: Callable[[str, str | None], Awaitable[None]] = _nobody_asks
@@ -96,10 +106,8 @@ class Turn:
 class Relay:
     """What turns share: wired once, at start."""
 
-    lender: Lender
-    backend: Backend
+    instances: Instances
     mover: Mover
-    budgets: Budgets
     active: ActiveTurns
     keep_alive_s: float
     wall_clock: Callable[[], float]
@@ -116,7 +124,7 @@ async def run_turn(turn: Turn, client: Client, relay: Relay) -> Ending:
         if turn.reply.answer.terminal is not None:  # upstream has ended the turn itself
             run.fault = None
         if run.fault is not None:
-            run.line.own_headers = (*turn.headers, *turn.passed_on(head_of(run.fault)))
+            run.line.own_headers = (*run.own_headers, *turn.passed_on(head_of(run.fault)))
         with trio.move_on_after(FAREWELL_S) as farewell:
             await run.settle()
             await turn.reply.finish(run.line, run.fault)
@@ -129,23 +137,23 @@ async def run_turn(turn: Turn, client: Client, relay: Relay) -> Ending:
 async def _run_to_an_end(run: _Run, relay: Relay) -> None:
     """Climb and move, until upstream has ended the turn or `run.fault` says why it did not."""
     try:
-        with relay.active.enter(budget_s=relay.budgets.turn_s) as scope:
+        with relay.active.enter(budget_s=run.budgets.turn_s) as scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(run.pulse)
                 run.fault = await run.climb()
                 nursery.cancel_scope.cancel()
         if scope.cancelled_caught:
-            run.fault = _cut_short(relay)
+            run.fault = cut_short(relay, run.budgets)
     except* Exception:  # noqa: BLE001 - the request border: the client gets its terminal event
         _log.exception("a turn was ended by an unforeseen error")
         run.fault = faults.unforeseen()
 
 
-def _cut_short(relay: Relay) -> Fault:
+def cut_short(relay: Relay, budgets: Budgets) -> Fault:
     """Why a turn's scope was cancelled: the relay stops, or the budget ran out."""
     if relay.active.stopped:
         return faults.shutting_down()
-    return faults.slow("turn_s", relay.budgets.turn_s)
+    return faults.slow("turn_s", budgets.turn_s)
 
 
 class _Run:
@@ -154,60 +162,88 @@ class _Run:
     def __init__(self, turn: Turn, relay: Relay, client: Client) -> None:
         self.turn = turn
         self.relay = relay
+        self.record = Record(turn.waits)
         self.line = Line(
             client,
             keep_alive_s=relay.keep_alive_s,
             keep_alive=turn.reply.keep_alive,
-            own_headers=turn.headers,
+            own_headers=own_headers(turn.request_id, self.record),
             headers=turn.reply.headers,
         )
-        self.ladder = Ladder(prefer=turn.prefer)
-        self.silence = Silence(relay.budgets.silence_s)
+        #: The turn is planned for the first instance; an attempt counts by those of its own.
+        self.budgets = turn.wish.route[0].budgets
+        self.ladder = Ladder()
+        self.silence = Silence(self.budgets.silence_s)
         self.fault: Fault | None = None
-        self.attempts = 0
         self.account_id: str | None = None
         self.turn_state: str | None = None
         self.settled = False
         self.told = False
-        self.began_at_s = trio.current_time()
         self.first_output_at_s: float | None = None
 
     async def climb(self) -> Fault | None:
         """Return None once upstream has ended the turn, else what went wrong."""
-        result = await climb(self.relay.lender, self.ladder, self.attempt)
+        result = await climb(self.turn.wish, self.ladder, self.record, self.attempt)
         return result.fault if isinstance(result, Served) else result
 
-    async def attempt(self, lease: Lease) -> Served | Fault:
+    @property
+    def own_headers(self) -> Headers:
+        """The headers of ours, as the turn stands."""
+        return own_headers(self.turn.request_id, self.record)
+
+    async def attempt(self, instance: Instance, lease: Lease, tried: Tried) -> Served | Fault:
         """One upstream request on one account."""
-        self.attempts += 1
-        request = self.turn.request_for(lease.account.id, stripped=self.ladder.stripped)
-        async with self.relay.backend.attempt(request, lease.account) as attempt:
-            head = await send(attempt, self.relay.budgets)
-            if isinstance(head, Fault):
-                return head
-            if not self.line.opened:
-                self.line.headers = (*self.turn.reply.headers, *self.turn.passed_on(head))
-            hold = Hold(now_unix_s=self.relay.wall_clock())
-            output = await _first_output(attempt, hold, self.relay.budgets)
-            if isinstance(output, Fault):
-                return output
-            # Committed: one upstream, one response id, no retry.
-            self.account_id = lease.account.id
-            self.turn_state = head.headers.get("x-codex-turn-state") or hold.turn_state
-            self.first_output_at_s = trio.current_time()
-            answer = self.turn.reply.answer
-            fault = await self.relay.mover.move(
-                Stream(
-                    attempt=attempt,
-                    held=output.held,
-                    answer=answer,
-                    line=self.line,
-                    silence=self.silence,
-                    settle=self.settle,
-                )
+        request = self.turn.request_for(tried.account, stripped=self.ladder.stripped)
+        tried.reasoning_stripped = request.reasoning_stripped
+        if not self.line.opened:
+            self.line.own_headers = self.own_headers
+        async with instance.backend.attempt(request, lease.account) as attempt:
+            try:
+                result = await self._try(attempt, instance, lease, tried)
+            finally:  # also of one that its client leaves
+                tried.reached = attempt.reached
+            if isinstance(result, Served):
+                return result
+            return attrs.evolve(result, reached=tried.reached)
+
+    async def _try(
+        self, attempt: Attempt, instance: Instance, lease: Lease, tried: Tried
+    ) -> Served | Fault:
+        head = await send(attempt, instance.budgets)
+        if isinstance(head, Fault):
+            return head
+        now_unix_s = self.relay.wall_clock()
+        if not self.line.opened:
+            self.line.headers = (*self.turn.reply.headers, *self.turn.passed_on(head))
+        hold = Hold(now_unix_s=now_unix_s)
+        output = await _first_output(attempt, hold, instance.budgets)
+        if isinstance(output, Fault):
+            return output
+        # Committed: one upstream, one response id, no retry.
+        lease.accept()
+        # What it tells of the quota is not fresher than the lease: another turn, which came after
+        # this one, may have met the limit before this one's answer was read.
+        seen_unix_s = lease.leased_at_unix_s
+        lease.observe(limits.from_headers(head.headers, now_unix_s=seen_unix_s))
+        tried.served, tried.took_s = True, self.record.took_s(tried)
+        self.account_id = tried.account
+        self.turn_state = head.headers.get("x-codex-turn-state") or hold.turn_state
+        self.first_output_at_s = trio.current_time()
+        answer = self.turn.reply.answer
+        fault = await self.relay.mover.move(
+            Stream(
+                attempt=attempt,
+                held=output.held,
+                answer=answer,
+                line=self.line,
+                silence=self.silence,
+                settle=self.settle,
             )
-            told = answer.terminal.fault if answer.terminal is not None else None
-            return Served(fault or told)
+        )
+        if hold.rate_limits is not None:
+            lease.observe(limits.from_event(hold.rate_limits, now_unix_s=seen_unix_s))
+        told = answer.terminal.fault if answer.terminal is not None else None
+        return Served(fault or told)
 
     async def settle(self) -> None:
         """Tell what the turn leaves behind, once; nothing if no attempt was committed."""
@@ -233,11 +269,12 @@ class _Run:
         terminal, first = self.turn.reply.answer.terminal, self.first_output_at_s
         return Ending(
             account_id=self.account_id,
-            attempts=self.attempts,
+            attempts=len(self.record.tried),
+            record=self.record,
             fault=self.fault or (terminal.fault if terminal is not None else None),
             left=not self.told and terminal is None,
-            first_output_s=None if first is None else first - self.began_at_s,
-            total_s=trio.current_time() - self.began_at_s,
+            first_output_s=None if first is None else first - self.record.began_at_s,
+            total_s=trio.current_time() - self.record.began_at_s,
         )
 
 

@@ -8,16 +8,20 @@ import attrs
 import trio
 
 from codexrelay.backends.backend import Head
-from codexrelay.protocol import faults
+from codexrelay.protocol import faults, limits
 from codexrelay.protocol.faults import Fault
 from codexrelay.relay.climb import Served, climb
 from codexrelay.relay.ladder import Ladder
-from codexrelay.relay.turn import send
+from codexrelay.relay.record import Record
+from codexrelay.relay.turn import cut_short, send
 
 if TYPE_CHECKING:
     from codexrelay.accounts.lender import Lease
     from codexrelay.backends.backend import Attempt
     from codexrelay.relay.budgets import Budgets
+    from codexrelay.relay.climb import Wish
+    from codexrelay.relay.instances import Instance
+    from codexrelay.relay.record import Tried
     from codexrelay.relay.turn import Relay, RequestFor
 
 #: Largest body kept in memory.
@@ -30,39 +34,51 @@ class Fetched:
 
     head: Head
     body: bytes
+    #: Qualified.
     account_id: str
 
 
-async def fetch(request_for: RequestFor, relay: Relay, *, prefer: str | None) -> Fetched | Fault:
+async def fetch(
+    request_for: RequestFor, relay: Relay, wish: Wish, record: Record | None = None
+) -> Fetched | Fault:
     """Send a request up the ladder and return the first 2xx answer, or what went wrong at last.
 
-    Cancelled when the client leaves.
+    `record` is told the way through the accounts. Cancelled when the client leaves.
     """
     fetched: Fetched | None = None
-    ladder = Ladder(prefer=prefer)
+    ladder, budgets = Ladder(), wish.route[0].budgets
 
-    async def attempt(lease: Lease) -> Served | Fault:
+    async def attempt(instance: Instance, lease: Lease, tried: Tried) -> Served | Fault:
         nonlocal fetched
-        request = request_for(lease.account.id, stripped=ladder.stripped)
-        async with relay.backend.attempt(request, lease.account) as attempt:
-            head = await send(attempt, relay.budgets)
-            if isinstance(head, Fault):
-                return head
-            body = await _read(attempt, relay.budgets)
-            if isinstance(body, Fault):
-                return body
-            fetched = Fetched(head, body, lease.account.id)
-            return Served()
+        request = request_for(tried.account, stripped=ladder.stripped)
+        tried.reasoning_stripped = request.reasoning_stripped
+        async with instance.backend.attempt(request, lease.account) as attempt:
+            try:
+                result = await _ask(attempt, instance.budgets, tried.account)
+            finally:  # also of one that its client leaves
+                tried.reached = attempt.reached
+        if isinstance(result, Fault):
+            return attrs.evolve(result, reached=tried.reached)
+        lease.accept()
+        # Not fresher than the lease: see `turn`.
+        now_unix_s = lease.leased_at_unix_s
+        lease.observe(limits.from_headers(result.head.headers, now_unix_s=now_unix_s))
+        tried.served, fetched = True, result
+        return Served()
 
-    with relay.active.enter(budget_s=relay.budgets.turn_s) as scope:
-        result = await climb(relay.lender, ladder, attempt)
+    with relay.active.enter(budget_s=budgets.turn_s):
+        result = await climb(wish, ladder, record or Record(), attempt)
         if isinstance(result, Fault):
             return result
-    if fetched is not None:
-        return fetched
-    if scope.cancelled_caught and relay.active.stopped:
-        return faults.shutting_down()
-    return faults.slow("turn_s", relay.budgets.turn_s)
+    return fetched or cut_short(relay, budgets)
+
+
+async def _ask(attempt: Attempt, budgets: Budgets, account_id: str) -> Fetched | Fault:
+    head = await send(attempt, budgets)
+    if isinstance(head, Fault):
+        return head
+    body = await _read(attempt, budgets)
+    return body if isinstance(body, Fault) else Fetched(head, body, account_id)
 
 
 async def _read(attempt: Attempt, budgets: Budgets) -> bytes | Fault:

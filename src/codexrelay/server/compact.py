@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import trio
 from quart import Response
 
 from codexrelay.backends.codex.headers import passed_on
@@ -12,6 +13,7 @@ from codexrelay.protocol.faults import Fault, no_stream
 from codexrelay.protocol.openai_errors import error_body
 from codexrelay.protocol.raw import get_list, parse_object
 from codexrelay.protocol.responses_request import checked
+from codexrelay.relay.record import Record, own_headers
 from codexrelay.relay.reply import JSON, retry_after
 from codexrelay.relay.turn import head_of
 from codexrelay.relay.unary import fetch
@@ -42,18 +44,29 @@ async def answer(request: Request, services: Services) -> Response:
         body=incoming.body,
         session_id=session_id_for(incoming.body, begun.key.cache_key),
     )
-    result = await fetch(requests, services.relay, prefer=requests.prefer)
+    wish = turns.wish_of(incoming, begun, requests, services)
+    told = turns.log_of(incoming, begun, services, protocol="compact")
+    record = Record(told.waits)
+    try:
+        result = await fetch(requests, services.relay, wish, record)
+    except trio.Cancelled:
+        told.left(record)
+        raise
+    own = own_headers(incoming.id, record)
     if isinstance(result, Fault):
-        headers = [*JSON, *retry_after(result), *passed_on(head_of(result))]
+        told.answered(record, account_id=None, fault=result)
+        headers = [*JSON, *own, *retry_after(result), *passed_on(head_of(result))]
         return _response(result.status, headers, error_body(result.error))
     try:
         output = get_list(parse_object(result.body), "output")
     except ValueError:
         fault = no_stream(result.body, now_unix_s=services.wall_clock())
-        return _response(fault.status, JSON, error_body(fault.error))
+        told.answered(record, account_id=result.account_id, fault=fault)
+        return _response(fault.status, [*JSON, *own], error_body(fault.error))
+    told.answered(record, account_id=result.account_id, fault=None)
     made = tuple(d for item in output if (d := digest_of(item)) is not None)
     await turns.remember(begun, requests, result.account_id, LeftBehind(encrypted=made))
-    return _response(200, [*JSON, *passed_on(result.head)], result.body)
+    return _response(200, [*JSON, *own, *passed_on(result.head)], result.body)
 
 
 def _response(status: int, headers: Headers, body: bytes) -> Response:

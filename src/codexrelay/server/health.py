@@ -16,14 +16,18 @@ if TYPE_CHECKING:
 async def answer(services: Services) -> Response:
     """Say what stands: accounts by id (never a token), and the turns that run."""
     relay, now_unix_s = services.relay, services.wall_clock()
-    pool = relay.lender.pool
+    instances = relay.instances
     body: JsonObject = {
         "status": "draining" if services.drain.draining else "ok",
         "accounts": [
-            {"id": account.id, "state": pool.state_of(account, now_unix_s=now_unix_s)}
-            for account in pool.accounts
+            {
+                "id": instance.qualified(account.id),
+                "state": instance.lender.pool.state_of(account, now_unix_s=now_unix_s),
+                "turns": instance.lender.pool.leases_of(account),
+            }
+            for instance, account in instances.accounts()
         ],
-        "problems": [str(problem) for problem in relay.lender.problems()],
+        "problems": [str(problem) for i in instances.members for problem in i.lender.problems()],
         "turns": len(relay.active),
         "sessions": len(services.sessions),
     }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from codexrelay.protocol.model_id import read_model_id
 from codexrelay.protocol.raw import JsonObject
 from codexrelay.server.decode import parse_body, read_body
 
@@ -23,7 +24,10 @@ class Incoming:
     id: str
     #: Lower-case names; of repeated headers the last one.
     headers: Mapping[str, str] = attrs.field(repr=False)
+    #: Its `model` is the name that the backend knows.
     body: JsonObject = attrs.field(repr=False)
+    #: The instance of the backend that the client's name of the model asks for, None for any.
+    instance: str | None = attrs.field(default=None, repr=False)
 
 
 async def receive(request: Request, services: Services) -> Incoming:
@@ -33,8 +37,12 @@ async def receive(request: Request, services: Services) -> Incoming:
         RequestError: too large, wrongly encoded, or no JSON object.
     """
     data = await read_body(request, max_bytes=services.settings.max_body_bytes)
+    body, instance = parse_body(data), None
+    if isinstance(named := body.get("model"), str):
+        model = read_model_id(named)
+        instance, body["model"] = model.instance, model.slug
     return Incoming(
-        id=f"req_{services.new_id()}", headers=headers_of(request), body=parse_body(data)
+        id=f"req_{services.new_id()}", headers=headers_of(request), body=body, instance=instance
     )
 
 

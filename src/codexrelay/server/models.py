@@ -12,6 +12,7 @@ from codexrelay.backends.codex.headers import request_headers
 from codexrelay.protocol.faults import Fault
 from codexrelay.protocol.models_list import model_object, openai_list
 from codexrelay.protocol.raw import dump, get_list, is_object, parse_object
+from codexrelay.relay.climb import Wish
 from codexrelay.relay.unary import fetch
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ async def fetch_models(relay: Relay, *, session_id: str) -> list[JsonObject]:
         path=f"/models?client_version={identity.VERSION}",
         headers=request_headers({}, session_id=session_id, turn_state=None, accept="*/*"),
     )
-    result = await fetch(lambda _, stripped: request, relay, prefer=None)  # noqa: ARG005 - named by the seam
+    wish = Wish(route=relay.instances.members, aside=True)
+    result = await fetch(lambda _, stripped: request, relay, wish)  # noqa: ARG005 - named by the seam
     if isinstance(result, Fault):
         raise LookupError(result.message)  # noqa: TRY004 - no type is wrong
     try:

@@ -10,6 +10,7 @@ from codexrelay.backends.codex.catalogue import Catalogue
 from codexrelay.config.settings import ServerSettings
 from codexrelay.relay.turn import Relay
 from codexrelay.server.drain import Drain
+from codexrelay.server.journal import Journal
 from codexrelay.sessions.registry import SessionRegistry
 
 
@@ -20,6 +21,7 @@ class Services:
     relay: Relay
     sessions: SessionRegistry
     catalogue: Catalogue
+    journal: Journal
     settings: ServerSettings
     drain: Drain
     #: Unix seconds.

@@ -8,25 +8,25 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
-import structlog
 
 from codexrelay.backends.codex.headers import TURN_STATE, passed_on
 from codexrelay.errors import RequestError, SessionLostError
+from codexrelay.protocol.raw import get_text
+from codexrelay.relay.climb import Wish
 from codexrelay.relay.reply import Reply
 from codexrelay.relay.turn import Turn, run_turn
 from codexrelay.server.asgi import DeliveredResponse
 from codexrelay.server.incoming import Incoming
+from codexrelay.server.offer import ModelOffer
+from codexrelay.server.turn_log import TurnLog, program_of
 from codexrelay.server.upstream import UpstreamRequests
 from codexrelay.sessions.actor import Session
 from codexrelay.sessions.identity import SessionKey, UserTurn, session_key, user_turn
 from codexrelay.sessions.state import LeftBehind, TurnFacts, TurnOutcome, TurnPlan
 
 if TYPE_CHECKING:
-    from codexrelay.relay.turn import Ending
     from codexrelay.server.asgi import ClientSender
     from codexrelay.server.services import Services
-
-_log = structlog.get_logger("codexrelay.turns")
 
 
 @attrs.frozen(kw_only=True)
@@ -78,27 +78,42 @@ async def begin(incoming: Incoming, services: Services) -> Begun:
 
 
 def respond(planned: Planned, services: Services) -> DeliveredResponse:
-    """Return the response that runs the turn, in the request's own task, as its body."""
+    """Return the response that runs the turn, in the request's own task, as its body.
+
+    Raises:
+        RequestError: see `wish_of`.
+    """
+    told = log_of(planned.incoming, planned.begun, services, protocol=planned.protocol)
+    # A client that can be shown life is one that streams.
+    waits = planned.reply.keep_alive is not None
+    turn = Turn(
+        request_for=planned.requests,
+        wish=wish_of(planned.incoming, planned.begun, planned.requests, services, waits=waits),
+        reply=planned.reply,
+        request_id=planned.incoming.id,
+        passed_on=passed_on,
+        ended=lambda ending: told.ended(ending, planned.reply.answer.terminal),
+        waits=told.waits,
+        served=partial(_served, planned),
+    )
 
     async def deliver(client: ClientSender) -> None:
-        log = _log.bind(
-            request=planned.incoming.id,
-            protocol=planned.protocol,
-            model=planned.model,
-            client=planned.incoming.headers.get("user-agent", "").partition(" ")[0] or None,
-        )
-        turn = Turn(
-            request_for=planned.requests,
-            prefer=planned.requests.prefer,
-            reply=planned.reply,
-            headers=[(b"x-codexrelay-request-id", planned.incoming.id.encode())],
-            passed_on=passed_on,
-            ended=partial(_log_ending, log, planned),
-            served=partial(_served, planned),
-        )
         await run_turn(turn, client, services.relay)
 
     return DeliveredResponse(deliver)
+
+
+def log_of(incoming: Incoming, begun: Begun, services: Services, *, protocol: str) -> TurnLog:
+    """Return what tells of the turn; `protocol` is `responses`, `chat` or `compact`."""
+    return TurnLog(
+        journal=services.journal,
+        wall_clock=services.wall_clock,
+        request_id=incoming.id,
+        protocol=protocol,
+        model=get_text(incoming.body, "model") or "",
+        client=program_of(incoming.headers),
+        session=begun.key.cache_key,
+    )
 
 
 async def _served(planned: Planned, account_id: str, turn_state: str | None) -> None:
@@ -131,27 +146,29 @@ async def remember(
         await begun.session.end_turn(outcome)
 
 
-def _log_ending(log: structlog.stdlib.BoundLogger, planned: Planned, ending: Ending) -> None:
-    terminal = planned.reply.answer.terminal
-    facts: dict[str, object] = {
-        "account": ending.account_id,
-        "attempts": ending.attempts,
-        "total_ms": _ms(ending.total_s),
-    }
-    if ending.first_output_s is not None:
-        facts["first_output_ms"] = _ms(ending.first_output_s)
-    if terminal is not None and terminal.response_id is not None:
-        facts["response"] = terminal.response_id
-    if terminal is not None and terminal.usage is not None:
-        facts["input_tokens"] = terminal.usage.get("input_tokens")
-        facts["output_tokens"] = terminal.usage.get("output_tokens")
-    if ending.left:
-        log.info("client left", **facts)
-    elif ending.fault is None:
-        log.info(f"turn {terminal.name}" if terminal is not None else "turn ended", **facts)
-    else:
-        log.warning("turn failed", fault=ending.fault.kind.value, why=ending.fault.message, **facts)
+def wish_of(
+    incoming: Incoming,
+    begun: Begun,
+    requests: UpstreamRequests,
+    services: Services,
+    *,
+    waits: bool = False,
+) -> Wish:
+    """Return what a request wants of the accounts; `waits` says whether it may wait for a quota.
 
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 1)
+    Raises:
+        RequestError: its model names an instance that is not configured.
+    """
+    model, session = get_text(requests.body, "model"), begun.key.text
+    claim, opens = requests.claim, begun.user_turn.opens
+    return Wish(
+        route=services.relay.instances.route(
+            incoming.instance, claim=claim, session=session, opens=opens
+        ),
+        model=model,
+        offer=ModelOffer(services.catalogue, services.relay.instances, model),
+        session=session,
+        claim=claim,
+        opens=opens,
+        waits=waits,
+    )

@@ -11,7 +11,7 @@ from codexrelay.backends.backend import UpstreamRequest
 from codexrelay.backends.codex.headers import request_headers
 from codexrelay.errors import RequestError
 from codexrelay.protocol import encrypted
-from codexrelay.protocol.raw import JsonObject, dump, get_text
+from codexrelay.protocol.raw import JsonObject, dump, get_list, get_text
 from codexrelay.sessions.state import TurnPlan
 
 #: Longest session id that goes into a header.
@@ -51,9 +51,11 @@ class UpstreamRequests:
         if stripped:
             body = encrypted.without_reasoning(body)
         self._sent = body
+        left_out = len(get_list(self.body, "input")) - len(get_list(body, "input"))
         return UpstreamRequest(
             path=self.path,
             body=self._whole if body is self.body else dump(body),
+            reasoning_stripped=left_out,
             headers=request_headers(
                 self.client_headers,
                 session_id=self.session_id,
@@ -68,7 +70,7 @@ class UpstreamRequests:
         return tuple(encrypted.digests_of(self._sent)) if self._sent is not None else ()
 
     @property
-    def prefer(self) -> str | None:
+    def claim(self) -> str | None:
         """The account that has a claim: it made what the body holds, or gave this turn's state."""
         owner = encrypted.owner_of(self.body, self.plan.owners)
         if owner is None and self.plan.turn_state is not None:

@@ -5,10 +5,14 @@ A strategy knows ids only. Who is eligible, and why another one is not, is decid
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
+
+if TYPE_CHECKING:
+    import random  # noqa: TC004  (for annotations alone: the core imports no source of luck)
 
 
 @attrs.frozen(kw_only=True)
@@ -19,6 +23,12 @@ class Candidates:
     order: tuple[str, ...]
     #: Those of them that can take the turn; never empty.
     eligible: frozenset[str]
+    #: Those of them that do not come back by themselves: their owner must act first.
+    lost: frozenset[str] = frozenset()
+    #: The session that the turn belongs to; None when it belongs to none.
+    session: str | None = None
+    #: Any clock, as long as it is the same one for all calls of a selector.
+    now_s: float = 0.0
 
 
 class Selector(Protocol):
@@ -26,6 +36,23 @@ class Selector(Protocol):
 
     def choose(self, candidates: Candidates) -> str:
         """Return one of `candidates.eligible`. Called once per choice; it counts as served."""
+
+    def bound(self, session: str, *, now_s: float) -> str | None:
+        """Return the account that `session` is bound to, None when it is bound to none.
+
+        To ask changes nothing; in particular it does not count as a use of the binding.
+        """
+
+
+@attrs.frozen(kw_only=True)
+class StrategySettings:
+    """What a strategy may want to know when it starts; most need nothing of it."""
+
+    #: For how long a session stays bound to its account after its last turn; 0: not at all.
+    session_affinity_ttl_s: float
+    #: For how many sessions at most the account is remembered; 0: for none.
+    session_affinity_max_entries: int
+    rng: random.Random
 
 
 @attrs.frozen(kw_only=True)
@@ -35,4 +62,34 @@ class Strategy:
     #: The value of `selection_strategy` in the configuration.
     name: str
     #: Makes a selector that remembers nothing yet.
-    start: Callable[[], Selector]
+    start: Callable[[StrategySettings], Selector]
+
+
+@attrs.define(eq=False)
+class Cycle:
+    """Goes round over the accounts: the order in which more than one strategy gives them shares.
+
+    The order is that of the whole list: an account that drops out for a while, or for ever, never
+    makes its neighbour skip a turn. As long as the eligible accounts stay the same, their counts
+    differ by at most 1 over any run of turns.
+    """
+
+    #: The account served last. It may be gone: its place in the order is what counts.
+    _last: str | None = attrs.field(default=None, init=False)
+
+    def next(self, candidates: Candidates) -> str:
+        """Return the first eligible account after the last served one, and go on to it."""
+        order = candidates.order
+        first = (
+            0 if self._last is None else bisect.bisect_right(order, _bytes(self._last), key=_bytes)
+        )
+        self._last = next(
+            account_id
+            for account_id in order[first:] + order[:first]
+            if account_id in candidates.eligible
+        )
+        return self._last
+
+
+def _bytes(account_id: str) -> bytes:
+    return account_id.encode()

@@ -16,7 +16,9 @@ import trio
 from codexrelay.accounts.account import Account
 from codexrelay.backends.backend import Head, UpstreamRequest
 from codexrelay.backends.codex.headers import account_headers
+from codexrelay.backends.transports.progress import Progress
 from codexrelay.protocol import faults
+from codexrelay.protocol.faults import Reached
 
 if TYPE_CHECKING:
     from codexrelay.protocol.faults import Fault
@@ -29,6 +31,15 @@ ERROR_BODY_S: Final = 10.0
 WRITE_S: Final = 60.0
 #: For closing a response that awaits.
 CLEANUP_S: Final = 2.0
+#: What httpx raises when nothing can have been sent, whatever the transport.
+_BEFORE_SENDING: Final = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+    httpx.LocalProtocolError,
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -71,6 +82,12 @@ class CodexAttempt:
     _account: Account
     _response: httpx.Response | None = None
     _blocks: AsyncIterator[bytes] | None = None
+    _progress: Progress = attrs.field(factory=Progress)
+
+    @property
+    def reached(self) -> Reached:
+        """See `Attempt.reached`."""
+        return self._progress.reached
 
     async def send(self) -> Head | Fault:
         """See `Attempt.send`."""
@@ -83,14 +100,17 @@ class CodexAttempt:
             # httpx by itself takes ASCII only; a client's value may hold the name of a folder.
             headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in headers],
             content=self._request.body,
-            extensions={"timeout": timeout},
+            extensions={"timeout": timeout} | self._progress.extensions,
         )
         try:
             response = self._response = await backend.transport.handle_async_request(request)
         except httpx.ConnectTimeout:
-            return faults.slow("connect_s", backend.connect_s)
+            return self._noted(faults.slow("connect_s", backend.connect_s))
         except httpx.TransportError as error:
-            return faults.broken(f"the backend cannot be reached: {_words(error)}")
+            if not isinstance(error, _BEFORE_SENDING):
+                self._progress.otherwise(Reached.UNKNOWN)
+            return self._noted(faults.broken(f"the backend cannot be reached: {_words(error)}"))
+        self._progress.otherwise(Reached.SENT)
         stream = response.stream
         assert isinstance(stream, httpx.AsyncByteStream)
         # Asked for identity, so this is an exception, and httpx undoes it.
@@ -102,7 +122,8 @@ class CodexAttempt:
             return Head(status=response.status_code, headers=told)
         body = await self._error_body()
         now_unix_s = backend.wall_clock()
-        return faults.from_response(response.status_code, told, body, now_unix_s=now_unix_s)
+        fault = faults.from_response(response.status_code, told, body, now_unix_s=now_unix_s)
+        return self._noted(fault)
 
     async def receive(self) -> bytes | Fault:
         """See `Attempt.receive`."""
@@ -112,13 +133,17 @@ class CodexAttempt:
         except StopAsyncIteration:
             return b""
         except httpx.RequestError as error:  # also what cannot be decompressed
-            return faults.broken(f"the connection to the backend broke: {_words(error)}")
+            told = f"the connection to the backend broke: {_words(error)}"
+            return self._noted(faults.broken(told))
 
     async def close(self) -> None:
         """Close the connection, or give it back if the answer was read to its end."""
         if self._response is not None:
             with trio.move_on_after(CLEANUP_S, shield=True):
                 await self._response.aclose()
+
+    def _noted(self, fault: Fault) -> Fault:
+        return attrs.evolve(fault, reached=self.reached)
 
     async def _error_body(self) -> bytes:
         """Read an error body as far as it comes: half of it still says more than nothing."""

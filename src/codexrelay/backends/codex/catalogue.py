@@ -12,7 +12,14 @@ import httpx
 import trio
 
 from codexrelay.errors import CodexRelayError
-from codexrelay.protocol.raw import JsonObject, get_list, get_object, is_object, parse_object
+from codexrelay.protocol.raw import (
+    JsonObject,
+    get_list,
+    get_object,
+    get_text,
+    is_object,
+    parse_object,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -49,13 +56,41 @@ class Catalogue:
     _models: list[JsonObject] = attrs.field(factory=packaged, init=False)
     _asks_again_at_s: float = attrs.field(default=float("-inf"), init=False)
     _asking: trio.Lock = attrs.field(factory=trio.Lock, init=False)
+    #: Model -> the plans that offer it, by the backend's last list; None: there was none yet.
+    _plans: dict[str, frozenset[str]] | None = attrs.field(default=None, init=False)
+    _wanted: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    def plans_offering(self, slug: str) -> frozenset[str] | None:
+        """Return the plans that offer a model, by the backend's own last list.
+
+        None where that does not say: there is no list yet, the model is not in it (hidden ones are
+        not), or its entry names no plans.
+        """
+        return None if self._plans is None else self._plans.get(slug)
+
+    def want(self) -> None:
+        """Let the list be asked for behind the scenes, if it is old."""
+        if self._clock() >= self._asks_again_at_s:
+            self._wanted.set()
+
+    async def keep_fresh(self) -> None:
+        """Ask for the list whenever it is wanted and old. Runs until cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted = trio.Event()
+            try:
+                await self.models()
+            except Exception:  # noqa: BLE001 - task border: a bug that no request has met ends none
+                _log.exception("the backend could not be asked for its model list")
+                self._asks_again_at_s = self._clock() + AGAIN_S
 
     async def models(self) -> list[JsonObject]:
         """Return the catalogue entries, to be read only. Takes `FETCH_S` at most."""
         async with self._asking:
             if self._clock() >= self._asks_again_at_s:
                 fetched = await self._try_fetch()
-                self._models = fetched or self._models
+                if fetched:
+                    self._models, self._plans = fetched, _plans_of(fetched)
                 self._asks_again_at_s = self._clock() + (self._ttl_s if fetched else AGAIN_S)
             return self._models
 
@@ -73,3 +108,14 @@ class Catalogue:
             told = str(why) or type(why).__name__
             _log.warning("the backend gave no model list, an older one is served: %s", told)
             return None
+
+
+def _plans_of(models: list[JsonObject]) -> dict[str, frozenset[str]]:
+    """Return the plans of each model that names some (`available_in_plans`, wire notes 5)."""
+    offers: dict[str, frozenset[str]] = {}
+    for model in models:
+        slug = get_text(model, "slug")
+        plans = frozenset(p for p in get_list(model, "available_in_plans") if isinstance(p, str))
+        if slug and plans:
+            offers[slug] = plans
+    return offers

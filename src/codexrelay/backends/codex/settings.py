@@ -1,4 +1,4 @@
-"""Settings of one Codex backend: the block `backends.openai_codex`."""
+"""Settings of one Codex backend: `backends.openai_codex`, `backends.openai_codex.2` and so on."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ExtraSettings:
 
 @attrs.frozen(kw_only=True)
 class CodexBackendSettings:
-    """`backends.openai_codex`."""
+    """`backends.openai_codex`, and each further instance of it."""
 
     type: Literal["openai-codex"] = "openai-codex"
     #: `/responses`, `/responses/compact` and `/models` are appended.
@@ -70,5 +70,8 @@ class CodexBackendSettings:
     #: How bytes reach the backend: `direct` is the relay's own, the fastest; `httpx` is httpx's
     #: stock one, which honours the proxy variables of the environment.
     transport: Literal["direct", "httpx"] = "direct"
+    #: Share of the turns that name no instance, relative to the other instances' weights; 0: only
+    #: turns that ask for this instance by its name.
+    weight: int = attrs.field(default=1, validator=v.ge(0))
     budgets: BudgetSettings = attrs.field(factory=BudgetSettings)
     extra: ExtraSettings = attrs.field(factory=ExtraSettings)

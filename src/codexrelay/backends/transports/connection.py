@@ -67,6 +67,8 @@ class Connection:
     #: Holds received bytes between two checkpoints only, hence may be everybody's.
     _room: memoryview
     _tls: Tls | None = None
+    #: What the system has taken of all that was ever sent here, TLS included.
+    sent_bytes: int = 0
 
     async def send(self, data: bytes | memoryview) -> None:
         """Send all of `data`; a checkpoint only if the socket does not take it at once.
@@ -80,7 +82,9 @@ class Connection:
             rest = memoryview(data if self._tls is None else self._tls.encrypt(data))
             while rest:
                 try:
-                    rest = rest[self._socket.send(rest) :]
+                    size = self._socket.send(rest)
+                    self.sent_bytes += size
+                    rest = rest[size:]
                 except BlockingIOError:
                     await trio.lowlevel.wait_writable(self._socket)
         except (OSError, trio.ClosedResourceError) as error:

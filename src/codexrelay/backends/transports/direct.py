@@ -16,6 +16,7 @@ from codexrelay.backends.transports.connection import (
 )
 from codexrelay.backends.transports.exchange import Exchange, Timeouts
 from codexrelay.backends.transports.idle import IdleConnections
+from codexrelay.backends.transports.progress import Progress
 
 if TYPE_CHECKING:
     import ssl
@@ -79,15 +80,19 @@ class DirectTransport(httpx.AsyncBaseTransport):
         timeouts = Timeouts.of(request)
         origin = Origin.of(request.url)
         kept = self._idle.take(origin, now_s=trio.current_time())
+        progress = Progress.of(request)
         if kept is not None:
             exchange = Exchange.of(request, kept, timeouts)
+            progress.follow(exchange.reached)
             try:
                 return await self._perform(exchange, request)
             except (httpx.NetworkError, httpx.RemoteProtocolError):
                 if exchange.response.heard or not isinstance(request.stream, httpx.ByteStream):
                     raise
         fresh = await self._connect(origin, timeouts.connect_s)
-        return await self._perform(Exchange.of(request, fresh, timeouts), request)
+        exchange = Exchange.of(request, fresh, timeouts)
+        progress.follow(exchange.reached)
+        return await self._perform(exchange, request)
 
     async def aclose(self) -> None:
         """Close the idle connections; the others are closed at the end of their responses."""

@@ -13,6 +13,7 @@ import trio
 
 from codexrelay.backends.transports.connection import Connection
 from codexrelay.backends.transports.http1 import BodyFramer, ResponseReader, head_of
+from codexrelay.protocol.faults import Reached
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -57,6 +58,8 @@ class Exchange:
     connection: Connection
     response: ResponseReader
     timeouts: Timeouts
+    #: What the connection had sent before.
+    _sent_before_bytes: int
     #: The request went out to its last byte. Else the connection is of no use afterwards.
     _sent: bool = False
     _sent_bytes: int = 0
@@ -67,7 +70,15 @@ class Exchange:
     def of(cls, request: httpx.Request, connection: Connection, timeouts: Timeouts) -> Exchange:
         """Return the exchange that will send `request` on `connection`."""
         reader = ResponseReader(str(connection.origin), to_head_request=request.method == "HEAD")
-        return cls(connection, reader, timeouts)
+        return cls(connection, reader, timeouts, connection.sent_bytes)
+
+    def reached(self) -> Reached:
+        """Tell how far the request got."""
+        if self._sent:
+            return Reached.SENT
+        if self.connection.sent_bytes > self._sent_before_bytes:
+            return Reached.UNKNOWN
+        return Reached.NOT_SENT
 
     @property
     def leaves_reusable(self) -> bool:
@@ -117,7 +128,7 @@ class Exchange:
         if not await self.connection.receive(self.response.feed):
             self.response.feed_eof()
 
-    # Sending. Each of these returns whether it makes sense to go on.
+    # Sending. Each of these returns whether all it was given is out; if not, nothing may follow.
 
     async def _send(self, request: httpx.Request) -> bool:
         head, framer = head_of(request), BodyFramer.of(request)
@@ -138,33 +149,36 @@ class Exchange:
     async def _send_parts(self, data: bytes) -> bool:
         view = memoryview(data)
         for begin in range(0, len(view), PART_BYTES):
+            if self._send_error is not None or self.response.settled:
+                return False  # nobody wants the rest
             part = view[begin : begin + PART_BYTES]
             self._sent_bytes += len(part)
-            if self._sent_bytes <= UNWATCHED_BYTES:
-                await self._send_part(part)
-            else:
-                await self._send_part_and_listen(part)
-            if self._send_error is not None or self.response.settled:
+            watched = self._sent_bytes > UNWATCHED_BYTES
+            if not await (self._send_part_and_listen if watched else self._send_part)(part):
                 return False
         return True
 
-    async def _send_part(self, part: memoryview) -> None:
-        with trio.move_on_after(self.timeouts.write_s) as limit:
+    async def _send_part(self, part: memoryview) -> bool:
+        with trio.move_on_after(self.timeouts.write_s):
             try:
                 await self.connection.send(part)
             except httpx.WriteError as error:
                 self._send_error = error
-        if limit.cancelled_caught:
-            self._send_error = httpx.WriteTimeout(
-                f"{self.connection.origin} took nothing more for {self.timeouts.write_s} s"
-            )
+                return False
+            return True
+        self._send_error = httpx.WriteTimeout(
+            f"{self.connection.origin} took nothing more for {self.timeouts.write_s} s"
+        )
+        return False
 
-    async def _send_part_and_listen(self, part: memoryview) -> None:
+    async def _send_part_and_listen(self, part: memoryview) -> bool:
+        is_out = False
         # Both children keep what goes wrong as a value, so that no group leaves this nursery.
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen, nursery.cancel_scope)
-            await self._send_part(part)
+            is_out = await self._send_part(part)
             nursery.cancel_scope.cancel()
+        return is_out
 
     async def _listen(self, sending: trio.CancelScope) -> None:
         try:

@@ -1,0 +1,214 @@
+"""`python -m harness stress`."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+from random import Random, SystemRandom
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import click
+import trio
+
+from harness.children import let_children_be_interrupted
+from harness.relay_process import RelayStartError, told_by
+from harness.stress.killing import kill_relays
+from harness.stress.sharing import share
+from harness.stress.stage import Delays, Stage, legacy_stage, managed_stage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.stress.books import Call
+    from harness.stress.killing import Killed
+    from harness.stress.sharing import Shared
+
+#: How long the sign-in service takes at most, before it looks at a token and before it answers.
+_QUICK_S: Final = 0.02
+_SLOW_S: Final = 0.3
+_MOST_PROBLEMS: Final = 20
+#: Rounds between two lines of progress.
+_TELL_EVERY: Final = 100
+
+
+@attrs.frozen
+class Arrangement:
+    """Which programs share what."""
+
+    name: str
+    title: str
+    open: Callable[[_Setting, Delays], AbstractAsyncContextManager[Stage]]
+
+
+ARRANGEMENTS: Final = (
+    Arrangement(
+        "managed",
+        "managed accounts, with the relay's library",
+        lambda setting, delays: managed_stage(
+            setting.folder, relays=setting.relays, delays=delays, with_fourth=True
+        ),
+    ),
+    Arrangement(
+        "legacy",
+        "auth.json, with a program like Codex CLI",
+        lambda setting, delays: legacy_stage(setting.folder, relays=setting.relays, delays=delays),
+    ),
+)
+
+
+@attrs.frozen
+class _Setting:
+    """One arrangement about to be played."""
+
+    arrangement: Arrangement
+    relays: int = attrs.field(kw_only=True)
+    folder: Path = attrs.field(kw_only=True)
+    rng: Random = attrs.field(kw_only=True)
+
+    def stage(self, most_s: float) -> AbstractAsyncContextManager[Stage]:
+        """Open its stage, with a sign-in service that takes up to `most_s` seconds, twice."""
+        return self.arrangement.open(self, slow(self.rng, most_s))
+
+
+@click.command()
+@click.option(
+    "--expiries",
+    type=click.IntRange(min=0),
+    default=1000,
+    show_default=True,
+    help="Forced expiries in each of the two arrangements.",
+)
+@click.option(
+    "--kills",
+    type=click.IntRange(min=0),
+    default=100,
+    show_default=True,
+    help="Killed relays in each of them.",
+)
+@click.option(
+    "--relays", type=click.IntRange(min=1), default=3, show_default=True, help="Relay processes."
+)
+@click.option("--seed", type=int, help="Where and when relays are killed; drawn if not given.")
+def stress(expiries: int, kills: int, relays: int, seed: int | None) -> None:
+    """Show that refresh tokens are never burnt, with real processes and a simulated issuer.
+
+    The issuer revokes all tokens of a sign-in when one of them is used twice. First relays and a
+    fourth program share accounts whose access tokens expire again and again: over one folder of
+    managed accounts with a program that uses the relay's library, and, at the same time, over one
+    auth.json with a program that behaves as Codex CLI. Then relays are killed (SIGKILL) while they
+    refresh, again in both. Exit status 1 means that something happened that must not.
+    """
+    let_children_be_interrupted()
+    seed = SystemRandom().randrange(1 << 32) if seed is None else seed
+    click.echo(f"{relays} relays, {expiries} expiries, {kills} kills, seed {seed}")
+    try:
+        problems = trio.run(partial(run, expiries=expiries, kills=kills, relays=relays, seed=seed))
+    except* RelayStartError as group:
+        click.echo(f"a relay did not start:\n{told_by(group)}", err=True)
+        sys.exit(1)
+    click.echo("FAILED" if problems else "ok: nothing happened that must not")
+    sys.exit(1 if problems else 0)
+
+
+async def run(*, expiries: int, kills: int, relays: int, seed: int) -> list[str]:
+    """Run everything, print what came of it, and return what must not have happened."""
+    problems: list[str] = []
+    runs = (("shared", expiries, _share), ("killed", kills, _kill))
+    with tempfile.TemporaryDirectory(prefix="codexrelay-stress-", ignore_cleanup_errors=True) as at:
+        folder, rng = Path(at), Random(seed)
+        for name, count, act in runs:
+            async with trio.open_nursery() as nursery:
+                for arrangement in ARRANGEMENTS if count else ():
+                    setting = _Setting(
+                        arrangement,
+                        relays=relays,
+                        folder=_new(folder / f"{name}-{arrangement.name}"),
+                        rng=Random(rng.random()),
+                    )
+                    nursery.start_soon(act, setting, count, problems)
+    return problems
+
+
+def _new(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def slow(rng: Random, most_s: float) -> Delays:
+    """Return a sign-in service that takes up to `most_s` seconds, twice."""
+
+    async def wait(_: Call) -> None:
+        await trio.sleep(rng.uniform(0, most_s))
+
+    return Delays(before=wait, after=wait)
+
+
+async def _share(setting: _Setting, expiries: int, problems: list[str]) -> None:
+    title = setting.arrangement.title
+
+    def tell(shared: Shared) -> None:
+        if shared.expiries % _TELL_EVERY == 0:
+            click.echo(f"  ... {title}: {shared.expiries} expiries")
+
+    began_at_s = trio.current_time()
+    async with setting.stage(_QUICK_S) as stage:
+        shared = await share(stage, expiries=expiries, rng=setting.rng, tell=tell)
+    by = ", ".join(f"{name} {count}" for name, count in sorted(shared.refreshes.items()))
+    _print(
+        f"Shared: {title} ({trio.current_time() - began_at_s:.0f} s)",
+        (
+            ("forced expiries", shared.expiries),
+            ("refreshes", f"{sum(shared.refreshes.values())} ({by})"),
+            ("adopted instead (as far as told)", shared.adopted),
+            ("requests", shared.requests),
+            ("answered with 200", shared.served),
+        ),
+        shared.problems,
+    )
+    problems += shared.problems
+
+
+async def _kill(setting: _Setting, kills: int, problems: list[str]) -> None:
+    title = setting.arrangement.title
+
+    def tell(killed: Killed) -> None:
+        if killed.kills % _TELL_EVERY == 0:
+            click.echo(f"  ... {title}: {killed.kills} kills")
+
+    began_at_s = trio.current_time()
+    async with setting.stage(_SLOW_S) as stage:
+        killed = await kill_relays(stage, kills=kills, rng=setting.rng, tell=tell)
+    _print(
+        f"Killed: {title} ({trio.current_time() - began_at_s:.0f} s)",
+        (
+            ("kills", killed.kills),
+            *((f"  {point}", count) for point, count in killed.points.items()),
+            ("refreshes", killed.refreshes),
+            ("adopted instead (as far as told)", killed.adopted),
+            ("calls that died undecided: tokens kept", killed.dropped),
+            ("pairs lost, answer not stored: allowed", killed.lost),
+            ("  of which the account was marked", killed.given_up),
+            ("pairs lost wrongly", killed.lost_wrongly),
+            ("accounts given up wrongly", killed.given_up_wrongly),
+            ("requests of programs that lived", killed.requests),
+            ("answered with 200", killed.served),
+            ("files of writes cut short, owner only", killed.left_over),
+        ),
+        killed.problems,
+    )
+    problems += killed.problems
+
+
+def _print(title: str, rows: Sequence[tuple[str, object]], problems: Sequence[str]) -> None:
+    click.echo(f"\n{title}")
+    for label, value in rows:
+        click.echo(f"  {label:<42}{value}")
+    for problem in problems[:_MOST_PROBLEMS]:
+        click.echo(f"  WRONG  {problem}")
+    if len(problems) > _MOST_PROBLEMS:
+        click.echo(f"  and {len(problems) - _MOST_PROBLEMS} more")

@@ -1,0 +1,124 @@
+"""One call to the issuer, answered or told why not."""
+
+from __future__ import annotations
+
+import urllib.parse
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import httpx
+import trio
+
+from codexrelay import __version__
+from codexrelay.accounts.login.errors import LoginError
+from codexrelay.accounts.login.words import plain
+from codexrelay.protocol.raw import JsonObject, dump, get_object, get_text, parse_object
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+#: One call may take this long; a person is waiting.
+CALL_S: Final = 30.0
+_MAX_ANSWER_BYTES: Final = 1 << 20
+_CLOSE_S: Final = 1.0
+
+
+@attrs.frozen(kw_only=True)
+class Reply:
+    """What the issuer has answered. May hold tokens."""
+
+    status: int
+    #: Empty if the body was no JSON object.
+    body: JsonObject = attrs.field(repr=False)
+
+    @property
+    def is_success(self) -> bool:
+        """Whether it is a 2xx."""
+        return 200 <= self.status < 300
+
+    @property
+    def code(self) -> str:
+        """The refusal's code, which stands in one of three places (wire notes 1.2), or nothing."""
+        error = get_object(self.body, "error")
+        named = (get_text(error, "code"), get_text(self.body, "error"), get_text(self.body, "code"))
+        return plain(next((name for name in named if name), ""))
+
+    def words(self, *, secrets: tuple[str, ...]) -> str:
+        """Return the issuer's own words for a person, or nothing; none that repeat a secret."""
+        error = get_object(self.body, "error")
+        said = get_text(error, "message") or get_text(self.body, "error_description")
+        return plain(said or "", secrets=secrets)
+
+
+async def post_form(
+    transport: httpx.AsyncBaseTransport, url: str, fields: Mapping[str, str]
+) -> Reply | LoginError:
+    """Post a form; see `_post`."""
+    body = urllib.parse.urlencode(fields).encode("ascii")
+    return await _post(transport, url, body, "application/x-www-form-urlencoded")
+
+
+async def post_json(
+    transport: httpx.AsyncBaseTransport, url: str, value: JsonObject
+) -> Reply | LoginError:
+    """Post JSON; see `_post`."""
+    return await _post(transport, url, dump(value), "application/json")
+
+
+async def _post(
+    transport: httpx.AsyncBaseTransport, url: str, body: bytes, content_type: str
+) -> Reply | LoginError:
+    """Return the answer within `CALL_S`, or why there is none. The error is a value, not raised."""
+    # A body that can be read once only: a transport sends a request a second time when a kept
+    # connection breaks under it, and a code is good for one call.
+    request = httpx.Request(
+        "POST",
+        url,
+        headers={
+            "accept": "application/json",
+            "accept-encoding": "identity",
+            # A person stands between two calls: a connection kept for the next would be stale.
+            "connection": "close",
+            "content-length": str(len(body)),
+            "content-type": content_type,
+            "user-agent": f"codexrelay/{__version__}",
+        },
+        content=_once(body),
+    )
+    with trio.move_on_after(CALL_S):
+        try:
+            response = await transport.handle_async_request(request)
+            try:
+                return Reply(status=response.status_code, body=await _read(response))
+            finally:
+                with trio.move_on_after(_CLOSE_S, shield=True):
+                    await response.aclose()
+        except httpx.RequestError as error:
+            return LoginError(
+                f"the sign-in service at {_origin(request.url)} cannot be reached "
+                f"({type(error).__name__}). Look at the network (and `HTTPS_PROXY`), then run the "
+                "command again"
+            )
+    return LoginError(
+        f"the sign-in service at {_origin(request.url)} has not answered within {CALL_S:.0f} s. "
+        "Run the command again"
+    )
+
+
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
+async def _read(response: httpx.Response) -> JsonObject:
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk[: _MAX_ANSWER_BYTES - len(body)]  # no tokens are longer; a cut fails to parse
+    try:
+        return parse_object(body)
+    except ValueError:
+        return {}
+
+
+def _origin(url: httpx.URL) -> str:
+    """Return scheme, host and port: an address in an error names no user and no query."""
+    return f"{url.scheme}://{url.netloc.decode('ascii')}"

@@ -1,0 +1,148 @@
+"""The instances of a backend's family, and which of them a turn is offered.
+
+Each instance has accounts of its own. Outside its lender an account is known by its qualified id,
+so that two instances may use the same local names: `work` is of the first instance,
+`openai-codex.2/work` of the second.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from codexrelay.accounts.lender import Lender
+from codexrelay.backends.backend import Backend
+from codexrelay.errors import RequestError
+from codexrelay.protocol.model_id import FAMILY
+from codexrelay.relay.budgets import Budgets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from codexrelay.accounts.account import Account
+
+#: Another name of the first instance, where the family's name may mean any of them.
+_FIRST: Final = f"{FAMILY}.1"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Instance:
+    """One configured backend, with the accounts that it is used with."""
+
+    lender: Lender
+    backend: Backend
+    budgets: Budgets
+    #: As a model name calls it: `openai-codex`, `openai-codex.2`.
+    name: str = FAMILY
+    #: Its share of the turns that name the family only; 0: none.
+    weight: int = 1
+    #: How long a turn whose client can be shown life waits for the first quota to come back.
+    limit_patience_s: float = 0.0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether its accounts' ids stand as they are."""
+        return self.name == FAMILY
+
+    @property
+    def _prefix(self) -> str:
+        return "" if self.is_first else f"{self.name}/"
+
+    def qualified(self, account_id: str) -> str:
+        """Return the id under which the rest of the relay knows an account of this instance."""
+        return self._prefix + account_id
+
+    def local(self, qualified_id: str | None) -> str | None:
+        """Return the account's id in this instance, None if it is another's."""
+        if qualified_id is None or not qualified_id.startswith(self._prefix):
+            return None
+        local_id = qualified_id.removeprefix(self._prefix)
+        return None if "/" in local_id else local_id
+
+    def local_ids(self, qualified_ids: Iterable[str]) -> frozenset[str]:
+        """Return those of the accounts that are of this instance, by their ids here."""
+        return frozenset(i for q in qualified_ids if (i := self.local(q)) is not None)
+
+    def has(self, qualified_id: str | None) -> bool:
+        """Tell whether an account of that id is stored here."""
+        local_id = self.local(qualified_id)
+        return any(account.id == local_id for account in self.lender.accounts())
+
+
+@attrs.define(eq=False)
+class Instances:
+    """All instances of the family, the first one first."""
+
+    members: tuple[Instance, ...]
+    #: What each has saved up towards its next turn: the smooth form of weighted round-robin.
+    _credit: dict[str, int] = attrs.field(factory=dict, init=False)
+
+    def route(
+        self,
+        wanted: str | None = None,
+        *,
+        claim: str | None = None,
+        session: str | None = None,
+        opens: bool = True,
+    ) -> tuple[Instance, ...]:
+        """Return the instances that a turn is offered, in that order.
+
+        Args:
+            wanted: the instance that the model's name asks for; the family, or None, for any.
+            claim: the account that made what the request holds, or began its user turn.
+            session: the session, which an instance's strategy may have bound.
+            opens: the request begins a user turn, so that a bound session may return.
+
+        Raises:
+            RequestError: there is no instance of that name.
+        """
+        if len(self.members) == 1:
+            if wanted is None or wanted in (FAMILY, self.members[0].name, _FIRST):
+                return self.members
+            raise self._unknown(wanted)
+        if wanted is not None and wanted != FAMILY:
+            return (self._named(wanted),)
+        first = self._owner(claim, session, opens=opens) or self._next()
+        # With weight 0 an instance is not for turns that do not ask for it, not even as a last one.
+        others = (i for i in self.members if i is not first and i.weight)
+        return (first, *others)
+
+    def accounts(self) -> tuple[tuple[Instance, Account], ...]:
+        """Return all accounts, as they stand."""
+        return tuple((i, account) for i in self.members for account in i.lender.accounts())
+
+    def _named(self, wanted: str) -> Instance:
+        for instance in self.members:
+            if wanted == instance.name or (wanted, instance.name) == (_FIRST, FAMILY):
+                return instance
+        raise self._unknown(wanted)
+
+    def _owner(self, claim: str | None, session: str | None, *, opens: bool) -> Instance | None:
+        """Return the instance whose account has a claim on the turn, or that is bound to it."""
+        # Neither makes an instance serve that is only for turns that ask for it by name.
+        members = [i for i in self.members if i.weight]
+        claiming = next((i for i in members if claim is not None and i.has(claim)), None)
+        bound = None
+        if session is not None and (opens or claiming is None):
+            bound = next((i for i in members if i.lender.bound(session) is not None), None)
+        return bound or claiming
+
+    def _next(self) -> Instance:
+        """Return whose turn it is: over any run of turns the counts stay close to the weights."""
+        total = sum(instance.weight for instance in self.members)
+        if not total:
+            return self.members[0]
+        for instance in self.members:
+            self._credit[instance.name] = self._credit.get(instance.name, 0) + instance.weight
+        chosen = max(self.members, key=lambda instance: self._credit[instance.name])
+        self._credit[chosen.name] -= total
+        return chosen
+
+    def _unknown(self, wanted: str) -> RequestError:
+        names = ", ".join(instance.name for instance in self.members)
+        return RequestError(
+            message=f"no backend is called {wanted!r}; configured: {names}",
+            param="model",
+            code="backend_not_found",
+        )

@@ -1,0 +1,118 @@
+"""What a turn's way through the accounts was, so that it can be explained afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from codexrelay.accounts.pool import By
+from codexrelay.accounts.standing import PassedOver
+from codexrelay.protocol.faults import Fault, Reached
+
+if TYPE_CHECKING:
+    from codexrelay.accounts.lender import Lease
+    from codexrelay.accounts.pool import Choice
+    from codexrelay.protocol.raw import Headers
+    from codexrelay.relay.instances import Instance
+
+
+@attrs.define(eq=False, kw_only=True)
+class Tried:
+    """One attempt of a turn."""
+
+    #: Qualified ids, here and below.
+    account: str
+    by: By
+    #: Accounts that could not be chosen, and why.
+    passed_over: tuple[tuple[str, PassedOver], ...]
+    #: The account that the session is bound to, if it is to one.
+    bound: str | None
+    #: The token was refreshed first.
+    refreshed: bool
+    #: Seconds in line for the account; from the turn's beginning until the attempt; of the attempt
+    #: until its fault, its first output or its end.
+    waited_s: float
+    began_s: float
+    took_s: float | None = None
+    #: Encrypted reasoning that was left out because this account did not make it.
+    reasoning_stripped: int = 0
+    #: What went wrong, also after the first output; None: nothing did.
+    fault: Fault | None = None
+    reached: Reached = Reached.NOT_SENT
+    #: Its first output reached the client.
+    served: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Refused:
+    """An instance that could lend no account."""
+
+    instance: str
+    message: str
+    passed_over: tuple[tuple[str, PassedOver], ...] = ()
+
+
+@attrs.define(eq=False)
+class Record:
+    """The way of one turn. Its own task writes it."""
+
+    #: Told when the turn begins to wait in line for an account.
+    waits: Callable[[Record], None] = lambda _: None
+    began_at_s: float = attrs.field(factory=trio.current_time)
+    tried: list[Tried] = attrs.field(factory=list)
+    refused: list[Refused] = attrs.field(factory=list)
+    #: Accounts that the turn waits for at this moment.
+    waiting_for: tuple[tuple[str, PassedOver], ...] = ()
+
+    def begins_to_wait(self, instance: Instance, choice: Choice) -> None:
+        """Note that no account could be chosen, and the turn waits in line."""
+        self.waiting_for = _qualified(instance, choice.passed_over)
+        self.waits(self)
+
+    def begins_attempt(self, instance: Instance, lease: Lease) -> Tried:
+        """Note that an attempt on the leased account begins."""
+        self.waiting_for = ()
+        tried = Tried(
+            account=instance.qualified(lease.account.id),
+            by=lease.by,
+            passed_over=_qualified(instance, lease.passed_over),
+            bound=None if lease.bound is None else instance.qualified(lease.bound),
+            refreshed=lease.refreshed,
+            waited_s=lease.waited_s,
+            began_s=trio.current_time() - self.began_at_s,
+        )
+        self.tried.append(tried)
+        return tried
+
+    def refuses(self, instance: Instance, error: Exception) -> None:
+        """Note that an instance has no account for the turn."""
+        self.waiting_for = ()
+        self.refused.append(Refused(instance=instance.name, message=str(error)))
+
+    def took_s(self, tried: Tried) -> float:
+        """Return the seconds since the attempt began."""
+        return trio.current_time() - self.began_at_s - tried.began_s
+
+
+def own_headers(request_id: str, record: Record) -> Headers:
+    """Return the headers of ours: what the request is called, and who served it or was asked last.
+
+    Account ids are letters, digits and a few signs, so they may stand in a header.
+    """
+    headers = [(b"x-codexrelay-request-id", request_id.encode("ascii"))]
+    if record.tried:
+        last = record.tried[-1]
+        headers.append((b"x-codexrelay-attempts", b"%d" % len(record.tried)))
+        headers.append((b"x-codexrelay-account", last.account.encode("ascii")))
+        if last.reasoning_stripped:
+            headers.append((b"x-codexrelay-reasoning-stripped", b"%d" % last.reasoning_stripped))
+    return headers
+
+
+def _qualified(
+    instance: Instance, passed_over: tuple[PassedOver, ...]
+) -> tuple[tuple[str, PassedOver], ...]:
+    return tuple((instance.qualified(passed.account.id), passed) for passed in passed_over)

@@ -1,0 +1,130 @@
+"""What is told of a turn: one log line when it has ended, and its lines in the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import attrs
+import structlog
+import trio
+
+from codexrelay.server.journal import Journal, in_short, way_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from codexrelay.protocol.answer import Terminal
+    from codexrelay.protocol.faults import Fault
+    from codexrelay.protocol.raw import Json, JsonObject
+    from codexrelay.relay.record import Record
+    from codexrelay.relay.turn import Ending
+
+_log = structlog.get_logger("codexrelay.turns")
+
+
+@attrs.frozen(kw_only=True)
+class TurnLog:
+    """Tells of one turn."""
+
+    journal: Journal
+    #: Unix seconds.
+    wall_clock: Callable[[], float]
+    request_id: str
+    protocol: str
+    model: str
+    #: What the client calls itself.
+    client: str | None
+    #: The session's id, of our making.
+    session: str
+
+    def waits(self, record: Record) -> None:
+        """The turn begins to wait in line for an account."""
+        self._note({"state": "waiting"}, record)
+
+    def ended(self, ending: Ending, terminal: Terminal | None) -> None:
+        """The turn has ended."""
+        facts: dict[str, Json] = {
+            "account": ending.account_id,
+            "attempts": ending.attempts,
+            "total_ms": _ms(ending.total_s),
+        }
+        if ending.first_output_s is not None:
+            facts["first_output_ms"] = _ms(ending.first_output_s)
+        if terminal is not None and terminal.response_id is not None:
+            facts["response"] = terminal.response_id
+        if terminal is not None and terminal.usage is not None:
+            facts["input_tokens"] = terminal.usage.get("input_tokens")
+            facts["output_tokens"] = terminal.usage.get("output_tokens")
+        if ending.left:
+            state = "client left"
+        elif ending.fault is not None:
+            state = "turn failed"
+            facts |= _blame(ending.fault)
+        else:
+            state = f"turn {terminal.name}" if terminal is not None else "turn ended"
+        self._tell(state, facts, ending.record)
+
+    def answered(self, record: Record, *, account_id: str | None, fault: Fault | None) -> None:
+        """A request whose answer is one body was answered."""
+        facts = _sums_of(record, account_id)
+        if fault is not None:
+            facts |= _blame(fault)
+        self._tell("turn completed" if fault is None else "turn failed", facts, record)
+
+    def left(self, record: Record) -> None:
+        """The client has left before such an answer was there."""
+        self._tell("client left", _sums_of(record, None), record)
+
+    def _tell(self, state: str, facts: dict[str, Json], record: Record) -> None:
+        log = _log.warning if state == "turn failed" else _log.info
+        stripped = sum(tried.reasoning_stripped for tried in record.tried if tried.served)
+        log(
+            state,
+            request=self.request_id,
+            protocol=self.protocol,
+            model=self.model,
+            client=self.client,
+            **facts,
+            tried=None if _went_well(record) else in_short(record),
+            reasoning_stripped=stripped or None,
+        )
+        self._note({"state": state, **facts}, record)
+
+    def _note(self, facts: JsonObject, record: Record) -> None:
+        now_unix_s = self.wall_clock()
+        about: JsonObject = {
+            "request": self.request_id,
+            "at_unix_s": round(now_unix_s, 3),
+            "protocol": self.protocol,
+            "model": self.model,
+            "client": self.client,
+            "session": self.session,
+        }
+        self.journal.note(about | facts | way_of(record, now_unix_s=now_unix_s))
+
+
+def program_of(headers: Mapping[str, str]) -> str | None:
+    """Return what a client calls itself, None if it does not say. Header names are lower-case."""
+    return headers.get("user-agent", "").partition(" ")[0] or None
+
+
+def _sums_of(record: Record, account_id: str | None) -> dict[str, Json]:
+    return {
+        "account": account_id,
+        "attempts": len(record.tried),
+        "total_ms": _ms(trio.current_time() - record.began_at_s),
+    }
+
+
+def _went_well(record: Record) -> bool:
+    """Tell whether there is nothing to say of the way but who served the turn at once."""
+    return all(tried.served and tried.fault is None for tried in record.tried)
+
+
+def _blame(fault: Fault) -> dict[str, Json]:
+    return {"fault": fault.kind.value, "why": fault.message}
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)
