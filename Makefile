@@ -29,7 +29,7 @@ demo: $(READY)
 	@$(BIN)/python -m harness demo
 
 test: $(READY)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
 check: format lint types layers test
 

@@ -25,6 +25,8 @@ classes to statuses and bodies in one table.
 
 from __future__ import annotations
 
+import math
+
 import attrs
 
 
@@ -110,10 +112,13 @@ class NeedsReauthError(AccountError):
     reasons: tuple[tuple[str, str], ...]
     #: The account is Codex CLI's own: it signs in there.
     legacy: bool = False
+    #: The further instance whose accounts these are.
+    instance: str | None = None
 
     def __str__(self) -> str:
         told = "; ".join(f"account {name} must sign in again ({why})" for name, why in self.reasons)
-        commands = [f"`codexrelay accounts update {name}`" for name, _ in self.reasons]
+        of = "" if self.instance is None else f" --instance {self.instance}"
+        commands = [f"`codexrelay accounts update {name}{of}`" for name, _ in self.reasons]
         if self.legacy:
             commands = ["`codex login`"]
         return f"{told}. Run {' or '.join(commands)}; no restart is needed"
@@ -149,7 +154,7 @@ class AllLimitedError(AccountError):
     @property
     def resets_in_s(self) -> int:
         """Whole seconds until the earliest recovery, at least 1."""
-        return max(1, round(self.first.until_unix_s - self.now_unix_s))
+        return max(1, math.ceil(self.first.until_unix_s - self.now_unix_s))
 
     def __str__(self) -> str:
         again = f"free again in {in_words(self.resets_in_s)}"
@@ -193,12 +198,16 @@ class ModelNotOfferedError(AccountError):
     model: str
     #: The plans that offer it; empty when that is not known.
     plans: tuple[str, ...]
+    #: The backend's catalogue does not have it at all.
+    is_unknown: bool = False
     #: Local account id -> its plan.
     accounts: tuple[tuple[str, str | None], ...]
 
     def __str__(self) -> str:
         have = ", ".join(f"{name} ({plan or 'plan unknown'})" for name, plan in self.accounts)
         offer = f"; the plans that do: {', '.join(self.plans)}" if self.plans else ""
+        if self.is_unknown:
+            offer = "; the backend's catalogue does not have it"
         return (
             f"The model '{self.model}' is not offered by the plan of any account: {have}{offer}. "
             "`GET /v1/models` lists the models; `codexrelay accounts add` adds an account"

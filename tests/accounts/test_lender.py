@@ -673,10 +673,11 @@ def is_idle(lender: Lender) -> bool:
 
 
 async def in_line(lender: Lender, count: int) -> None:
-    """Return once so many turns wait."""
+    """Return once so many turns wait, and have seen that they must."""
     with trio.fail_after(30):
         while len(lender.queue) < count:
             await trio.lowlevel.checkpoint()
+        await trio.testing.wait_all_tasks_blocked(0.01)
 
 
 async def test_turns_that_wait_are_served_in_the_order_in_which_they_came(scene: Scene) -> None:
@@ -722,7 +723,6 @@ async def test_a_turn_that_comes_later_does_not_overtake_one_whose_pause_is_just
             async with trio.open_nursery() as turns:
                 turns.start_soon(turn, lender, "first")
                 await in_line(lender, 1)
-                await trio.testing.wait_all_tasks_blocked(0.01)
                 scene.clock.now_unix_s += 20  # nobody has told the one that waits
                 await turn(lender, "second")
     assert served == ["first", "second"]
@@ -759,6 +759,48 @@ async def test_when_the_turn_that_is_waited_for_meets_a_limit_the_error_comes_at
         assert {error.first.until_unix_s for error in caught} == {NOW + 900}
 
 
+async def test_when_the_account_that_is_waited_for_must_sign_in_again_the_error_comes_at_once(
+    scene: Scene,
+) -> None:
+    scene.sign_in("a", "b")
+    capped(scene)
+    scene.issuer._answer(scene.stored("a").credentials.refresh_token or "")  # spent elsewhere
+    ask, caught = Ask(rejected=frozenset("b")), list[AllTriedError]()
+
+    async def turn(lender: Lender) -> None:
+        try:
+            async with lender.lease(ask):
+                pytest.fail("there is no account for it")
+        except AllTriedError as error:
+            caught.append(error)
+
+    async with scene.open() as lender, contextlib.AsyncExitStack() as held:
+        await lend(lender, UNAUTHORIZED, again="a")
+        await held.enter_async_context(lender.lease(Ask(again="b")))
+        scene.issuer.gate = trio.Event()
+        async with trio.open_nursery() as turns:
+            turns.start_soon(turn, lender)
+            await scene.issuer.wait_for_calls(1)  # it has a, and refreshes it
+            turns.start_soon(turn, lender)
+            await in_line(lender, 1)
+            scene.issuer.gate.set()
+            with trio.fail_after(3):  # less than it takes to look by oneself
+                while len(caught) < 2:
+                    await trio.lowlevel.checkpoint()
+    assert all("account a must sign in again" in str(error) for error in caught)
+
+
+async def test_an_account_the_turn_has_tried_is_not_lent_for_one_that_cannot_be_refreshed(
+    scene: Scene,
+) -> None:
+    scene.sign_in("a", "b")
+    async with scene.open() as lender:
+        await lend(lender, UNAUTHORIZED, again="a")
+        scene.issuer.troubles = [Trouble.UNREACHABLE] * 3
+        with pytest.raises(RefreshUnavailableError, match=r"account a cannot.*account b was tried"):
+            await lend(lender, rejected=frozenset("b"))
+
+
 async def test_a_turn_that_waits_is_given_an_account_whose_file_appears(
     scene: Scene, mock_clock: trio.testing.MockClock
 ) -> None:
@@ -772,7 +814,6 @@ async def test_a_turn_that_waits_is_given_an_account_whose_file_appears(
             lent.append(await lend(lender))
 
         await in_line(lender, 1)
-        await trio.testing.wait_all_tasks_blocked(0.01)
         scene.sign_in("b")
         mock_clock.jump(LOOK_AGAIN_S)
     assert [account.id for account in lent] == ["b"]
@@ -816,7 +857,6 @@ async def test_a_turn_is_told_once_that_it_waits_though_what_it_got_was_no_good(
                     assert late.account.id == "b"
 
             await in_line(lender, 1)
-            await trio.testing.wait_all_tasks_blocked(0.01)
             lease.report(UNAUTHORIZED)  # so that a has to be refreshed first
             await first.aclose()
             with trio.fail_after(30):

@@ -70,9 +70,13 @@ AWAY = {"tried": "issuer away"}
 
 
 def refusal(
-    passed_over: tuple[PassedOver, ...], stuck: dict[str, str], *, nothing: AccountError = NOTHING
+    passed_over: tuple[PassedOver, ...],
+    stuck: dict[str, str],
+    *,
+    nothing: AccountError = NOTHING,
+    plans: frozenset[str] | None = frozenset({"plus", "pro"}),
 ) -> AccountError:
-    ask = Ask(model="gpt-x", plans=frozenset({"plus", "pro"}))
+    ask = Ask(model="gpt-x", plans=plans)
     return refusal_of(passed_over, stuck, ask=ask, nothing=nothing, now_unix_s=NOW)
 
 
@@ -175,6 +179,20 @@ def refusal(
         pytest.param(
             (PAUSED, TRIED), AWAY, RefreshUnavailableError, "rests for 4 s", id="away and paused"
         ),
+        pytest.param(
+            (COOLING, DEAD),
+            {"dead": "refresh_token_reused"},
+            AllLimitedError,
+            "2 min",
+            id="quota, and the issuer is not away but has refused",
+        ),
+        pytest.param(
+            (DEAD, TRIED),
+            {"dead": "refresh_token_reused"},
+            AllTriedError,
+            "was tried",
+            id="refused",
+        ),
         pytest.param((FREE, TRIED), AWAY, RefreshUnavailableError, "away", id="away, no model"),
     ],
 )
@@ -236,3 +254,16 @@ def test_no_token_is_in_any_words() -> None:
         for told in (str(refusal((one,), {})), repr(refusal((one,), AWAY)), repr(one)):
             assert one.account.credentials.access_token not in told
             assert (one.account.credentials.refresh_token or "") not in told
+
+
+@pytest.mark.parametrize(
+    ("plans", "expected"),
+    [(frozenset(), ModelNotOfferedError), (None, AllLimitedError)],
+    ids=["in no catalogue", "not known"],
+)
+def test_of_a_model_in_no_catalogue_one_accounts_word_is_enough(
+    plans: frozenset[str] | None, expected: type[AccountError]
+) -> None:
+    error = refusal((COOLING, TAUGHT), {}, plans=plans)
+    assert type(error) is expected
+    assert ("the backend's catalogue does not have it" in str(error)) is (plans is not None)

@@ -120,6 +120,9 @@ def test_nothing_is_written_into_the_folder_of_codex_cli(tmp_path: Path, sources
     assert saved == Saved(learnt=(), problems=())
     assert sources.fingerprint() == before
     assert [path.name for path in (tmp_path / "codex").iterdir()] == ["auth.json"]
+    write_account(tmp_path / "store", account.id, PAIR)  # of the same name, by chance
+    sources.save_states([Learnt(account=learnt, before=account)], now_unix_s=NOW)
+    assert sources.load().accounts[0].rate_limited_until_unix_s is None
 
 
 def test_a_cool_down_that_cannot_be_stored_is_a_problem_and_stops_no_other(

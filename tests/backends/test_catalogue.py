@@ -173,8 +173,9 @@ async def test_the_backends_own_list_says_which_plans_have_a_model() -> None:
     assert models.plans_offering("paid") is None, "the packaged list is not asked"
     await models.models()
     assert models.plans_offering("paid") == {"plus", "pro"}
-    for slug in ("silent", "empty", "hidden"):
+    for slug in ("silent", "empty"):
         assert models.plans_offering(slug) is None
+    assert models.plans_offering("never heard of") == frozenset()
 
 
 @in_virtual_time

@@ -77,3 +77,7 @@ def test_a_tilde_is_the_home_folder() -> None:
     assert place("~/.codex") == ROOT / "home/.codex"
     assert place("~other/x") == ROOT / "etc/~other/x"
     assert place(str(ROOT / "x")) == ROOT / "x"
+
+
+def test_a_dot_is_the_folder_itself() -> None:
+    assert absolute(".", folder=ROOT / "etc", environ=HOME, windows=False) == ROOT / "etc"

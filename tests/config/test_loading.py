@@ -148,19 +148,19 @@ def test_no_source_at_all_gives_the_defaults_with_folders_made_absolute(sources:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        (set(), 300),
-        ({"file"}, 1),
-        ({"environment"}, 2),
-        ({"flag"}, 3),
-        ({"file", "environment"}, 2),
-        ({"file", "flag"}, 3),
-        ({"environment", "flag"}, 3),
-        ({"file", "environment", "flag"}, 3),
+        ((), 300),
+        (("file",), 1),
+        (("environment",), 2),
+        (("flag",), 3),
+        (("file", "environment"), 2),
+        (("file", "flag"), 3),
+        (("environment", "flag"), 3),
+        (("file", "environment", "flag"), 3),
     ],
     ids=str,
 )
 def test_a_flag_beats_the_environment_and_the_environment_beats_the_file(
-    sources: Sources, given: set[str], expected: int
+    sources: Sources, given: tuple[str, ...], expected: int
 ) -> None:
     yaml = in_managed("refresh_buffer_seconds: 1")
     loaded = sources.load(

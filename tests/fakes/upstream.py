@@ -124,6 +124,7 @@ class FakeLease:
     account: Account
     reports: list[Fault | None]
     by: By = By.STRATEGY
+    candidates: tuple[str, ...] = ()
     passed_over: tuple[PassedOver, ...] = ()
     bound: str | None = None
     refreshed: bool = False

@@ -21,7 +21,7 @@ from codexrelay.relay.budgets import Budgets
 from codexrelay.relay.climb import Wish
 from codexrelay.relay.instances import Instance, Instances
 from codexrelay.relay.mover import TAIL_S, BodyMover
-from codexrelay.relay.reply import StreamedReply, WholeReply
+from codexrelay.relay.reply import StreamedReply, WholeReply, retry_after
 from codexrelay.relay.turn import Ending, Relay, Turn, run_turn
 from tests.fakes.cancel_at_step import CancelAtStep
 from tests.fakes.client import FakeClient
@@ -330,7 +330,20 @@ async def test_a_limit_says_when_to_come_back_and_the_header_stays_bearable() ->
     assert error["type"] == "usage_limit_reached"
     assert error["resets_in_seconds"] == 600
     assert "10 min" in error["message"]
-    assert s.client.headers[b"retry-after"] == b"60"
+    assert s.client.headers[b"retry-after"] == b"15"
+    assert s.client.headers[b"x-should-retry"] == b"false"
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "told"),
+    [(0.0, b"1"), (0.4, b"1"), (3.2, b"4"), (60.0, b"60"), (60.1, b"15"), (604_800.0, b"15")],
+)
+def test_a_wait_is_told_as_it_is_never_too_short_and_not_when_it_is_too_long(
+    wait_s: float, told: bytes
+) -> None:
+    headers = dict(retry_after(attrs.evolve(LIMITED, retry_after_s=wait_s)))
+    assert headers[b"retry-after"] == told
+    assert (headers.get(b"x-should-retry") == b"false") is (wait_s > 60)
 
 
 @in_virtual_time

@@ -298,7 +298,8 @@ async def test_a_429_says_when_to_come_back_and_no_upstream_call_is_made_meanwhi
         assert len(relay.asked) == calls == 2
         now_unix_s = simulator.wall_clock()
     assert answer.status_code == 429
-    assert answer.headers["retry-after"] == "60", "clients obey it in silence: never long"
+    assert answer.headers["retry-after"] == "15", "clients obey it in silence: never long"
+    assert answer.headers["x-should-retry"] == "false"
     error = answer.json()["error"]
     assert error["type"] == error["code"] == "usage_limit_reached"
     assert error["plan_type"] == "plus"

@@ -230,3 +230,13 @@ async def test_health_knows_the_accounts_of_all_instances(tmp_path: Path) -> Non
         "openai-codex.2/a",
         "openai-codex.2/b",
     ]
+
+
+async def test_an_account_of_a_further_instance_is_signed_in_with_its_name(tmp_path: Path) -> None:
+    async with two_instances(tmp_path) as relay:
+        for name in _OF_SECOND:
+            relay.simulator.revoke(name)
+        answer = await relay.post("/v1/responses", ask(model="openai-codex.2:gpt-5.5"))
+    assert answer.status_code == 401
+    message = answer.json()["error"]["message"]
+    assert "`codexrelay accounts update a --instance openai-codex.2`" in message

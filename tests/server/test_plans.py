@@ -149,6 +149,18 @@ async def test_a_model_that_nobody_knows_asks_each_account_once_and_later_nobody
         assert "GET /v1/models" in answer.json()["error"]["message"]
 
 
+async def test_a_model_that_nobody_knows_is_a_400_although_an_account_is_spent(
+    tmp_path: Path,
+) -> None:
+    async with relaying(tmp_path, mixed()) as relay:
+        relay.simulator.limit("free", resets_in_s=1800)
+        for _ in range(3):
+            await relay.post("/v1/responses", ask())
+        answer = await relay.post("/v1/responses", ask(model="gpt-0"))
+    assert answer.status_code == 400
+    assert "the backend's catalogue does not have it" in answer.json()["error"]["message"]
+
+
 async def test_while_those_that_have_the_model_are_spent_their_reset_is_told(
     tmp_path: Path,
 ) -> None:

@@ -64,8 +64,9 @@ class Lease:
 
     #: Bearer and workspace id of the attempt, as one value.
     account: Account
-    #: What decided that it is this one, and which others could not be chosen.
+    #: What decided that it is this one, among which it was chosen, and who could not be.
     by: By
+    candidates: tuple[str, ...]
     passed_over: tuple[PassedOver, ...]
     #: The account that the session is bound to, if it is to one.
     bound: str | None
@@ -347,6 +348,7 @@ class Lender:
                     return granted.place, Lease(
                         account=ready,
                         by=granted.choice.by,
+                        candidates=granted.choice.candidates,
                         passed_over=granted.choice.passed_over,
                         bound=granted.choice.bound,
                         refreshed=ready.credentials != account.credentials,

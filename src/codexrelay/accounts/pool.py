@@ -52,7 +52,7 @@ class Ask:
 
     #: The model's name on the wire; None where it does not matter.
     model: str | None = None
-    #: The plans that offer it; None: not known.
+    #: The plans that offer it; None: not known; none: it is in no catalogue.
     plans: frozenset[str] | None = None
     #: Names the session, for strategies that bind it.
     session: str | None = None
@@ -76,6 +76,8 @@ class Choice:
     by: By = By.STRATEGY
     #: The account that the session is bound to from now on, if it is to one.
     bound: str | None = None
+    #: The ids among which it was chosen, and who was not among them.
+    candidates: tuple[str, ...] = ()
     passed_over: tuple[PassedOver, ...] = ()
 
 
@@ -169,6 +171,7 @@ class Pool:
             account=self._standings[chosen].account,
             by=by,
             bound=None if ask.session is None else self.bound(ask.session, now_unix_s=now_unix_s),
+            candidates=tuple(name for name in self._standings if name in eligible),
             passed_over=tuple(passed_over),
         )
 

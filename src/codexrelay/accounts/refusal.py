@@ -44,12 +44,15 @@ def refusal_of(
         return nothing
     passed = {why: [p for p in passed_over if p.why is why] for why in Why}
     # Those that could serve the model are what the turn waits for; the others only when there are
-    # no such accounts, and a sign-in would not change that.
+    # no such accounts, and a sign-in would not change that. Of a model that is in no catalogue, one
+    # account's word is enough.
     able = [p for p in passed_over if p.why is not Why.NO_MODEL]
-    if passed[Why.NO_MODEL] and len(able) == len(passed[Why.NEEDS_REAUTH]):
+    unknown = ask.plans is not None and not ask.plans
+    if passed[Why.NO_MODEL] and (unknown or len(able) == len(passed[Why.NEEDS_REAUTH])):
         return ModelNotOfferedError(
             model=ask.model or "",
             plans=tuple(sorted(ask.plans or ())),
+            is_unknown=unknown,
             accounts=tuple((p.account.id, p.account.plan_type) for p in passed_over),
         )
     told = tuple(
@@ -57,16 +60,18 @@ def refusal_of(
     )
     legacy = all(p.account.origin == "legacy" for p in passed_over)
     cooling, dead = passed[Why.COOLING], passed[Why.NEEDS_REAUTH]
+    # Those that were given up for good in the attempt count among the dead, or those set aside.
+    waits_for_issuer = any(p.account.id in stuck for p in passed[Why.RULED_OUT])
     aside = sorted(passed[Why.SET_ASIDE], key=lambda p: p.until_unix_s or now_unix_s)
     paused = passed[Why.PAUSED]
-    if paused and not stuck:
+    if paused and not waits_for_issuer:
         first = min(paused, key=lambda p: p.until_unix_s or now_unix_s)
         return ThrottledError(
             waiting=_waiting(paused, now_unix_s=now_unix_s),
             now_unix_s=now_unix_s,
             message=first.fault.message if first.fault is not None else "Rate limit reached",
         )
-    if cooling and not stuck and not _ends_before(aside[:1], cooling):
+    if cooling and not waits_for_issuer and not _ends_before(aside[:1], cooling):
         return AllLimitedError(
             waiting=_waiting(cooling, now_unix_s=now_unix_s),
             now_unix_s=now_unix_s,
@@ -76,7 +81,7 @@ def refusal_of(
     if len(dead) == len(able):
         reasons = tuple((p.account.id, p.reason or "") for p in dead)
         return NeedsReauthError(reasons=reasons, legacy=legacy)
-    if stuck:
+    if waits_for_issuer:
         return RefreshUnavailableError(told=told)
     heard = [p.fault for p in aside if p.fault is not None]
     if heard and not passed[Why.RULED_OUT]:

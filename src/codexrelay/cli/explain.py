@@ -123,7 +123,8 @@ def _attempt(number: int, attempt: JsonObject) -> Iterator[str]:
         "" if took_s is None else f" ({took_s:.2f} s)"
     )
     by = get_text(attempt, "chosen_by") or ""
-    yield f"    chosen {_BY.get(by, by)}"
+    among = ", ".join(map(str, get_list(attempt, "candidates")))
+    yield f"    chosen {_BY.get(by, by)}{f', among {among}' if ',' in among else ''}"
     if waited_s := get_number(attempt, "waited_s"):
         yield f"    waited {waited_s:.2f} s in line for it"
     if attempt.get("refreshed") is True:

@@ -27,12 +27,12 @@ def absolute(
     Raises:
         ValueError: the home folder is meant and unknown.
     """
-    first, *rest = Path(text).parts
-    if first == "~":
+    parts = Path(text).parts  # none at all for `.`
+    if parts[:1] == ("~",):
         homes = _homes(environ, windows=windows)
         if not homes:
             raise ValueError(f"{text!r} is in the home folder, and HOME is not set")
-        return homes[0].joinpath(*rest)
+        return homes[0].joinpath(*parts[1:])
     return (folder or Path()).absolute() / text
 
 

@@ -11,6 +11,7 @@ from codexrelay.errors import (
     AllLimitedError,
     AllTriedError,
     ModelNotOfferedError,
+    NeedsReauthError,
     RefreshUnavailableError,
     ThrottledError,
     TurnedAwayError,
@@ -40,6 +41,7 @@ _HOPE: Final = (
     TurnedAwayError,
     AllTriedError,
     ModelNotOfferedError,
+    NeedsReauthError,
 )
 
 
@@ -116,7 +118,9 @@ def qualified(error: AccountError, instance: Instance) -> AccountError:
             return attrs.evolve(error, accounts=plans)
         case TurnedAwayError() | AllTriedError() | RefreshUnavailableError():
             return attrs.evolve(error, told=_told(error.told, instance))
-        case _:  # names commands, which take the ids that the instance's own folder knows
+        case NeedsReauthError():  # its commands take the ids that the instance's own folder knows
+            return attrs.evolve(error, instance=instance.name)
+        case _:
             return error
 
 

@@ -26,7 +26,8 @@ class Tried:
     #: Qualified ids, here and below.
     account: str
     by: By
-    #: Accounts that could not be chosen, and why.
+    #: The accounts among which it was chosen, and those that could not be, and why.
+    candidates: tuple[str, ...]
     passed_over: tuple[tuple[str, PassedOver], ...]
     #: The account that the session is bound to, if it is to one.
     bound: str | None
@@ -78,11 +79,12 @@ class Record:
         tried = Tried(
             account=instance.qualified(lease.account.id),
             by=lease.by,
+            candidates=tuple(map(instance.qualified, lease.candidates)),
             passed_over=_qualified(instance, lease.passed_over),
             bound=None if lease.bound is None else instance.qualified(lease.bound),
             refreshed=lease.refreshed,
             waited_s=lease.waited_s,
-            began_s=trio.current_time() - self.began_at_s,
+            began_s=self.age_s,
         )
         self.tried.append(tried)
         return tried
@@ -94,7 +96,12 @@ class Record:
 
     def took_s(self, tried: Tried) -> float:
         """Return the seconds since the attempt began."""
-        return trio.current_time() - self.began_at_s - tried.began_s
+        return self.age_s - tried.began_s
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the turn began."""
+        return trio.current_time() - self.began_at_s
 
 
 def own_headers(request_id: str, record: Record) -> Headers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, Protocol
 
 from codexrelay.protocol.openai_errors import error_body
@@ -12,8 +13,13 @@ if TYPE_CHECKING:
     from codexrelay.protocol.raw import Headers
     from codexrelay.relay.line import Line
 
-#: Longest `Retry-After` that is given: OpenCode and pi obey it literally, in silence (measured).
+#: Longest wait that is told as it is: one wait, and the client's turn goes on.
 MAX_RETRY_AFTER_S: Final = 60
+#: Told in the place of longer ones. OpenCode and pi obey any value literally, in silence, and ask 6
+#: and 12 times in all: with 60 s that was 5 and 8 minutes of silence before they told their user,
+#: with 15 s 76 s and, as pi obeys `x-should-retry` too, 14 s (measured).
+LONG_RETRY_AFTER_S: Final = 15
+_NO_USE: Final = (b"x-should-retry", b"false")
 
 EVENT_STREAM: Final[Headers] = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -88,11 +94,14 @@ async def refuse(line: Line, fault: Fault) -> None:
 
 
 def retry_after(fault: Fault) -> Headers:
-    """Return the `Retry-After` header for a fault that passes, capped at `MAX_RETRY_AFTER_S`.
+    """Return the headers that say when to come back, for a fault that passes.
 
-    Codex CLI comes back after a 429 only if the header is there (measured).
+    Codex CLI comes back after a 429 only if there is a `Retry-After` (measured). Where waiting is
+    of no use, `x-should-retry` says so: the OpenAI SDK and pi obey it, and tell their user at once.
     """
     if fault.retry_after_s is None:
         return ((b"retry-after", b"1"),) if fault.status == 429 else ()
-    seconds = min(MAX_RETRY_AFTER_S, max(1, round(fault.retry_after_s)))
+    seconds = max(1, math.ceil(fault.retry_after_s))
+    if seconds > MAX_RETRY_AFTER_S:
+        return ((b"retry-after", b"%d" % LONG_RETRY_AFTER_S), _NO_USE)
     return ((b"retry-after", b"%d" % seconds),)

@@ -130,8 +130,12 @@ def _ends_a_line(file: BinaryIO) -> bool:
 
 def way_of(record: Record, *, now_unix_s: float) -> JsonObject:
     """Return a turn's way through the accounts."""
+    # Why somebody was passed over is told as it was then.
+    began_unix_s = now_unix_s - record.age_s
     return {
-        "attempts": [_attempt(tried, now_unix_s=now_unix_s) for tried in record.tried],
+        "attempts": [
+            _attempt(tried, now_unix_s=began_unix_s + tried.began_s) for tried in record.tried
+        ],
         "refused": [{"instance": r.instance, "message": r.message} for r in record.refused],
         "waiting_for": _passed_over(record.waiting_for, now_unix_s=now_unix_s),
     }
@@ -156,6 +160,7 @@ def _attempt(tried: Tried, *, now_unix_s: float) -> JsonObject:
         "account": tried.account,
         "chosen_by": tried.by.value,
         "bound": tried.bound,
+        "candidates": list(tried.candidates),
         "passed_over": _passed_over(tried.passed_over, now_unix_s=now_unix_s),
         "refreshed": tried.refreshed,
         "waited_s": round(tried.waited_s, 3),

@@ -56,17 +56,18 @@ class Catalogue:
     _models: list[JsonObject] = attrs.field(factory=packaged, init=False)
     _asks_again_at_s: float = attrs.field(default=float("-inf"), init=False)
     _asking: trio.Lock = attrs.field(factory=trio.Lock, init=False)
-    #: Model -> the plans that offer it, by the backend's last list; None: there was none yet.
-    _plans: dict[str, frozenset[str]] | None = attrs.field(default=None, init=False)
+    #: Model -> the plans that offer it (None: its entry names none), by the backend's last list;
+    #: None: there was none yet.
+    _plans: dict[str, frozenset[str] | None] | None = attrs.field(default=None, init=False)
     _wanted: trio.Event = attrs.field(factory=trio.Event, init=False)
 
     def plans_offering(self, slug: str) -> frozenset[str] | None:
         """Return the plans that offer a model, by the backend's own last list.
 
-        None where that does not say: there is no list yet, the model is not in it (hidden ones are
-        not), or its entry names no plans.
+        None where that does not say: there is no list yet, or the model's entry names no plans. No
+        plan at all if the model is not in the list: it is unknown, or one that is never listed.
         """
-        return None if self._plans is None else self._plans.get(slug)
+        return None if self._plans is None else self._plans.get(slug, frozenset())
 
     def want(self) -> None:
         """Let the list be asked for behind the scenes, if it is old."""
@@ -110,12 +111,11 @@ class Catalogue:
             return None
 
 
-def _plans_of(models: list[JsonObject]) -> dict[str, frozenset[str]]:
-    """Return the plans of each model that names some (`available_in_plans`, wire notes 5)."""
-    offers: dict[str, frozenset[str]] = {}
+def _plans_of(models: list[JsonObject]) -> dict[str, frozenset[str] | None]:
+    """Return the plans of each model (`available_in_plans`, wire notes 5)."""
+    offers: dict[str, frozenset[str] | None] = {}
     for model in models:
-        slug = get_text(model, "slug")
-        plans = frozenset(p for p in get_list(model, "available_in_plans") if isinstance(p, str))
-        if slug and plans:
-            offers[slug] = plans
+        if slug := get_text(model, "slug"):
+            plans = (p for p in get_list(model, "available_in_plans") if isinstance(p, str))
+            offers[slug] = frozenset(plans) or None
     return offers
