@@ -1,19 +1,43 @@
 """The command line, one file per command; `accounts` is a group of commands, hence a package."""
 
+from __future__ import annotations
+
+import importlib
+from typing import Final
+
 import click
 
 from codexrelay import __version__
-from codexrelay.cli.accounts import accounts
-from codexrelay.cli.explain import explain
-from codexrelay.cli.serve import serve
+
+#: Command -> what it does. Its module here has its name, and is imported only for it: who starts
+#: the relay need not wait for what signs accounts in.
+_COMMANDS: Final = {
+    "serve": "Relay requests of coding agents to the Codex backend until interrupted.",
+    "accounts": "Sign in, list, renew and remove the accounts that the relay uses.",
+    "explain": "Tell how a turn went through the accounts.",
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _LazyGroup(click.Group):
+    """Knows its commands' names and imports the one that is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{cmd_name} is no click command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="codexrelay")
 def main() -> None:
     """A local relay between coding agents and the OpenAI Codex backend."""
-
-
-main.add_command(serve)
-main.add_command(accounts)
-main.add_command(explain)

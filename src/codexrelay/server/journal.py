@@ -36,7 +36,7 @@ MAX_BYTES: Final = 8 * 1024 * 1024
 #: Lines that wait for the disk at most; the oldest go first.
 MAX_WAITING: Final = 10_000
 #: Lines are written together when they come together.
-_GATHER_S: Final = 0.05
+_GATHER_S: Final = 0.2
 _LOCK_S: Final = 5.0
 CLOSING_S: Final = 3.0
 
