@@ -163,9 +163,10 @@ class AllLimitedError(AccountError):
                 f"The usage limit has been reached; it is {again}. Codex CLI's sign-in is a single "
                 "account, so there is no other to turn to: `codexrelay accounts add` adds some"
             )
-        told = f": {'; '.join(self.told)}" if self.told else ""
+        told = f": {'; '.join(self.told)}" if len(self.told) > 1 else ""
         if len(self.waiting) == 1:
-            return f"The usage limit has been reached; account {self.first.account_id} is {again}"
+            name = self.first.account_id
+            return f"The usage limit has been reached; account {name} is {again}{told}"
         return (
             f"The usage limit has been reached for every account; {self.first.account_id} is "
             f"{again}{told}"

@@ -459,6 +459,15 @@ def test_a_session_returns_to_its_account_with_the_next_user_turn_and_not_before
     assert chosen(pool, session="s", claim="b", opens=True, now=back) == "a"
 
 
+def test_turns_that_a_claim_decides_keep_the_sessions_binding_alive() -> None:
+    pool = pool_of(an_account("a"), an_account("b"), strategy="session-affinity")
+    assert chosen(pool, session="s") == "a"
+    almost_s = DAY_S - 1
+    for turn in (1, 2, 3):
+        assert chosen(pool, session="s", claim="b", now=NOW + turn * almost_s) == "b"
+    assert chosen(pool, session="s", opens=True, now=NOW + 4 * almost_s) == "a"
+
+
 def test_the_account_that_a_session_is_bound_to_is_told_also_when_it_cannot_be_used() -> None:
     pool = pool_of(an_account("a"), an_account("b"), strategy="session-affinity")
     assert pool.choose(Ask(session="s"), now_unix_s=NOW).bound == "a"

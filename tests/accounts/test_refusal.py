@@ -86,7 +86,15 @@ def refusal(
         pytest.param((), {}, NoAccountError, "no account file in X", id="none at all"),
         pytest.param((), {}, NoAccountError, "`codexrelay accounts add`", id="none: the command"),
         # Quota.
-        pytest.param((COOLING, DEAD), {}, AllLimitedError, "account cooling is", id="quota"),
+        pytest.param((COOLING,), {}, AllLimitedError, "account cooling is free", id="quota"),
+        pytest.param(
+            (COOLING, DEAD),
+            {},
+            AllLimitedError,
+            "account cooling is free again in 2 min: account cooling waits 2 min for its quota; "
+            "account dead must sign in again (refresh_token_reused)",
+            id="quota, and each one's reason",
+        ),
         pytest.param(
             (COOLING_LONGER, COOLING),
             {},

@@ -289,6 +289,16 @@ def test_a_turn_that_another_account_took_counts_as_the_last_one_too() -> None:
     assert choose(selector, "s1", 2 * TTL_S - 2) == "a"
 
 
+def test_a_turn_that_was_not_chosen_here_counts_as_the_last_one_and_binds_nothing() -> None:
+    selector = start("session-affinity")
+    choose(selector, "s1")
+    selector.used("s1", now_s=TTL_S - 1)
+    assert selector.bound("s1", now_s=2 * TTL_S - 2) == "a"
+    for session, at_s in (("s2", 0.0), ("s1", 3 * TTL_S)):
+        selector.used(session, now_s=at_s)
+        assert selector.bound(session, now_s=at_s) is None
+
+
 def test_the_session_used_longest_ago_is_forgotten_first() -> None:
     selector = start("session-affinity", max_entries=2)
     for session in ("s1", "s2", "s1", "s3"):
@@ -346,4 +356,5 @@ def test_other_strategies_bind_nothing(asked: list[Candidates]) -> None:
         selector = start(name)
         for turn in asked:
             selector.choose(turn)
+            selector.used("s1", now_s=turn.now_s)
             assert not any(selector.bound(session, now_s=turn.now_s) for session in SESSIONS)

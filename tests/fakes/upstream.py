@@ -211,7 +211,7 @@ def lending(
     pool = Pool(
         find_strategies()[strategy].start(settings), max_concurrent_turns=max_concurrent_turns
     )
-    pool.update(map(account, names))
+    pool.update(map(account, names), now_unix_s=WALL_BEGAN_UNIX_S)
     return MemoryLender(
         sources=Sources(store=None, legacy=None),
         pool=pool,

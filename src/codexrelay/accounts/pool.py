@@ -122,7 +122,7 @@ class Pool:
 
     # What comes from the files.
 
-    def update(self, accounts: Iterable[Account], *, now_unix_s: float = 0.0) -> None:
+    def update(self, accounts: Iterable[Account], *, now_unix_s: float) -> None:
         """Replace the accounts by what was read from their files; what is known of them stays.
 
         `now_unix_s` is since when an account counts as limited whose file does not say it.
@@ -241,6 +241,8 @@ class Pool:
         returns = ask.opens and bound in eligible
         claims = ask.claim in eligible and ask.claim != bound and not returns
         if ask.claim is not None and claims:
+            if ask.session is not None:
+                self._selector.used(ask.session, now_s=now_unix_s)
             return ask.claim, By.CLAIM
         chosen = self._selector.choose(
             Candidates(

@@ -33,6 +33,9 @@ class AtRandom:
     def bound(self, session: str, *, now_s: float) -> None:
         """Nothing is bound."""
 
+    def used(self, session: str, *, now_s: float) -> None:
+        """Nothing is bound."""
+
 
 def _start(settings: StrategySettings) -> AtRandom:
     return AtRandom(settings.rng)

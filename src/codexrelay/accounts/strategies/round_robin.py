@@ -25,6 +25,9 @@ class RoundRobin:
     def bound(self, session: str, *, now_s: float) -> None:
         """Nothing is bound."""
 
+    def used(self, session: str, *, now_s: float) -> None:
+        """Nothing is bound."""
+
 
 def _start(_settings: StrategySettings) -> RoundRobin:
     return RoundRobin()

@@ -58,6 +58,11 @@ class SessionAffinity:
             return None
         return binding.account_id
 
+    def used(self, session: str, *, now_s: float) -> None:
+        """Let the session's binding live on, if it has one."""
+        if (bound := self.bound(session, now_s=now_s)) is not None:
+            self._bind(session, _Binding(bound, now_s))
+
     def _bind(self, session: str, binding: _Binding) -> None:
         self._bindings[session] = binding
         self._bindings.move_to_end(session)

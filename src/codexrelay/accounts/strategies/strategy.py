@@ -43,6 +43,9 @@ class Selector(Protocol):
         To ask changes nothing; in particular it does not count as a use of the binding.
         """
 
+    def used(self, session: str, *, now_s: float) -> None:
+        """Note a turn of `session` that something else than this strategy has given an account."""
+
 
 @attrs.frozen(kw_only=True)
 class StrategySettings:
