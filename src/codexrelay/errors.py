@@ -26,8 +26,15 @@ classes to statuses and bodies in one table.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Final
 
 import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Accounts that a text names: with hundreds of them nobody would find what the text says.
+MAX_NAMED: Final = 8
 
 
 class CodexRelayError(Exception):
@@ -116,12 +123,10 @@ class NeedsReauthError(AccountError):
     instance: str | None = None
 
     def __str__(self) -> str:
-        told = "; ".join(f"account {name} must sign in again ({why})" for name, why in self.reasons)
-        of = "" if self.instance is None else f" --instance {self.instance}"
-        commands = [f"`codexrelay accounts update {name}{of}`" for name, _ in self.reasons]
-        if self.legacy:
-            commands = ["`codex login`"]
-        return f"{told}. Run {' or '.join(commands)}; no restart is needed"
+        told = _listed([f"account {name} must sign in again ({why})" for name, why in self.reasons])
+        names = [name for name, _ in self.reasons]
+        commands = "`codex login`" if self.legacy else _commands("update", names, self.instance)
+        return f"{told}. Run {commands}; no restart is needed"
 
 
 @attrs.frozen(kw_only=True)
@@ -163,7 +168,7 @@ class AllLimitedError(AccountError):
                 f"The usage limit has been reached; it is {again}. Codex CLI's sign-in is a single "
                 "account, so there is no other to turn to: `codexrelay accounts add` adds some"
             )
-        told = f": {'; '.join(self.told)}" if len(self.told) > 1 else ""
+        told = f": {_listed(self.told)}" if len(self.told) > 1 else ""
         if len(self.waiting) == 1:
             name = self.first.account_id
             return f"The usage limit has been reached; account {name} is {again}{told}"
@@ -188,7 +193,7 @@ class ThrottledError(AccountError):
         return max(0.0, min(w.until_unix_s for w in self.waiting) - self.now_unix_s)
 
     def __str__(self) -> str:
-        names = ", ".join(waiting.account_id for waiting in self.waiting)
+        names = _listed([waiting.account_id for waiting in self.waiting], ", ")
         return f"{self.message} (account {names}; please try again in {self.retry_after_s:.3g}s)"
 
 
@@ -205,7 +210,7 @@ class ModelNotOfferedError(AccountError):
     accounts: tuple[tuple[str, str | None], ...]
 
     def __str__(self) -> str:
-        have = ", ".join(f"{name} ({plan or 'plan unknown'})" for name, plan in self.accounts)
+        have = _listed([f"{name} ({plan or 'plan unknown'})" for name, plan in self.accounts], ", ")
         offer = f"; the plans that do: {', '.join(self.plans)}" if self.plans else ""
         if self.is_unknown:
             offer = "; the backend's catalogue does not have it"
@@ -226,9 +231,26 @@ class TurnedAwayError(AccountError):
     code: str | None
     #: What stands in the way of each account, and when it is tried again, in words.
     told: tuple[str, ...]
+    #: Local ids of those whose plan or workspace has no Codex.
+    without_codex: tuple[str, ...] = ()
+    #: Local ids of those whose tokens it refused.
+    refused: tuple[str, ...] = ()
+    #: The account is Codex CLI's own: no command of ours is about it.
+    legacy: bool = False
+    #: The further instance whose accounts these are.
+    instance: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.message} ({'; '.join(self.told)})"
+        told = f"{self.message} ({_listed(self.told)})"
+        if self.without_codex and not self.legacy:
+            told += f"; once that is mended: {self._commands('clear-reauth', self.without_codex)}"
+        if self.refused:
+            again = "`codex login`" if self.legacy else self._commands("update", self.refused)
+            told += f"; if tokens go on being refused: {again}"
+        return told
+
+    def _commands(self, command: str, names: Sequence[str]) -> str:
+        return _commands(command, names, self.instance)
 
 
 @attrs.frozen(kw_only=True)
@@ -239,7 +261,7 @@ class AllTriedError(AccountError):
     told: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"no Codex account is left for this turn: {'; '.join(self.told)}"
+        return f"no Codex account is left for this turn: {_listed(self.told)}"
 
 
 @attrs.frozen(kw_only=True)
@@ -250,7 +272,7 @@ class RefreshUnavailableError(AccountError):
     told: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{'; '.join(self.told)}. Nothing is lost; try again in a moment"
+        return f"{_listed(self.told)}. Nothing is lost; try again in a moment"
 
 
 @attrs.frozen(kw_only=True)
@@ -265,6 +287,20 @@ class EventTooLargeError(CodexRelayError):
 
 class SessionLostError(CodexRelayError):
     """The session's actor has ended; the next request of the session starts a new one."""
+
+
+def _listed(told: Sequence[str], between: str = "; ") -> str:
+    """Join what is told of each account; of many, some and how many more there are."""
+    more = len(told) - MAX_NAMED
+    if more <= 0:
+        return between.join(told)
+    return f"{between.join(told[:MAX_NAMED])}{between}and {more} more account{'s' * (more > 1)}"
+
+
+def _commands(command: str, names: Sequence[str], instance: str | None) -> str:
+    of = "" if instance is None else f" --instance {instance}"
+    told = [f"`codexrelay accounts {command} {name}{of}`" for name in names[:MAX_NAMED]]
+    return " or ".join(told)
 
 
 def in_words(seconds: float) -> str:

@@ -213,6 +213,7 @@ async def test_fresh_tokens_that_are_all_rejected_set_an_account_aside_in_memory
         assert (caught.value.status, caught.value.code) == (401, "token_expired")
         assert str(caught.value) == (
             "words (account work was turned away with 401 token_expired and is tried again in 60 s)"
+            "; if tokens go on being refused: `codexrelay accounts update work`"
         )
     assert scene.calls == MAX_REJECTED_TOKENS - 1
     assert scene.stored("work").needs_reauth is None

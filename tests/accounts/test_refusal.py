@@ -21,6 +21,7 @@ from codexrelay.errors import (
     UnusableFilesError,
 )
 from codexrelay.protocol.faults import FaultKind
+from codexrelay.protocol.limits import Limits
 from tests.fakes.faults import a_fault
 from tests.fakes.tokens import an_account
 from tests.fakes.wall_clock import NOW_UNIX_S as NOW
@@ -152,6 +153,21 @@ def refusal(
             "account aside was turned away with 403 usage_not_included and is tried again in 1 h",
             id="no Codex, until when",
         ),
+        pytest.param(
+            (DEAD, ASIDE),
+            {},
+            TurnedAwayError,
+            "in 1 h); once that is mended: `codexrelay accounts clear-reauth aside`",
+            id="no Codex, the command",
+        ),
+        pytest.param(
+            (ASIDE, REFUSED),
+            {},
+            TurnedAwayError,
+            "`codexrelay accounts clear-reauth aside`; if tokens go on being refused: "
+            "`codexrelay accounts update refused`",
+            id="no Codex and refused, the commands",
+        ),
         pytest.param((ASIDE, REFUSED), {}, TurnedAwayError, "words (", id="the first to return"),
         pytest.param(
             (LEFT_ALONE,), {}, TurnedAwayError, "60 s (there is no refresh token)", id="no refresh"
@@ -232,6 +248,66 @@ def test_of_codex_clis_account_it_is_told_what_helps_there(
     error = refusal((of_codex_cli(one),), {})
     assert type(error) is expected
     assert words in str(error)
+
+
+@pytest.mark.parametrize(
+    ("one", "words"),
+    [(ASIDE, "account codex-cli"), (REFUSED, "go on being refused: `codex login`")],
+)
+def test_of_codex_clis_account_no_command_of_ours_is_told(one: PassedOver, words: str) -> None:
+    told = str(refusal((of_codex_cli(one),), {}))
+    assert words in told
+    assert "codexrelay accounts" not in told
+
+
+def test_commands_for_a_further_instances_accounts_name_it() -> None:
+    error = refusal((ASIDE, REFUSED), {})
+    assert isinstance(error, TurnedAwayError)
+    told = str(attrs.evolve(error, instance="openai-codex.2"))
+    assert "clear-reauth aside --instance openai-codex.2`" in told
+    assert "update refused --instance openai-codex.2`" in told
+
+
+@pytest.mark.parametrize(
+    ("one", "stuck", "plural"),
+    [
+        (COOLING, False, "accounts"),
+        (DEAD, False, "accounts"),
+        (ASIDE, False, "accounts"),
+        (PAUSED, False, "accounts"),
+        (FREE, False, "accounts"),
+        (TRIED, False, "accounts"),
+        (TRIED, True, "accounts"),
+        (COOLING, False, "account"),
+    ],
+)
+def test_of_many_accounts_some_are_named_and_the_others_counted(
+    one: PassedOver, stuck: bool, plural: str
+) -> None:
+    count = 20 if plural == "accounts" else 9
+    many = tuple(
+        attrs.evolve(one, account=attrs.evolve(one.account, id=f"a{n:02}")) for n in range(count)
+    )
+    error = refusal(many, {f"a{n:02}": "away" for n in range(count)} if stuck else {})
+    told = str(error)
+    assert f"and {count - 8} more {plural}" in told
+    assert f"more {plural}s" not in told
+    assert [n for n in range(1, count) if f"a{n:02}" in told] == list(range(1, 8))
+    assert len(getattr(error, "told", many)) == count, "the list itself is whole"
+
+
+def test_a_plan_that_the_backend_refused_the_model_is_not_told_as_one_that_has_it() -> None:
+    taught = passed("taught", Why.NO_MODEL, plan_type="plus", until_unix_s=NOW + 3600)
+    error = refusal((FREE, taught), {})
+    assert isinstance(error, ModelNotOfferedError)
+    assert error.plans == ("pro",)
+
+
+def test_the_plan_that_is_told_is_the_backends_last_word() -> None:
+    heard = Limits(observed_unix_s=NOW, plan_type="go")
+    one = attrs.evolve(FREE, account=attrs.evolve(FREE.account, limits=heard))
+    assert "account free's plan (go) does not" in in_words_of(one, now_unix_s=NOW)
+    assert "free (go)" in str(refusal((one,), {}))
 
 
 def test_the_reset_that_is_told_is_the_first_one() -> None:

@@ -12,6 +12,7 @@ from codexrelay.accounts.standing import (
     LONGEST_REFUSAL_S,
     MAX_REFUSED_MODELS,
     MAX_REJECTED_TOKENS,
+    MIN_PAUSE_S,
     NO_CODEX_S,
     NO_MODEL_S,
     NO_REFRESH_TOKEN_REASON,
@@ -282,7 +283,7 @@ def test_a_stored_cool_down_is_lifted_by_a_fresher_word_too(probe_every_s: float
 
 @pytest.mark.parametrize(
     ("stated_s", "lasts_s"),
-    [(None, DEFAULT_PAUSE_S), (0.0, 0.0), (11.5, 11.5), (86_400.0, LONGEST_PAUSE_S)],
+    [(None, DEFAULT_PAUSE_S), (0.0, MIN_PAUSE_S), (11.5, 11.5), (86_400.0, LONGEST_PAUSE_S)],
 )
 def test_an_account_that_was_asked_too_fast_rests_for_the_stated_seconds(
     stated_s: float | None, lasts_s: float
@@ -291,11 +292,10 @@ def test_an_account_that_was_asked_too_fast_rests_for_the_stated_seconds(
     fault = a_fault(FaultKind.THROTTLED, status=429, code="slow", retry_after_s=stated_s)
     suffer(standing, fault)
     assert why(standing, now=NOW + lasts_s) is None
-    if lasts_s:
-        passed = standing.obstacle(now_unix_s=NOW + lasts_s - 0.5)
-        assert passed is not None
-        assert (passed.why, passed.reason, passed.fault) == (Why.PAUSED, "429 slow", fault)
-        assert passed.until_unix_s == NOW + lasts_s
+    passed = standing.obstacle(now_unix_s=NOW + lasts_s - 0.5)
+    assert passed is not None
+    assert (passed.why, passed.reason, passed.fault) == (Why.PAUSED, "429 slow", fault)
+    assert passed.until_unix_s == NOW + lasts_s
     assert standing.saving is Saving.NO
 
 
@@ -364,6 +364,68 @@ def test_an_account_without_codex_is_tried_again_once_its_owner_has_acted(change
     assert why(standing) is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [(FaultKind.UNUSABLE, "403 some_type"), (FaultKind.THROTTLED, "403 some_type")],
+)
+def test_a_fault_is_named_by_its_type_where_it_has_no_code(kind: FaultKind, named: str) -> None:
+    standing = standing_of()
+    suffer(standing, a_fault(kind, status=403))
+    passed = standing.obstacle(now_unix_s=NOW)
+    assert passed is not None
+    assert passed.reason == named
+
+
+@pytest.mark.parametrize("begins", ["of", "reread"])
+def test_an_account_that_another_process_was_turned_away_with_is_not_asked_either(
+    begins: str,
+) -> None:
+    stored = attrs.evolve(an_account(), attention=attrs.evolve(ATTENTION, since_unix_s=NOW - 600))
+    standing = standing_of(stored if begins == "of" else an_account())
+    standing.reread(stored, now_unix_s=NOW)
+    passed = standing.obstacle(now_unix_s=NOW)
+    assert passed is not None
+    assert (passed.why, passed.reason) == (Why.SET_ASIDE, "403 usage_not_included")
+    assert passed.until_unix_s == NOW - 600 + NO_CODEX_S
+    assert passed.fault is not None
+    told = (passed.fault.kind, passed.fault.type, passed.fault.code, passed.fault.message)
+    assert told == (
+        FaultKind.UNUSABLE,
+        "usage_not_included",
+        "usage_not_included",
+        "No Codex.",
+    )
+    assert why(standing, now=NOW - 600 + NO_CODEX_S) is None, "one turn tries it then"
+    standing.reread(an_account(), now_unix_s=NOW)
+    assert why(standing) is None, "the owner has looked at it"
+
+
+def test_a_note_of_the_future_keeps_an_account_from_turns_no_longer_than_one_of_now() -> None:
+    later = attrs.evolve(ATTENTION, since_unix_s=NOW + DAY_S)
+    standing = standing_of(attrs.evolve(an_account(), attention=later))
+    assert why(standing, now=NOW + NO_CODEX_S - 1) is Why.SET_ASIDE
+    assert why(standing, now=NOW + NO_CODEX_S) is None
+
+
+def test_a_note_that_is_known_does_not_set_the_account_aside_again() -> None:
+    stored = attrs.evolve(an_account(), attention=ATTENTION)
+    standing = standing_of(stored)
+    standing.reread(attrs.evolve(stored, plan_type="pro"), now_unix_s=NOW)  # bought meanwhile
+    assert why(standing) is None
+    rounded = attrs.evolve(ATTENTION, since_unix_s=NOW + 0.0004)
+    standing.reread(attrs.evolve(stored, plan_type="pro", attention=rounded), now_unix_s=NOW)
+    assert why(standing) is None
+
+
+def test_a_note_does_not_shorten_the_time_aside() -> None:
+    standing = standing_of()
+    suffer(standing, UNUSABLE, now=NOW + 60)
+    older = attrs.evolve(ATTENTION, code="deactivated_workspace")
+    standing.note_saved(standing.account)
+    standing.reread(attrs.evolve(an_account(), attention=older), now_unix_s=NOW + 61)
+    assert why(standing, now=NOW + 60 + NO_CODEX_S - 1) is Why.SET_ASIDE
+
+
 def test_new_tokens_do_not_bring_back_an_account_without_codex() -> None:
     standing = standing_of()
     suffer(standing, UNUSABLE)
@@ -424,6 +486,27 @@ def test_an_account_is_asked_unless_its_plan_is_known_not_to_offer_the_model(
     standing = standing_of(an_account(plan_type=plan))
     passed = standing.obstacle(now_unix_s=NOW, model="gpt", plans=plans)
     assert (passed is not None and passed.why is Why.NO_MODEL) is refused
+
+
+@pytest.mark.parametrize(
+    ("claim", "heard", "reason"),
+    [
+        ("free", "plus", None),  # bought since the token was made
+        ("plus", "free", None),  # a word of another day
+        (None, "free", "free"),
+        ("free", "go", "go"),
+        ("free", None, "free"),
+    ],
+)
+def test_an_account_is_asked_if_its_claim_or_the_backends_last_word_is_a_plan_with_the_model(
+    claim: str | None, heard: str | None, reason: str | None
+) -> None:
+    standing = standing_of(an_account(plan_type=claim))
+    standing.observe(attrs.evolve(limits(NOW, used_percent=1), plan_type=heard))
+    passed = standing.obstacle(now_unix_s=NOW, model="gpt", plans=frozenset({"plus", "pro"}))
+    assert (None if passed is None else (passed.why, passed.reason)) == (
+        None if reason is None else (Why.NO_MODEL, reason)
+    )
 
 
 @pytest.mark.parametrize("fault", [LIMITED, UNUSABLE, a_fault(FaultKind.THROTTLED)])

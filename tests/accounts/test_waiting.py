@@ -137,7 +137,7 @@ def passed(name: str, why: Why, ends_in_s: float | None = None) -> PassedOver:
         pytest.param([passed("a", Why.PAUSED, 9)], Patience(pause_s=8), False, id="long pause"),
         pytest.param([passed("a", Why.PAUSED, 9)], Patience(limit_s=99), False, id="not quota"),
         pytest.param(
-            [passed("a", Why.PAUSED, 9)], Patience(pause_s=9, waited_s=1), False, id="used up"
+            [passed("a", Why.PAUSED, 9)], Patience(pause_s=9, rested_s=1), False, id="used up"
         ),
         pytest.param([passed("a", Why.COOLING, 60)], Patience(limit_s=60), True, id="quota"),
         pytest.param([passed("a", Why.COOLING, 61)], Patience(limit_s=60), False, id="far reset"),
@@ -170,7 +170,7 @@ def test_a_turn_waits_for_what_ends_within_its_patience(
 ) -> None:
     choice = Choice(account=None, passed_over=tuple(passed_over))
     assert allowed is patience.allows(
-        choice, rejected=frozenset({"x"}), waited_s=patience.waited_s, now_unix_s=NOW
+        choice, rejected=frozenset({"x"}), rested_s=patience.rested_s, now_unix_s=NOW
     )
 
 
@@ -217,7 +217,7 @@ async def test_who_comes_when_an_account_is_free_has_not_waited() -> None:
     [
         (throttled, Patience(pause_s=20), 20),
         (throttled, Patience(pause_s=19), None),
-        (throttled, Patience(pause_s=25, waited_s=6), None),
+        (throttled, Patience(pause_s=25, rested_s=6), None),
         (limited, Patience(limit_s=20), 20),
         (limited, Patience(limit_s=19), None),
         (limited, Patience(limit_s=0, pause_s=30), None),

@@ -171,11 +171,13 @@ async def test_the_backends_own_list_says_which_plans_have_a_model() -> None:
     ]
     models = Catalogue(Backend(live).fetch)
     assert models.plans_offering("paid") is None, "the packaged list is not asked"
+    assert models.named_plans == frozenset()
     await models.models()
     assert models.plans_offering("paid") == {"plus", "pro"}
     for slug in ("silent", "empty"):
         assert models.plans_offering(slug) is None
     assert models.plans_offering("never heard of") == frozenset()
+    assert models.named_plans == {"plus", "pro"}
 
 
 @in_virtual_time

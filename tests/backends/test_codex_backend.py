@@ -79,8 +79,8 @@ async def test_the_path_is_appended_to_the_base_url_with_its_query() -> None:
 @pytest.mark.parametrize(
     ("answer", "kind", "words"),
     [
-        (b"", FaultKind.BROKEN, "cannot be reached"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", FaultKind.BROKEN, "cannot be reached"),
+        (b"", FaultKind.BROKEN, "broke before it answered"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", FaultKind.BROKEN, "broke before it answered"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhi", FaultKind.BROKEN, "broke"),
         (
             b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhi",
@@ -126,6 +126,7 @@ async def test_a_port_where_nobody_listens_is_a_fault() -> None:
         [fault] = await outcome(attempt)
     assert isinstance(fault, Fault)
     assert fault.kind is FaultKind.BROKEN
+    assert fault.message.startswith("the backend cannot be reached: ")
 
 
 @pytest.mark.parametrize("transport", [DirectTransport, httpx.AsyncHTTPTransport])

@@ -71,7 +71,14 @@ async def test_a_turn_that_nobody_could_take_says_why(tmp_path: Path) -> None:
         await relay.journal(request_id := answer.headers["x-codexrelay-request-id"])
     lines = explain(relay.state, request_id).stdout.splitlines()
     assert lines[1].startswith("turn failed after ")
-    assert "openai-codex had no account: The usage limit has been reached for every" in lines[-1]
+    assert lines[2].startswith(
+        "    The usage limit has been reached for every account; home is free"
+    )
+    assert lines[3:] == [
+        "openai-codex had no account",
+        "    passed over: account home waits 1 h for its quota",
+        "    passed over: account work waits 1 h for its quota",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -72,4 +72,5 @@ def write_account(folder: Path, account_id: str, credentials: Credentials, **mor
     }
     path = folder / f"{account_id}.json"
     path.write_bytes(orjson.dumps(record))
+    path.chmod(0o600)
     return path

@@ -17,6 +17,7 @@ from codexrelay.accounts.sources import Sources
 from codexrelay.accounts.standing import PassedOver
 from codexrelay.accounts.strategies import find_strategies
 from codexrelay.accounts.strategies.strategy import StrategySettings
+from codexrelay.accounts.waiting import Queue
 from codexrelay.backends.backend import Head, UpstreamRequest
 from codexrelay.errors import AccountError, AllLimitedError, AllTriedError, Waiting
 from codexrelay.protocol.faults import Fault, FaultKind, Reached
@@ -129,7 +130,13 @@ class FakeLease:
     bound: str | None = None
     refreshed: bool = False
     waited_s: float = 0.0
+    rested_s: float = 0.0
     leased_at_unix_s: float = 0.0
+
+    async def renew(self) -> bool:
+        await trio.lowlevel.checkpoint()
+        self.by = By.AGAIN
+        return True
 
     def accept(self) -> None:
         self.reports.append(None)
@@ -151,6 +158,10 @@ class FakeLender:
     lent: int = 0
     reports: dict[str, list[Fault | None]] = attrs.field(factory=dict)
     raises: AccountError | None = None
+    #: Nobody stands in it.
+    queue: Queue = attrs.field(
+        factory=lambda: Queue(pool=None, wall_clock=wall_clock, rescan=trio.lowlevel.checkpoint)  # type: ignore[arg-type]
+    )
 
     def accounts(self) -> tuple[Account, ...]:
         return tuple(map(account, self.names))

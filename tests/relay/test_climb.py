@@ -14,7 +14,8 @@ import pytest
 import trio
 import trio.testing
 
-from codexrelay.accounts.standing import DEFAULT_PAUSE_S
+from codexrelay.accounts.pool import Ask, By
+from codexrelay.accounts.standing import DEFAULT_PAUSE_S, Why
 from codexrelay.errors import RequestError
 from codexrelay.protocol import faults
 from codexrelay.protocol.faults import Fault, FaultKind, Reached
@@ -478,3 +479,102 @@ def test_a_turn_that_waits_in_line_leaves_nothing_behind_whenever_it_is_cancelle
             assert "leaves" in seen, "it never waited"
             return
     pytest.fail("the turn never finished")
+
+
+# a second try on the same account
+
+
+@in_virtual_time
+async def test_a_turn_that_tries_again_keeps_its_place_before_those_who_stand_in_line() -> None:
+    s = scene(lending("a", max_concurrent_turns=1), serve_s=5)
+    s.answer("a", overloaded())
+    async with trio.open_nursery() as nursery:
+        for name in ("first", "second", "third"):
+            nursery.start_soon(s.turn, name)
+            await trio.testing.wait_all_tasks_blocked()
+    assert s.served == ["first", "second", "third"]
+    assert s.asked[1] == ("a", RETRY_WAIT_S)
+    assert s.burden == [0, 0, 0, 0]
+
+
+@in_virtual_time
+async def test_under_a_cap_an_overload_asks_the_same_account_once_more_too() -> None:
+    s = scene(lending("a", "b", max_concurrent_turns=1), serve_s=5)
+    s.answer("a", overloaded())
+    async with trio.open_nursery() as nursery:
+        for name in ("first", "second", "third"):
+            nursery.start_soon(s.turn, name)
+            await trio.testing.wait_all_tasks_blocked()
+    assert [tried.account for tried in s.records["first"].tried] == ["a", "a"]
+    assert [tried.by for tried in s.records["first"].tried] == [By.STRATEGY, By.AGAIN]
+
+
+@in_virtual_time
+async def test_an_account_that_was_spent_meanwhile_is_not_asked_again() -> None:
+    s = scene(lending("a", "b"))
+    s.answer("a", overloaded())
+    lender = s.instances.members[0].lender
+
+    async def spend() -> None:
+        await trio.sleep(RETRY_WAIT_S / 2)
+        async with lender.lease(Ask(again="a")) as lease:
+            lease.report(limited(600))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(spend)
+        assert await s.turn() == Served()
+    assert s.accounts_asked == ["a", "b"]
+
+
+@in_virtual_time
+async def test_time_in_line_is_no_rest() -> None:
+    s = scene(lending("a", max_concurrent_turns=1), serve_s=10 * MAX_REST_S)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(s.turn, "long")
+        await trio.testing.wait_all_tasks_blocked()
+        s.answer("a", throttled(2))
+        nursery.start_soon(s.turn, "patient")
+    assert s.served == ["long", "patient"]
+    waits_s = [tried.waited_s for tried in s.records["patient"].tried]
+    assert waits_s == [pytest.approx(10 * MAX_REST_S), pytest.approx(2)]
+
+
+@in_virtual_time
+async def test_a_reset_that_was_told_a_little_early_is_waited_for_once_more() -> None:
+    s = scene(lending("a"), limit_patience_s=20)
+    s.answer("a", limited(3), limited(4))
+    assert await s.turn(waits=True) == Served()
+    assert [at for _, at in s.asked] == [0, pytest.approx(3), pytest.approx(4)]
+
+
+# nobody
+
+
+@in_virtual_time
+async def test_a_turn_that_nobody_could_take_knows_why_for_each_account() -> None:
+    s = scene(lending("a"), lending("a"))
+    s.answer("a", limited(600))
+    s.answer("openai-codex.2/a", refusal(403, b'{"detail":{"code":"deactivated_workspace"}}'))
+    assert isinstance(await s.turn(), Fault)
+    refused = s.records["turn"].refused
+    assert [(r.instance, [(name, p.why) for name, p in r.passed_over]) for r in refused] == [
+        ("openai-codex", [("a", Why.COOLING)]),
+        ("openai-codex.2", [("openai-codex.2/a", Why.SET_ASIDE)]),
+    ]
+
+
+@in_virtual_time
+async def test_a_turn_in_line_at_one_instance_goes_to_another_that_is_free_first() -> None:
+    lenders = [lending(name, max_concurrent_turns=1) for name in "ab"]
+    s = scene(*lenders)
+    first, second = s.instances.members
+    async with trio.open_nursery() as nursery:
+        for instance, name, serve_s in ((first, "long", 60), (second, "short", 5)):
+            s.serve_s = serve_s
+            nursery.start_soon(functools.partial(s.turn, name, route=(instance,)))
+            await trio.testing.wait_all_tasks_blocked()
+        s.serve_s = 1
+        nursery.start_soon(functools.partial(s.turn, "third", route=(first, second)))
+    assert s.served == ["short", "third", "long"]
+    assert s.asked[-1] == ("openai-codex.2/b", 5.0)
+    assert s.burden == [0] * 8

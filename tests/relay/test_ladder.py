@@ -59,7 +59,7 @@ _CLIMBS: Final[Mapping[tuple[FaultKind, tuple[Reached, ...]], str]] = {
     (FaultKind.UNAUTHORIZED, _EACH): "aabbcc-",
     (FaultKind.FORBIDDEN, _EACH): "abc-",
     # Each may come back while the turn waits.
-    (FaultKind.LIMITED, _EACH): "abcabc-",
+    (FaultKind.LIMITED, _EACH): "abcaabbcc-",
     (FaultKind.UNUSABLE, _EACH): "abc-",
     (FaultKind.UNSUPPORTED, _EACH): "abc-",
     # Each rests twice, and is tried three times in all.
@@ -68,7 +68,8 @@ _CLIMBS: Final[Mapping[tuple[FaultKind, tuple[Reached, ...]], str]] = {
     (FaultKind.BROKEN, (Reached.NOT_SENT,)): "aab.",
     (FaultKind.BROKEN, _SENT): "aa.",
     (FaultKind.SLOW, _EACH): "a.",
-    (FaultKind.UNREADABLE, _EACH): "abc-",
+    # One other account, and then without the reasoning.
+    (FaultKind.UNREADABLE, _EACH): "abb.",
     (FaultKind.REFUSED, _EACH): "a.",
 }
 
@@ -129,6 +130,27 @@ def test_faults_of_several_kinds_climb_side_by_side(met: list[FaultKind], told: 
 def test_a_turn_over_a_large_pool_ends() -> None:
     told = asked([fault(FaultKind.FORBIDDEN)] * 30)
     assert told == _ACCOUNTS[:MAX_ATTEMPTS] + "."
+
+
+@pytest.mark.parametrize(
+    "kind", [FaultKind.LIMITED, FaultKind.UNUSABLE, FaultKind.UNSUPPORTED], ids=lambda k: k.value
+)
+def test_accounts_that_cannot_take_the_turn_are_passed_over_however_many_there_are(
+    kind: FaultKind,
+) -> None:
+    ladder = Ladder()
+    steps = {ladder.climb(fault(kind), f"account-{number}") for number in range(100)}
+    assert steps <= {Step.ROTATE, Step.REST}
+
+
+def test_reasoning_is_stripped_in_a_large_pool_too() -> None:
+    ladder = Ladder()
+    met = [ladder.climb(fault(FaultKind.LIMITED), f"spent-{number}") for number in range(30)]
+    assert Step.GIVE_UP not in met
+    assert ladder.climb(fault(FaultKind.UNREADABLE), "a") is Step.ROTATE
+    assert ladder.climb(fault(FaultKind.UNREADABLE), "b") is Step.STRIP
+    assert (ladder.again, ladder.stripped, "a" in ladder.rejected) == ("b", True, False)
+    assert ladder.climb(fault(FaultKind.UNREADABLE), "b") is Step.GIVE_UP
 
 
 def test_a_400_never_rotates_and_is_never_repeated() -> None:

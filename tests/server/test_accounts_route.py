@@ -131,8 +131,15 @@ async def test_a_refused_turn_is_told_what_the_backend_said_and_later_ones_also_
     asked = scene.backend.asked
     told = error(later[-1])
     assert (told["type"], told["code"]) == ("authentication_error", None)
-    each = r"account sim-\d was turned away with 401 and is tried again in 60 s"
-    assert re.fullmatch(rf"Unauthorized \({each}(; {each})*\)", str(told["message"]))
+    each = (
+        r"account sim-\d was turned away with 401 authentication_error and is tried again in 60 s"
+    )
+    command = r"`codexrelay accounts update sim-\d`"
+    assert re.fullmatch(
+        rf"Unauthorized \({each}(; {each})*\); "
+        rf"if tokens go on being refused: {command}( or {command})*",
+        str(told["message"]),
+    )
     await scene.ask()
     assert scene.backend.asked == asked
 

@@ -62,9 +62,9 @@ BEFORE: Final[Mapping[str, Told]] = {
     "503": Told(503, "server_is_overloaded", "currently overloaded"),
     "failed_early": Told(503, "server_is_overloaded", "currently overloaded"),
     "error_early": Told(503, "server_is_overloaded", "currently overloaded"),
-    "drop_early": Told(502, "upstream_connection_error", "the backend cannot be reached"),
-    "reset_early": Told(502, "upstream_connection_error", "the backend cannot be reached"),
-    "reset_sending": Told(502, "upstream_connection_error", "the backend cannot be reached"),
+    "drop_early": Told(502, "upstream_connection_error", "the backend broke before it answered"),
+    "reset_early": Told(502, "upstream_connection_error", "the backend broke before it answered"),
+    "reset_sending": Told(502, "upstream_connection_error", "the backend broke before it answered"),
     "hang_early": Told(504, "upstream_timeout_headers", "budgets.headers_s"),
     "hang_first": Told(504, "upstream_timeout_first_event", "budgets.first_event_s"),
 }

@@ -9,7 +9,8 @@ import pytest
 
 from harness.simulator import SimulatedAccount, Simulator
 from harness.simulator.accounts import some_accounts
-from tests.fakes.relay import ask, ask_chat, relaying, with_accounts
+from tests.fakes.account_commands import AccountCommands
+from tests.fakes.relay import ask, ask_chat, eventually, relaying, with_accounts
 from tests.fakes.wall_clock import WallClock
 
 if TYPE_CHECKING:
@@ -199,5 +200,77 @@ async def test_accounts_without_codex_are_told_as_such(tmp_path: Path) -> None:
         attention = [relay.standing(name).account.attention for name in "ab"]
     assert answer.status_code == 403
     assert [one.code for one in attention if one] == ["usage_not_included", "deactivated_workspace"]
-    for words in ("account a was turned away", "account b was turned away"):
+    for words in (
+        "account a was turned away",
+        "account b was turned away",
+        "once that is mended: `codexrelay accounts clear-reauth a` or "
+        "`codexrelay accounts clear-reauth b`",
+    ):
         assert words in answer.json()["error"]["message"]
+
+
+async def test_an_account_is_asked_at_once_when_its_owner_has_mended_its_plan(
+    tmp_path: Path, clock: WallClock
+) -> None:
+    async with relaying(tmp_path, simulator(1, clock)) as relay:
+        relay.simulator.set_condition("sim-1", "no_codex")
+        assert await status(relay) == 403
+        noted = relay.store / "sim-1.state.json"
+        await eventually(lambda: noted.exists() and b"usage_not_included" in noted.read_bytes())
+        relay.simulator.set_condition("sim-1", None)
+        assert await status(relay) == 403
+        assert len(relay.asked) == 1, "nobody is asked before an hour has passed"
+        commands = AccountCommands(folder=tmp_path, simulator=relay.simulator, clock=clock)
+        result = await commands.run_beside("clear-reauth", "sim-1")
+        assert result.exit_code == 0, result.output
+        clock.now_unix_s += 5
+        assert await status(relay) == 200
+
+
+async def test_a_relay_that_starts_anew_does_not_ask_an_account_without_codex(
+    tmp_path: Path, clock: WallClock
+) -> None:
+    backend = simulator(2, clock)
+    async with relaying(tmp_path, backend) as relay:
+        relay.simulator.set_condition("sim-1", "no_codex")
+        assert [await status(relay) for _ in range(2)] == [200, 200]
+        noted = relay.store / "sim-1.state.json"
+        await eventually(lambda: noted.exists() and b"usage_not_included" in noted.read_bytes())
+    async with relaying(tmp_path, backend, signed_in=False) as relay:
+        asked = len(relay.asked)
+        assert [await status(relay) for _ in range(3)] == [200] * 3
+        assert relay.accounts_asked[asked:] == ["sim-2"] * 3
+        clock.now_unix_s += 3601
+        relay.simulator.set_condition("sim-1", None)
+        assert [await status(relay) for _ in range(2)] == [200] * 2
+        assert "sim-1" in relay.accounts_asked[asked:]
+
+
+async def test_health_says_of_each_account_why_and_until_when_it_takes_no_turn(
+    tmp_path: Path, clock: WallClock
+) -> None:
+    async with relaying(tmp_path, simulator(4, clock)) as relay:
+        relay.simulator.limit("sim-1", resets_in_s=7200)
+        relay.simulator.set_condition("sim-2", "no_codex")
+        relay.simulator.revoke("sim-3")
+        assert [await status(relay) for _ in range(4)] == [200] * 4
+        body = (await relay.http.get("/healthz")).json()
+        relay.simulator.limit("sim-4", resets_in_s=60)
+        assert await status(relay) == 429
+        spent = (await relay.http.get("/healthz")).json()
+    assert (body["status"], body["usable"]) == ("ok", 1)
+    told = {
+        account["id"]: (account["why"], account["until_unix_s"]) for account in body["accounts"]
+    }
+    assert told["sim-1"] == (
+        "account sim-1 waits 2 h for its quota",
+        pytest.approx(clock() + 7200, abs=2),
+    )
+    assert told["sim-2"] == (
+        "account sim-2 was turned away with 403 usage_not_included and is tried again in 1 h",
+        clock() + 3600,
+    )
+    assert "account sim-3 must sign in again" in told["sim-3"][0]
+    assert told["sim-3"][1] is None
+    assert told["sim-4"] == (None, None)
+    assert (spent["status"], spent["usable"]) == ("ok", 0)

@@ -232,6 +232,21 @@ async def test_health_knows_the_accounts_of_all_instances(tmp_path: Path) -> Non
     ]
 
 
+async def test_an_account_without_codex_of_a_further_instance_is_cleared_with_its_name(
+    tmp_path: Path,
+) -> None:
+    async with two_instances(tmp_path) as relay:
+        for name in _OF_SECOND:
+            relay.simulator.set_condition(name, "no_codex")
+        for _ in range(2):
+            answer = await relay.post("/v1/responses", ask(model="openai-codex.2:gpt-5.5"))
+        told = (await relay.http.get("/healthz")).json()["accounts"][2]
+    assert answer.status_code == 403
+    command = "`codexrelay accounts clear-reauth a --instance openai-codex.2`"
+    assert command in answer.json()["error"]["message"]
+    assert told["why"].startswith("account openai-codex.2/a was turned away")
+
+
 async def test_an_account_of_a_further_instance_is_signed_in_with_its_name(tmp_path: Path) -> None:
     async with two_instances(tmp_path) as relay:
         for name in _OF_SECOND:

@@ -13,9 +13,9 @@ import trio
 from structlog.testing import capture_logs
 
 from codexrelay.accounts.files import new_lock
-from codexrelay.protocol.raw import JsonObject, dump, parse_object
+from codexrelay.protocol.raw import JsonObject, dump, get_list, is_object, parse_object
 from codexrelay.server import journal
-from codexrelay.server.journal import MAX_WAITING, Journal, find
+from codexrelay.server.journal import MAX_WAITING, MOST_NAMED, Journal, find
 from harness.simulator import Simulator
 from harness.simulator.accounts import some_accounts
 from tests.fakes.cancel_at_step import CancelAtStep
@@ -303,3 +303,20 @@ async def test_turns_go_on_when_the_journal_cannot_be_written(tmp_path: Path) ->
                 lambda: any(entry["event"] == "turns are not written down" for entry in logged)
             )
     [_] = [entry for entry in logged if entry["event"] == "turns are not written down"]
+
+
+async def test_a_large_pool_does_not_fill_the_journal(tmp_path: Path) -> None:
+    simulator = Simulator(accounts=some_accounts(40))
+    async with relaying(tmp_path, simulator) as relay:
+        for account in simulator.accounts:
+            relay.simulator.limit(account.name, resets_in_s=600)
+        answer = await relay.post("/v1/responses", ask())
+        assert answer.headers["x-codexrelay-attempts"] == "40"
+        told = await relay.journal(answer.headers["x-codexrelay-request-id"])
+    (refused,) = get_list(told, "refused")
+    *named, rest = get_list(refused, "passed_over") if is_object(refused) else []
+    assert len(named) == MOST_NAMED
+    assert rest == {"told": f"{40 - MOST_NAMED} more accounts"}
+    (attempt, *_) = get_list(told, "attempts")
+    assert is_object(attempt)
+    assert len(get_list(attempt, "candidates")) == MOST_NAMED

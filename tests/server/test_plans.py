@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import attrs
 import pytest
 
 from harness.simulator import SimulatedAccount, Simulator
@@ -52,6 +53,33 @@ async def test_each_model_goes_to_accounts_whose_plan_has_it(tmp_path: Path) -> 
         assert await served_by(relay, "gpt-5.6-luna", 3) == {"pro"}
         assert {seen.status for seen in relay.asked} == {200}, "nobody was asked in vain"
         assert catalogue_calls(relay) == 1
+
+
+async def test_a_plan_that_the_catalogue_never_names_locks_no_account_out(tmp_path: Path) -> None:
+    accounts = (SimulatedAccount("free", plan="free"), SimulatedAccount("new", plan="brand_new"))
+    async with relaying(tmp_path, Simulator(accounts=accounts)) as relay:
+        await relay.http.get("/v1/models")
+        answer = await relay.post("/v1/responses", ask(model=_PAID))
+        assert relay.accounts_asked == ["new"], "only the backend knows whether it has the model"
+        again = await relay.post("/v1/responses", ask(model=_PAID))
+        assert relay.accounts_asked == ["new"], "and has said so"
+    for told in (answer, again):
+        assert told.status_code == 400
+        assert told.json()["error"]["code"] == "model_not_supported"
+        assert "brand_new" not in told.json()["error"]["plans"]
+
+
+async def test_the_plan_that_counts_is_the_one_that_the_backend_said_last(tmp_path: Path) -> None:
+    async with relaying(tmp_path, mixed()) as relay:
+        await relay.http.get("/v1/models")
+        standing = relay.standing("free")
+        await served_by(relay, "gpt-5.5", 3)
+        assert standing.account.limits is not None
+        bought = attrs.evolve(standing.account.limits, plan_type="plus")
+        standing.account = attrs.evolve(standing.account, limits=bought)
+        answers = [await relay.post("/v1/responses", ask(model=_PAID)) for _ in range(3)]
+        assert {answer.status_code for answer in answers} == {200}
+        assert "free" in relay.accounts_asked[3:], "asked although its claim says otherwise"
 
 
 async def test_a_mixed_pool_learns_its_plans_by_itself(tmp_path: Path) -> None:

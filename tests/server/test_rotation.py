@@ -182,7 +182,13 @@ async def test_what_is_not_the_accounts_fault_costs_it_nothing(tmp_path: Path, f
         await relay.post("/v1/responses", ask())
         [account] = (await relay.http.get("/healthz")).json()["accounts"]
         standing = relay.standing("sim-1")
-    assert account == {"id": "sim-1", "state": "valid", "turns": 0}
+    assert account == {
+        "id": "sim-1",
+        "state": "valid",
+        "turns": 0,
+        "why": None,
+        "until_unix_s": None,
+    }
     assert (standing.account.rate_limited_until_unix_s, standing.pause) == (None, None)
 
 

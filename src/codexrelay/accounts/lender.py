@@ -58,9 +58,9 @@ _FLIGHTS_PER_LEASE: Final = 2
 _PATIENCE: Final = Patience()
 
 
-@attrs.frozen(kw_only=True, eq=False)
+@attrs.define(kw_only=True, eq=False)
 class Lease:
-    """The right of one attempt to use one account."""
+    """The right to use one account, for the attempts that a turn makes on it in a row."""
 
     #: Bearer and workspace id of the attempt, as one value.
     account: Account
@@ -70,10 +70,11 @@ class Lease:
     passed_over: tuple[PassedOver, ...]
     #: The account that the session is bound to, if it is to one.
     bound: str | None
-    #: Its token was refreshed for this lease.
+    #: Its token was refreshed for this attempt.
     refreshed: bool
-    #: How long the turn waited in line for it.
+    #: How long the turn waited for it, and how much of that until an account had rested.
     waited_s: float
+    rested_s: float
     leased_at_unix_s: float
     _lender: Lender = attrs.field(repr=False)
     #: What it was asked for.
@@ -91,6 +92,13 @@ class Lease:
     def report(self, fault: Fault) -> None:
         """Say what the attempt has met."""
         self._lender.report(self, fault, model=self._ask.model)
+
+    async def renew(self) -> bool:
+        """Make it good for another attempt on the same account, with a token that is good.
+
+        Returns False if the account cannot be used again now. Either way the place is kept.
+        """
+        return await self._lender.renew(self, self._ask)
 
 
 @contextlib.asynccontextmanager
@@ -228,6 +236,23 @@ class Lender:
             self.leased -= 1
             self._give_back(place)
 
+    def can_take(self, ask: Ask) -> bool:
+        """Tell whether there is an account for an attempt at this moment."""
+        return self.pool.can_take(ask, now_unix_s=self.wall_clock())
+
+    async def renew(self, lease: Lease, ask: Ask) -> bool:
+        """See `Lease.renew`."""
+        await trio.lowlevel.checkpoint()  # an attempt begins only while its client is there
+        present = self.pool.at_hand(lease.account, ask, now_unix_s=self.wall_clock())
+        ready = None if present is None else await self._ready(present)
+        if not isinstance(ready, Account):
+            return False
+        lease.refreshed = ready.credentials != lease.account.credentials
+        lease.account, lease.leased_at_unix_s = ready, self.wall_clock()
+        lease.by, lease.candidates, lease.passed_over = By.AGAIN, (ready.id,), ()
+        lease.waited_s = lease.rested_s = 0.0
+        return True
+
     def bound(self, session: str) -> str | None:
         """Return the account that a session is bound to, None if it is to none."""
         return self.pool.bound(session, now_unix_s=self.wall_clock())
@@ -327,16 +352,17 @@ class Lender:
         if not 0 <= self.wall_clock() - self._scanned_unix_s < RESCAN_S:
             await self.rescan()
         stuck: dict[str, str] = {}
-        waited_s = 0.0
+        waited_s = rested_s = 0.0
         while True:
             wanted = attrs.evolve(ask, rejected=ask.rejected.union(stuck)) if stuck else ask
             granted = self._choose(wanted)
             if granted is None:
                 late = await self.queue.wait(wanted, patience)
                 if isinstance(late, Choice):
+                    patience.refused(late)
                     raise self._refusal(late, wanted, stuck)
-                waited_s += late.waited_s
-                patience = attrs.evolve(patience, waited_s=waited_s, told=nobody_is_told)
+                waited_s, rested_s = waited_s + late.waited_s, rested_s + late.rested_s
+                patience = attrs.evolve(patience, rested_s=rested_s, told=nobody_is_told)
                 granted = late
             account = granted.choice.account
             assert account is not None
@@ -353,6 +379,7 @@ class Lender:
                         bound=granted.choice.bound,
                         refreshed=ready.credentials != account.credentials,
                         waited_s=waited_s,
+                        rested_s=rested_s,
                         leased_at_unix_s=self.wall_clock(),
                         lender=self,
                         ask=ask,

@@ -175,6 +175,13 @@ class Pool:
             passed_over=tuple(passed_over),
         )
 
+    def can_take(self, ask: Ask, *, now_unix_s: float) -> bool:
+        """Tell whether there is an account for an attempt, without choosing one."""
+        return any(
+            self._obstacle(standing, ask, now_unix_s=now_unix_s) is None
+            for standing in self._standings.values()
+        )
+
     def take(self, choice: Choice, ask: Ask) -> Place:
         """Take a place on the chosen account; to be given back, whatever happens."""
         assert choice.account is not None
@@ -189,6 +196,14 @@ class Pool:
         standing.leases += place.counts
         standing.probes += place.probes
         return place
+
+    def at_hand(self, account: Account, ask: Ask, *, now_unix_s: float) -> Account | None:
+        """Return an account on which a place is held, as it stands; None if it cannot be used."""
+        standing = self._standings.get(account.id)
+        if standing is None:
+            return None
+        obstacle = standing.obstacle(now_unix_s=now_unix_s, model=ask.model, plans=ask.plans)
+        return standing.account if obstacle is None else None
 
     def give_back(self, place: Place) -> None:
         """End the use of an account; to be called once for each place."""
@@ -319,6 +334,11 @@ class Pool:
         if obstacle is not None and obstacle.why is Why.SET_ASIDE:
             word = obstacle.why.value
         return word
+
+    def obstacle_of(self, account: Account, *, now_unix_s: float) -> PassedOver | None:
+        """Return what keeps `account` from taking a turn now, whatever the turn asks for."""
+        standing = self._standings.get(account.id)
+        return None if standing is None else self._obstacle(standing, Ask(), now_unix_s=now_unix_s)
 
     def leases_of(self, account: Account) -> int:
         """Return how many turns use the account now."""

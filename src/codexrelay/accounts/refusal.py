@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from codexrelay.accounts.standing import NO_REFRESH_TOKEN_REASON, Why
+from codexrelay.accounts.standing import (
+    EFFECTS,
+    NO_REFRESH_TOKEN_REASON,
+    Effect,
+    Why,
+    plan_of,
+    plans_of,
+)
 from codexrelay.errors import (
     AllLimitedError,
     AllTriedError,
@@ -23,7 +30,6 @@ if TYPE_CHECKING:
     from codexrelay.accounts.pool import Ask
     from codexrelay.accounts.standing import PassedOver
     from codexrelay.errors import AccountError
-    from codexrelay.protocol.faults import Fault
 
 
 def refusal_of(
@@ -51,9 +57,9 @@ def refusal_of(
     if passed[Why.NO_MODEL] and (unknown or len(able) == len(passed[Why.NEEDS_REAUTH])):
         return ModelNotOfferedError(
             model=ask.model or "",
-            plans=tuple(sorted(ask.plans or ())),
+            plans=_offering(ask.plans or frozenset(), passed[Why.NO_MODEL]),
             is_unknown=unknown,
-            accounts=tuple((p.account.id, p.account.plan_type) for p in passed_over),
+            accounts=tuple((p.account.id, plan_of(p.account)) for p in passed_over),
         )
     told = tuple(
         in_words_of(p, stuck.get(p.account.id), now_unix_s=now_unix_s) for p in passed_over
@@ -83,9 +89,8 @@ def refusal_of(
         return NeedsReauthError(reasons=reasons, legacy=legacy)
     if waits_for_issuer:
         return RefreshUnavailableError(told=told)
-    heard = [p.fault for p in aside if p.fault is not None]
-    if heard and not passed[Why.RULED_OUT]:
-        return _turned_away(heard[0], told)
+    if any(p.fault is not None for p in aside) and not passed[Why.RULED_OUT]:
+        return _turned_away(aside, told, legacy=legacy)
     return AllTriedError(told=told)
 
 
@@ -102,7 +107,7 @@ def in_words_of(passed: PassedOver, stuck: str | None = None, *, now_unix_s: flo
             again = f"is tried again in {in_words(wait_s)}"
             return f"{name} was turned away with {passed.reason} and {again}{hint}"
         case Why.NO_MODEL:
-            plan = passed.account.plan_type
+            plan = plan_of(passed.account)
             return f"{name}'s plan{f' ({plan})' if plan else ''} does not offer the model"
         case Why.COOLING:
             return f"{name} waits {in_words(wait_s)} for its quota"
@@ -125,7 +130,7 @@ def _waiting(passed: Sequence[PassedOver], *, now_unix_s: float) -> tuple[Waitin
         Waiting(
             account_id=p.account.id,
             until_unix_s=p.until_unix_s or now_unix_s,
-            plan_type=p.account.plan_type,
+            plan_type=plan_of(p.account),
         )
         for p in passed
     )
@@ -137,11 +142,24 @@ def _ends_before(these: Sequence[PassedOver], those: Sequence[PassedOver]) -> bo
     return bool(ends[0]) and min(ends[0]) < min(ends[1])
 
 
-def _turned_away(fault: Fault, told: tuple[str, ...]) -> TurnedAwayError:
+def _offering(plans: frozenset[str], refused: Sequence[PassedOver]) -> tuple[str, ...]:
+    """Return the plans that offer a model, less those whose accounts the backend refused it."""
+    taught = (plans_of(p.account) for p in refused if p.until_unix_s is not None)
+    return tuple(sorted(plans.difference(*taught)))
+
+
+def _turned_away(
+    aside: Sequence[PassedOver], told: tuple[str, ...], *, legacy: bool
+) -> TurnedAwayError:
+    heard = [(p.account.id, p.fault) for p in aside if p.fault is not None]
+    fault, refused = heard[0][1], Effect.REJECT_TOKEN
     return TurnedAwayError(
         status=fault.status,
         message=fault.message,
         type=fault.type,
         code=fault.code,
         told=told,
+        without_codex=tuple(name for name, f in heard if EFFECTS[f.kind] is not refused),
+        refused=tuple(name for name, f in heard if EFFECTS[f.kind] is refused),
+        legacy=legacy,
     )

@@ -13,6 +13,7 @@ import attrs
 
 from codexrelay.accounts.account import Account, Attention, Status, UsageLimit
 from codexrelay.protocol.faults import DEFAULT_COOL_DOWN_S, Fault, FaultKind
+from codexrelay.protocol.openai_errors import error_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,6 +64,8 @@ NO_MODEL_S: Final = 3600.0
 MAX_REFUSED_MODELS: Final = 100
 #: Too fast, and the backend did not say for how long.
 DEFAULT_PAUSE_S: Final = 5.0
+#: "In 0 s" is no rest at all: a turn would spend its attempts within milliseconds.
+MIN_PAUSE_S: Final = 0.5
 #: No throttle of the short kind lasts longer; what states more is not believed.
 LONGEST_PAUSE_S: Final = 120.0
 #: So many access tokens in a row, each fresh from the issuer but the first, and the backend takes
@@ -127,6 +130,21 @@ class SetAside:
         return EFFECTS[self.fault.kind] is Effect.REJECT_TOKEN
 
 
+def plans_of(account: Account) -> tuple[str, ...]:
+    """Return the plans that an account may have: what the backend said last, then the claim.
+
+    A claim is as old as its token, and a word of the backend as old as its last answer: where they
+    differ, either may be the stale one.
+    """
+    heard = None if account.limits is None else account.limits.plan_type
+    return tuple(dict.fromkeys(plan for plan in (heard, account.plan_type) if plan is not None))
+
+
+def plan_of(account: Account) -> str | None:
+    """Return the plan by the backend's last word, else by the claim; None: not known."""
+    return next(iter(plans_of(account)), None)
+
+
 def refusal_s(times: int) -> float:
     """Return how long an account is set aside whose tokens are refused, `times` in a row (from 1).
 
@@ -182,6 +200,7 @@ class Standing:
         if stored.rate_limited_until_unix_s is not None:
             standing.limited_at_unix_s = _limited_at(stored, otherwise=now_unix_s)
         standing._correct()
+        standing._heed_attention(None, now_unix_s=now_unix_s)
         return standing
 
     # What comes from the files.
@@ -218,6 +237,23 @@ class Standing:
         self._correct()
         if saved.attention is not None and stored.attention is None:
             self.set_aside = None  # the owner has looked at it
+        self._heed_attention(known.attention, now_unix_s=now_unix_s)
+
+    def _heed_attention(self, known: Attention | None, *, now_unix_s: float) -> None:
+        """Set the account aside that another process was turned away with; `known` is old news."""
+        told = self.account.attention
+        if told is None or (known is not None and _is_same(told, known)):
+            return
+        since = min(told.since_unix_s, now_unix_s)  # the other process's clock may be ahead
+        until, aside = since + NO_CODEX_S, self.set_aside
+        if until <= now_unix_s or (aside is not None and aside.until_unix_s >= until):
+            return
+        fault = Fault(
+            kind=FaultKind.UNUSABLE,
+            status=403,
+            error=error_object(told.message, type=told.code, code=told.code),
+        )
+        self.set_aside = SetAside(fault=fault, since_unix_s=since, until_unix_s=until)
 
     def _note_limit_of_others(self, known: Account, *, now_unix_s: float) -> None:
         """Take over when the usage limit was met, if the cool-down is another one than `known`."""
@@ -250,7 +286,8 @@ class Standing:
     ) -> PassedOver | None:
         """Return what keeps the account from taking a turn now, the gravest first.
 
-        `plans` are those that offer the model; an account of an unknown plan is tried.
+        `plans` are those that offer the model; an account of an unknown plan is tried, and so is
+        one that has such a plan by its claim or by the backend's last word.
         """
         account, against = self.account, self._against
         status = account.status(now_unix_s=now_unix_s)
@@ -261,15 +298,18 @@ class Standing:
         ):
             return against(Why.NEEDS_REAUTH, reason=NO_REFRESH_TOKEN_REASON)
         # Before all that passes with time: for this turn it would change nothing.
-        if plans and account.plan_type is not None and account.plan_type not in plans:
-            return against(Why.NO_MODEL, reason=account.plan_type)
+        mine = plans_of(account)
+        if plans and mine and plans.isdisjoint(mine):
+            return against(Why.NO_MODEL, reason=mine[0])
         if model is not None and now_unix_s < self.no_model.get(model, -math.inf):
             return against(Why.NO_MODEL, until_unix_s=self.no_model[model])
         aside = self.set_aside
         if aside is not None and now_unix_s < aside.until_unix_s:
-            reason = f"{aside.fault.status} {aside.fault.code or ''}".rstrip()
             return against(
-                Why.SET_ASIDE, reason=reason, fault=aside.fault, until_unix_s=aside.until_unix_s
+                Why.SET_ASIDE,
+                reason=_named(aside.fault),
+                fault=aside.fault,
+                until_unix_s=aside.until_unix_s,
             )
         if status is Status.RATE_LIMITED and not self._may_probe(now_unix_s):
             return against(Why.COOLING, until_unix_s=account.rate_limited_until_unix_s)
@@ -428,10 +468,11 @@ class Standing:
 
     def _pause(self, fault: Fault, *, now_unix_s: float) -> None:
         stated_s = DEFAULT_PAUSE_S if fault.retry_after_s is None else fault.retry_after_s
-        until = now_unix_s + min(LONGEST_PAUSE_S, stated_s)
+        until = now_unix_s + min(LONGEST_PAUSE_S, max(MIN_PAUSE_S, stated_s))
         if self.pause is None or until > (self.pause.until_unix_s or 0.0):
-            reason = f"{fault.status} {fault.code or ''}".rstrip()
-            self.pause = self._against(Why.PAUSED, reason=reason, fault=fault, until_unix_s=until)
+            self.pause = self._against(
+                Why.PAUSED, reason=_named(fault), fault=fault, until_unix_s=until
+            )
 
     def _learn_model(self, model: str, *, now_unix_s: float) -> None:
         self.no_model.pop(model, None)  # the one learnt longest ago stands first
@@ -467,6 +508,15 @@ class Standing:
         )
         self.rejected_token = None  # sent as it is, come the trial
         self.rejections = MAX_REJECTED_TOKENS - _TOKENS_PER_TRIAL
+
+
+def _named(fault: Fault) -> str:
+    """Return the status of a fault and its name, which stands in `code` or only in `type`."""
+    return f"{fault.status} {fault.code or fault.type}"
+
+
+def _is_same(told: Attention, known: Attention) -> bool:
+    return told.code == known.code and abs(told.since_unix_s - known.since_unix_s) < _ROUNDING_S
 
 
 def _limited_at(stored: Account, *, otherwise: float) -> float:

@@ -19,6 +19,11 @@ def nobody_is_told(_choice: Choice) -> None:
     """Do nothing with a turn that begins to wait."""
 
 
+def nowhere() -> bool:
+    """Know of no other place to go to."""
+    return False
+
+
 @attrs.frozen(kw_only=True)
 class Patience:
     """How long a turn waits for an account, seconds in all."""
@@ -27,19 +32,23 @@ class Patience:
     pause_s: float = 0.0
     #: For one whose quota is spent.
     limit_s: float = 0.0
-    #: How long it has waited already.
-    waited_s: float = 0.0
+    #: How long it has waited for such accounts already; standing in line is no rest.
+    rested_s: float = 0.0
     #: Told once the choice of nobody for which the turn begins to wait; must not fail.
     told: Callable[[Choice], None] = nobody_is_told
+    #: Told the choice of nobody that is not worth waiting for; must not fail.
+    refused: Callable[[Choice], None] = nobody_is_told
+    #: Tells whether the turn would be taken at once in another line; then it leaves this one.
+    elsewhere: Callable[[], bool] = nowhere
 
     def allows(
-        self, choice: Choice, *, rejected: frozenset[str], waited_s: float, now_unix_s: float
+        self, choice: Choice, *, rejected: frozenset[str], rested_s: float, now_unix_s: float
     ) -> bool:
-        """Tell whether a choice of nobody is worth waiting for.
+        """Tell whether a choice of nobody is worth waiting for, after `rested_s` of it.
 
         Not for an account that the turn would be refused all the same (`rejected`).
         """
-        left_s = {Why.PAUSED: self.pause_s - waited_s, Why.COOLING: self.limit_s - waited_s}
+        left_s = {Why.PAUSED: self.pause_s - rested_s, Why.COOLING: self.limit_s - rested_s}
         for passed in choice.passed_over:
             if passed.account.id in rejected:
                 continue
@@ -58,8 +67,10 @@ class Granted:
 
     choice: Choice
     place: Place
-    #: How long the turn stood in line for it, seconds, from when it was told.
+    #: How long the turn waited for it, seconds, from when it was told; and how much of that not for
+    #: others' turns to end, but for accounts to have rested.
     waited_s: float = 0.0
+    rested_s: float = 0.0
 
 
 @attrs.define(eq=False)
@@ -82,6 +93,8 @@ class Queue:
     wall_clock: Callable[[], float]
     #: Looks at the account files.
     rescan: Callable[[], Awaitable[None]]
+    #: The lines in which turns stand that could be served here too.
+    neighbours: list[Queue] = attrs.field(factory=list, init=False)
     _waiters: list[_Waiter] = attrs.field(factory=list, init=False)
 
     def __len__(self) -> int:
@@ -95,7 +108,9 @@ class Queue:
         """
         self._serve(now_unix_s=self.wall_clock())
         if not self.pool.is_in_use:  # no turn is left whose end would wake anybody
-            self._wake()
+            self.wake()
+        for neighbour in self.neighbours:
+            neighbour.wake()
 
     def look_again(self) -> None:
         """Serve, and let those who go on waiting see whether it is still worth it.
@@ -103,7 +118,7 @@ class Queue:
         For what makes an account unusable: its turns' ends will not tell them.
         """
         self._serve(now_unix_s=self.wall_clock())
-        self._wake()
+        self.wake()
 
     async def wait(self, ask: Ask, patience: Patience) -> Granted | Choice:
         """Wait in line for an account; return the choice of nobody if it is not worth waiting.
@@ -111,7 +126,7 @@ class Queue:
         The turn stands in line from now on, also while the account files are looked at. When this
         is cancelled, the account that the turn may have been granted goes to the next in line.
         """
-        waiter, told_at_s, kept = _Waiter(ask), None, False
+        waiter, told_at_s, rested_s, kept = _Waiter(ask), None, 0.0, False
         self._waiters.append(waiter)
         try:
             await self.rescan()
@@ -120,19 +135,26 @@ class Queue:
                 self._serve(now_unix_s=now_unix_s)
                 if waiter.granted is not None:
                     kept = True  # no checkpoint from here to the caller
-                    return attrs.evolve(waiter.granted, waited_s=_since(told_at_s))
+                    return attrs.evolve(
+                        waiter.granted, waited_s=_since(told_at_s), rested_s=rested_s
+                    )
                 choice = self.pool.choose(ask, now_unix_s=now_unix_s)  # nobody, it was just served
                 if not patience.allows(
                     choice,
                     rejected=ask.rejected,
-                    waited_s=patience.waited_s + _since(told_at_s),
+                    rested_s=patience.rested_s + rested_s,
                     now_unix_s=now_unix_s,
                 ):
                     return choice
+                if patience.elsewhere():
+                    return choice
+                began_at_s = trio.current_time()
                 if told_at_s is None:
-                    told_at_s = trio.current_time()
+                    told_at_s = began_at_s
                     patience.told(choice)
                 await self._sleep(waiter, choice, now_unix_s=now_unix_s)
+                if not any(passed.why is Why.BUSY for passed in choice.passed_over):
+                    rested_s += _since(began_at_s)
         finally:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
@@ -156,13 +178,14 @@ class Queue:
             self._waiters.remove(waiter)
             waiter.woken.set()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let those who wait see for themselves what has changed."""
         for waiter in self._waiters:
             waiter.woken.set()
 
     async def _sleep(self, waiter: _Waiter, choice: Choice, *, now_unix_s: float) -> None:
         """Return when the turn was granted an account, or something may have changed."""
-        ends = (p.until_unix_s for p in choice.passed_over)
+        ends = (passed.until_unix_s for passed in choice.passed_over)
         waits_s = [end - now_unix_s for end in ends if end is not None]
         waiter.woken = trio.Event()
         with trio.move_on_after(max(0.0, min((LOOK_AGAIN_S, *waits_s)))):

@@ -109,7 +109,11 @@ def in_words(turn: JsonObject) -> Iterator[str]:
         bound = get_text(attempt, "bound") or bound
         yield from _attempt(number, attempt)
     for refused in _objects(turn, "refused"):
-        yield f"{get_text(refused, 'instance')} had no account: {get_text(refused, 'message')}"
+        message = get_text(refused, "message")
+        yield f"{get_text(refused, 'instance')} had no account" + (
+            "" if message == get_text(turn, "why") else f": {message}"
+        )
+        yield from _passed_over(_objects(refused, "passed_over"))
     if waiting := _objects(turn, "waiting_for"):
         yield "it waits in line for an account:"
     yield from _passed_over(waiting)

@@ -116,7 +116,9 @@ def qualified(error: AccountError, instance: Instance) -> AccountError:
         case ModelNotOfferedError():
             plans = tuple((instance.qualified(name), plan) for name, plan in error.accounts)
             return attrs.evolve(error, accounts=plans)
-        case TurnedAwayError() | AllTriedError() | RefreshUnavailableError():
+        case TurnedAwayError():
+            return attrs.evolve(error, told=_told(error.told, instance), instance=instance.name)
+        case AllTriedError() | RefreshUnavailableError():
             return attrs.evolve(error, told=_told(error.told, instance))
         case NeedsReauthError():  # its commands take the ids that the instance's own folder knows
             return attrs.evolve(error, instance=instance.name)

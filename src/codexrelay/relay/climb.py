@@ -16,7 +16,7 @@ from codexrelay.errors import AccountError
 from codexrelay.protocol.faults import Fault, FaultKind
 from codexrelay.relay.account_faults import fault_of, qualified
 from codexrelay.relay.instances import Instance
-from codexrelay.relay.ladder import MAX_REST_S, RETRY_WAIT_S, Ladder, Step
+from codexrelay.relay.ladder import MAX_REST_S, RETRY_WAIT_S, STAYING, Ladder, Step
 
 if TYPE_CHECKING:
     from codexrelay.accounts.lender import Lease
@@ -144,10 +144,10 @@ class _Glance(Patience):
     is_worth_waiting: Callable[[], None]
 
     def allows(
-        self, choice: Choice, *, rejected: frozenset[str], waited_s: float, now_unix_s: float
+        self, choice: Choice, *, rejected: frozenset[str], rested_s: float, now_unix_s: float
     ) -> bool:
         """See `Patience.allows`; here the answer is always no."""
-        if super().allows(choice, rejected=rejected, waited_s=waited_s, now_unix_s=now_unix_s):
+        if super().allows(choice, rejected=rejected, rested_s=rested_s, now_unix_s=now_unix_s):
             self.is_worth_waiting()
         return False
 
@@ -166,37 +166,66 @@ async def _climb(
     while True:
         worth_waiting: list[Instance] = []
         patience = Patience(
-            pause_s=MAX_REST_S - ladder.waited_s,
-            limit_s=instance.limit_patience_s - ladder.waited_s if wish.waits else 0.0,
+            pause_s=MAX_REST_S - ladder.rested_s,
+            limit_s=instance.limit_patience_s - ladder.rested_s if wish.waits else 0.0,
             told=partial(record.begins_to_wait, instance),
+            refused=partial(record.finds_nobody, instance),
+            elsewhere=partial(_elsewhere, instance, wish, ladder, worth_waiting),
         )
         if not waits:
             patience = _Glance(
                 pause_s=patience.pause_s,
                 limit_s=patience.limit_s,
+                refused=patience.refused,
                 is_worth_waiting=partial(worth_waiting.append, instance),
             )
         try:
             async with instance.lender.lease(wish.ask(instance, ladder), patience) as lease:
-                ladder.waited_s += lease.waited_s
-                tried = record.begins_attempt(instance, lease)
-                result = await attempt(instance, lease, tried)
-                fault = result.fault if isinstance(result, Served) else result
-                tried.fault = fault
-                tried.took_s = record.took_s(tried)
-                if fault is not None:
-                    lease.report(fault)
+                ladder.rested_s += lease.rested_s
+                result, step = await _on_one_account(instance, lease, ladder, record, attempt)
         except AccountError as error:
             return _Stuck(error, last, is_worth_waiting=bool(worth_waiting))
-        if isinstance(result, Served):
+        if isinstance(result, Served) or step is Step.GIVE_UP:
             return result
         last = result
         if result.kind is FaultKind.UNSUPPORTED:
             await wish.offer.learn()  # who has the model, so that nobody else is asked in vain
-        match ladder.climb(result, tried.account):
-            case Step.GIVE_UP:
-                return result
-            case Step.RETRY:
-                await trio.sleep(RETRY_WAIT_S)
-            case Step.REFRESH | Step.ROTATE | Step.REST:
-                pass
+
+
+def _elsewhere(
+    instance: Instance, wish: Wish, ladder: Ladder, worth_waiting: list[Instance]
+) -> bool:
+    """Tell whether another instance would take the turn now, which then leaves this one's line."""
+    found = any(
+        other.lender.can_take(wish.ask(other, ladder))
+        for other in wish.route
+        if other is not instance
+    )
+    if found:
+        worth_waiting.append(instance)
+    return found
+
+
+async def _on_one_account(
+    instance: Instance, lease: Lease, ladder: Ladder, record: Record, attempt: Attempting
+) -> tuple[Served | Fault, Step]:
+    """Attempt until the account has served the turn, or the next step leads away from it.
+
+    The turn keeps its place on the account meanwhile: one that had to stand in line again for a
+    second try would have lost it to somebody who came later.
+    """
+    while True:
+        tried = record.begins_attempt(instance, lease)
+        result = await attempt(instance, lease, tried)
+        fault = result.fault if isinstance(result, Served) else result
+        tried.fault = fault
+        tried.took_s = record.took_s(tried)
+        if fault is not None:
+            lease.report(fault)
+        if isinstance(result, Served):
+            return result, Step.GIVE_UP
+        step = ladder.climb(result, tried.account)
+        if step is Step.RETRY:
+            await trio.sleep(RETRY_WAIT_S)
+        if step not in STAYING or not await lease.renew():
+            return result, step

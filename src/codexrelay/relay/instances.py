@@ -78,6 +78,11 @@ class Instances:
     #: What each has saved up towards its next turn: the smooth form of weighted round-robin.
     _credit: dict[str, int] = attrs.field(factory=dict, init=False)
 
+    def __attrs_post_init__(self) -> None:
+        lines = [instance.lender.queue for instance in self.members]
+        for line in lines:
+            line.neighbours = [other for other in lines if other is not line]
+
     def route(
         self,
         wanted: str | None = None,

@@ -31,8 +31,14 @@ class Step(enum.Enum):
     ROTATE = "rotate"
     #: Another account; this one too, once the time is over that the backend stated.
     REST = "rest"
+    #: The same account, without the encrypted reasoning.
+    STRIP = "strip"
     #: Nothing: the client is told.
     GIVE_UP = "give up"
+
+
+#: After these the turn stays on its account.
+STAYING: Final = frozenset({Step.REFRESH, Step.RETRY, Step.STRIP})
 
 
 class Cost(enum.Enum):
@@ -70,8 +76,9 @@ LADDER: Final[Mapping[_Key, Rule]] = {
     # A cached token may have been revoked: ask once for a new one before blaming the account.
     **_rows(FaultKind.UNAUTHORIZED, _ANY, Rule((Step.REFRESH, Step.ROTATE), each_account=True)),
     **_rows(FaultKind.FORBIDDEN, _ANY, Rule((Step.ROTATE,), each_account=True)),
-    # The pool keeps it away until its reset; a turn that may wait for that asks it once more.
-    **_rows(FaultKind.LIMITED, _ANY, Rule((Step.REST, Step.ROTATE), each_account=True)),
+    # The pool keeps it away until its reset. A turn that may wait for that asks it again, and once
+    # more: resets are told in whole seconds, so the first time may be early.
+    **_rows(FaultKind.LIMITED, _ANY, Rule((Step.REST, Step.REST, Step.ROTATE), each_account=True)),
     **_rows(FaultKind.UNUSABLE, _ANY, Rule((Step.ROTATE,), each_account=True)),
     **_rows(FaultKind.UNSUPPORTED, _ANY, Rule((Step.ROTATE,), each_account=True)),
     **_rows(
@@ -85,15 +92,18 @@ LADDER: Final[Mapping[_Key, Rule]] = {
     **_rows(FaultKind.BROKEN, _BEGUN, Rule((Step.RETRY,), Cost.A_TURN)),
     # The user has waited a whole budget already; a second one in silence would be worse.
     **_rows(FaultKind.SLOW, _ANY, Rule(())),
-    # Encrypted content that another account made, unknown to the relay since a restart: look for
-    # the account that can read it, and let `strip` be the last resort.
-    **_rows(FaultKind.UNREADABLE, _ANY, Rule((Step.ROTATE,), each_account=True)),
+    # Encrypted content that another account made, unknown to the relay since a restart. One other
+    # account may be the one; to look for it among many would send the whole body to each.
+    **_rows(FaultKind.UNREADABLE, _ANY, Rule((Step.ROTATE, Step.STRIP))),
     # The body is at fault; every account would answer the same.
     **_rows(FaultKind.REFUSED, _ANY, Rule(())),
 }
 
 #: Bounds a turn over a large pool whose accounts all fail.
 MAX_ATTEMPTS: Final = 16
+#: Not counted: they cost nothing and take the account out of the pool, so they bound themselves. A
+#: turn that gave up among spent accounts would tell one's word although another one has quota.
+_UNCOUNTED: Final = frozenset({FaultKind.LIMITED, FaultKind.UNUSABLE, FaultKind.UNSUPPORTED})
 #: Before the same account is asked again.
 RETRY_WAIT_S: Final = 0.25
 #: A turn rests for so long at most, over all its attempts, for accounts that were asked too fast.
@@ -111,20 +121,22 @@ class Ladder:
     #: The next attempts go without encrypted reasoning.
     stripped: bool = False
     attempts: int = 0
-    #: Seconds the turn has waited in line for accounts.
-    waited_s: float = 0.0
+    #: Seconds the turn has waited until accounts had rested.
+    rested_s: float = 0.0
     _unable_to_read: frozenset[str] = frozenset()
     _met: Counter[tuple[FaultKind, Rule, str | None]] = attrs.field(factory=Counter)
 
     def climb(self, fault: Fault, account_id: str) -> Step:
         """Return the step after `fault` on `account_id`, and remember it."""
-        self.attempts += 1
+        self.attempts += fault.kind not in _UNCOUNTED
         step = self._next(fault, account_id)
-        self.again = account_id if step in (Step.REFRESH, Step.RETRY) else None
-        if step is Step.ROTATE:
-            self.rejected |= {account_id}
         if fault.kind is FaultKind.UNREADABLE:
             self._unable_to_read |= {account_id}
+        if step is Step.STRIP and not self.strip():
+            step = Step.GIVE_UP  # it was not the reasoning
+        self.again = account_id if step in STAYING else None
+        if step is Step.ROTATE:
+            self.rejected |= {account_id}
         return step
 
     def strip(self) -> bool:

@@ -53,7 +53,9 @@ class Refused:
 
     instance: str
     message: str
-    passed_over: tuple[tuple[str, PassedOver], ...] = ()
+    passed_over: tuple[tuple[str, PassedOver], ...]
+    #: Seconds from the turn's beginning.
+    at_s: float
 
 
 @attrs.define(eq=False)
@@ -65,13 +67,20 @@ class Record:
     began_at_s: float = attrs.field(factory=trio.current_time)
     tried: list[Tried] = attrs.field(factory=list)
     refused: list[Refused] = attrs.field(factory=list)
-    #: Accounts that the turn waits for at this moment.
+    #: Accounts that the turn waits for at this moment; since when, in seconds from its beginning.
     waiting_for: tuple[tuple[str, PassedOver], ...] = ()
+    waiting_since_s: float = 0.0
+    _nobody: tuple[tuple[str, PassedOver], ...] = ()
 
     def begins_to_wait(self, instance: Instance, choice: Choice) -> None:
         """Note that no account could be chosen, and the turn waits in line."""
         self.waiting_for = _qualified(instance, choice.passed_over)
+        self.waiting_since_s = self.age_s
         self.waits(self)
+
+    def finds_nobody(self, instance: Instance, choice: Choice) -> None:
+        """Note why no account could be chosen, and none is worth waiting for."""
+        self._nobody = _qualified(instance, choice.passed_over)
 
     def begins_attempt(self, instance: Instance, lease: Lease) -> Tried:
         """Note that an attempt on the leased account begins."""
@@ -92,7 +101,14 @@ class Record:
     def refuses(self, instance: Instance, error: Exception) -> None:
         """Note that an instance has no account for the turn."""
         self.waiting_for = ()
-        self.refused.append(Refused(instance=instance.name, message=str(error)))
+        self.refused.append(
+            Refused(
+                instance=instance.name,
+                message=str(error),
+                passed_over=self._nobody,
+                at_s=self.age_s,
+            )
+        )
 
     def took_s(self, tried: Tried) -> float:
         """Return the seconds since the attempt began."""

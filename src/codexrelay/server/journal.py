@@ -33,6 +33,8 @@ _OLDER_FILE: Final = "turns.older.jsonl"
 _LOCK: Final = "turns.lock"
 #: Some 10,000 turns in each of the two files.
 MAX_BYTES: Final = 8 * 1024 * 1024
+#: Accounts that are named at one place of a line, so that a large pool does not fill the journal.
+MOST_NAMED: Final = 10
 #: Lines that wait for the disk at most; the oldest go first.
 MAX_WAITING: Final = 10_000
 #: Lines are written together when they come together.
@@ -136,8 +138,19 @@ def way_of(record: Record, *, now_unix_s: float) -> JsonObject:
         "attempts": [
             _attempt(tried, now_unix_s=began_unix_s + tried.began_s) for tried in record.tried
         ],
-        "refused": [{"instance": r.instance, "message": r.message} for r in record.refused],
-        "waiting_for": _passed_over(record.waiting_for, now_unix_s=now_unix_s),
+        "refused": [
+            {
+                "instance": refused.instance,
+                "message": refused.message,
+                "passed_over": _passed_over(
+                    refused.passed_over, now_unix_s=began_unix_s + refused.at_s
+                ),
+            }
+            for refused in record.refused
+        ],
+        "waiting_for": _passed_over(
+            record.waiting_for, now_unix_s=began_unix_s + record.waiting_since_s
+        ),
     }
 
 
@@ -160,7 +173,7 @@ def _attempt(tried: Tried, *, now_unix_s: float) -> JsonObject:
         "account": tried.account,
         "chosen_by": tried.by.value,
         "bound": tried.bound,
-        "candidates": list(tried.candidates),
+        "candidates": list(tried.candidates[:MOST_NAMED]),
         "passed_over": _passed_over(tried.passed_over, now_unix_s=now_unix_s),
         "refreshed": tried.refreshed,
         "waited_s": round(tried.waited_s, 3),
@@ -184,12 +197,15 @@ def _attempt(tried: Tried, *, now_unix_s: float) -> JsonObject:
 def _passed_over(
     passed_over: tuple[tuple[str, PassedOver], ...], *, now_unix_s: float
 ) -> list[Json]:
-    return [
+    told: list[Json] = [
         {
             "account": account,
             "why": passed.why.value,
             "told": in_words_of(passed, now_unix_s=now_unix_s),
             "until_unix_s": passed.until_unix_s,
         }
-        for account, passed in passed_over
+        for account, passed in passed_over[:MOST_NAMED]
     ]
+    if (more := len(passed_over) - MOST_NAMED) > 0:
+        told.append({"told": f"{more} more accounts"})
+    return told

@@ -40,6 +40,8 @@ class TurnLog:
 
     def waits(self, record: Record) -> None:
         """The turn begins to wait in line for an account."""
+        names = ", ".join(name for name, _ in record.waiting_for)
+        _log.info("turn waits", request=self.request_id, model=self.model, accounts=names)
         self._note({"state": "waiting"}, record)
 
     def ended(self, ending: Ending, terminal: Terminal | None) -> None:

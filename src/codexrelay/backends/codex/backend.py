@@ -109,7 +109,7 @@ class CodexAttempt:
         except httpx.TransportError as error:
             if not isinstance(error, _BEFORE_SENDING):
                 self._progress.otherwise(Reached.UNKNOWN)
-            return self._noted(faults.broken(f"the backend cannot be reached: {_words(error)}"))
+            return self._noted(faults.broken(f"{self._what_broke}: {_words(error)}"))
         self._progress.otherwise(Reached.SENT)
         stream = response.stream
         assert isinstance(stream, httpx.AsyncByteStream)
@@ -141,6 +141,12 @@ class CodexAttempt:
         if self._response is not None:
             with trio.move_on_after(CLEANUP_S, shield=True):
                 await self._response.aclose()
+
+    @property
+    def _what_broke(self) -> str:
+        if self.reached is Reached.NOT_SENT:
+            return "the backend cannot be reached"
+        return "the connection to the backend broke before it answered"
 
     def _noted(self, fault: Fault) -> Fault:
         return attrs.evolve(fault, reached=self.reached)

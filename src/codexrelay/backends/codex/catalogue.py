@@ -69,6 +69,11 @@ class Catalogue:
         """
         return None if self._plans is None else self._plans.get(slug, frozenset())
 
+    @property
+    def named_plans(self) -> frozenset[str]:
+        """The plans that the backend's last list knows; it says nothing about any other."""
+        return frozenset().union(*(plans for plans in (self._plans or {}).values() if plans))
+
     def want(self) -> None:
         """Let the list be asked for behind the scenes, if it is old."""
         if self._clock() >= self._asks_again_at_s:
