@@ -351,4 +351,4 @@ def _plain(number: float | None) -> str | None:
     """Write a number as the backend does: without a fraction where there is none."""
     if number is None:
         return None
-    return str(int(number)) if number.is_integer() else repr(number)
+    return str(int(number)) if number == int(number) else repr(number)
