@@ -53,8 +53,10 @@ def start_relay(stack: contextlib.ExitStack, *, stub_url: str, folder: Path) -> 
 def write_files(home: Path, *, stub_url: str, now_unix_s: float) -> Path:
     """Write the account and the configuration below `home`; return the path of the latter."""
     accounts = home / "accounts"
-    accounts.mkdir(parents=True)
-    (accounts / "bench.json").write_text(json.dumps(_account(now_unix_s)), "utf-8")
+    accounts.mkdir(mode=0o700, parents=True)
+    account = accounts / "bench.json"
+    account.write_text(json.dumps(_account(now_unix_s)), "utf-8")
+    account.chmod(0o600)  # the relay warns of others
     config = home / "config.yaml"
     settings = relay_settings(api_base_url=f"{stub_url}/v1", issuer_url=stub_url, store=accounts)
     config.write_text(json.dumps(settings), "utf-8")  # JSON is YAML too

@@ -18,6 +18,8 @@ from codexrelay.accounts.enrol import (
     OtherIdentityError,
     UnknownAccountError,
     UnusableIdError,
+    UnusableStoreError,
+    check_store,
     enrol,
     imported,
     renew,
@@ -31,6 +33,7 @@ from tests.fakes.tokens import write_account
 from tests.fakes.wall_clock import NOW_UNIX_S
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from codexrelay.accounts.account import Account
@@ -169,15 +172,15 @@ def test_two_users_of_one_workspace_never_overwrite_each_other(desk: Desk) -> No
 def test_a_long_name_leaves_room_for_its_ending(desk: Desk) -> None:
     name = "n" * 64
     desk.enrol(a_sign_in(user_id="u-1"), name)
-    second, _ = desk.enrol(a_sign_in(user_id="u-2"), name)
+    second, _ = desk.enrol(a_sign_in(user_id="u-2", serial=2), name)
     assert second == "n" * 59 + "-plus"
     assert usable_id(second)
 
 
 def test_a_name_that_differs_in_case_only_is_taken(desk: Desk) -> None:
     desk.enrol(a_sign_in(user_id="u-1"), "Jane-Doe")
-    assert desk.enrol(a_sign_in(user_id="u-2")) == ("jane-doe-plus", True)
-    assert desk.enrol(a_sign_in(user_id="u-3"), "JANE-DOE") == ("JANE-DOE-workspac", True)
+    assert desk.enrol(a_sign_in(user_id="u-2", serial=2)) == ("jane-doe-plus", True)
+    assert desk.enrol(a_sign_in(user_id="u-3", serial=3), "JANE-DOE") == ("JANE-DOE-workspac", True)
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b'{"access_token": 7}'])
@@ -398,6 +401,81 @@ def test_an_imported_file_with_newer_tokens_renews_the_account(desk: Desk) -> No
     desk.enrol(a_file(serial=1, expires_in_s=60))
     assert desk.enrol(a_file(serial=2, expires_in_s=3600)) == ("jane-doe", False)
     assert desk.refresh_tokens() == {"jane-doe": "rt_2"}
+
+
+def test_tokens_that_do_not_say_whose_they_are_make_one_account_only(desk: Desk) -> None:
+    nameless = imported(b'{"access_token": "opaque", "refresh_token": "rt"}')
+    assert desk.enrol(nameless) == ("codex", True)
+    before = (desk.store.folder / "codex.json").read_bytes()
+    again = enrol(desk.store, nameless, account_id="other", now_unix_s=NOW_UNIX_S + 1)
+    assert (again.account.id, again.created, again.unchanged) == ("codex", False, True)
+    assert (desk.store.folder / "codex.json").read_bytes() == before
+    assert desk.refresh_tokens() == {"codex": "rt"}
+
+
+def test_a_refresh_token_tells_its_account_whatever_its_file_says_of_the_owner(desk: Desk) -> None:
+    held = Credentials(access_token="a", refresh_token="rt_1", expires_at_unix_s=NOW_UNIX_S + 60)
+    facts: JsonObject = {"chatgpt_account_id": "another", "email": "other@example.com"}
+    write_account(desk.store.folder, "mine", held, **facts)
+    assert desk.enrol(a_file(serial=1, expires_in_s=3600)) == ("mine", False)
+    assert desk.refresh_tokens() == {"mine": "rt_1"}
+    [account] = desk.store.load().accounts
+    assert (account.workspace_id, account.email) == ("workspace-1", "jane.doe@example.com")
+
+
+@pytest.mark.parametrize("known", [{"expiry_date": 1795000000000}, {"chatgpt_account_id": "ws"}])
+def test_a_managed_file_s_own_name_is_no_workspace(known: JsonObject) -> None:
+    raw: JsonObject = {"account_id": "sim-1", "access_token": "opaque", "refresh_token": "rt"}
+    signed_in = imported(orjson.dumps(raw | known))
+    assert signed_in.workspace_id == known.get("chatgpt_account_id")
+    expiry = 1795000000 if "expiry_date" in known else None
+    assert signed_in.credentials.expires_at_unix_s == expiry
+
+
+def test_an_account_imported_from_its_own_file_stays_one(desk: Desk) -> None:
+    desk.enrol(a_sign_in())
+    desk.enrol(a_sign_in(user_id="user-2", serial=2), "second")
+    data = (desk.store.folder / "jane-doe.json").read_bytes()
+    assert imported(data).workspace_id == "workspace-1"
+    assert desk.enrol(imported(data)) == ("jane-doe", False)
+    assert desk.refresh_tokens() == {"jane-doe": "rt_1", "second": "rt_2"}
+
+
+def test_a_token_s_own_end_beats_that_of_a_managed_file() -> None:
+    raw = tokens(expires_at_unix_s=NOW_UNIX_S + 60) | {"expiry_date": 1_000}
+    assert imported(orjson.dumps(raw)).credentials.expires_at_unix_s == NOW_UNIX_S + 60
+
+
+@pytest.mark.parametrize("act", [check_store, lambda store: Desk(store).enrol(a_sign_in())])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "file",
+        pytest.param(
+            "dangling link",
+            marks=pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege"),
+        ),
+        "below a file",
+    ],
+)
+def test_a_place_that_is_no_folder_is_said_at_once(
+    tmp_path: Path, kind: str, act: Callable[[AccountStore], object]
+) -> None:
+    path = tmp_path / "accounts"
+    if kind == "dangling link":
+        path.symlink_to(tmp_path / "nowhere" / "at all")
+    else:
+        path.write_text("mine")
+    store = AccountStore(path / "below" if kind == "below a file" else path)
+    with pytest.raises(UnusableStoreError, match="no account can be stored in"):
+        act(store)
+    assert kind == "dangling link" or path.read_text() == "mine"
+
+
+def test_a_store_that_can_be_written_to_is_there_afterwards(desk: Desk) -> None:
+    check_store(desk.store)
+    assert desk.store.folder.is_dir()
+    assert not desk.store.load().found
 
 
 def test_an_account_that_must_sign_in_again_takes_any_file(desk: Desk) -> None:

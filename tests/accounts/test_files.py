@@ -1,19 +1,24 @@
 from __future__ import annotations
 
+import errno
 import os
+import re
 import stat
 from typing import TYPE_CHECKING
 
+import attrs
 import pytest
 
 from codexrelay.accounts.files import (
     BrokenFileError,
     Locks,
+    dump_readably,
     make_folder,
     read_bytes,
     remove_file,
     replace_file,
 )
+from codexrelay.protocol.raw import parse_object
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +54,74 @@ def test_what_a_killed_writer_has_left_goes_with_the_next_write(tmp_path: Path) 
         os.utime(leftover, (an_hour_ago_s, an_hour_ago_s))
     replace_file(path, b"new")
     assert set(tmp_path.iterdir()) == {path, young, other}
+
+
+@attrs.define
+class Disk:
+    """Notes what is brought to the disk, in order; a kind of thing may be refused."""
+
+    refuses: str = ""
+    code: int = errno.EIO
+    steps: list[str] = attrs.field(factory=list)
+
+    def fsync(self, descriptor: int) -> None:
+        at = os.fstat(descriptor)
+        kind = "folder" if stat.S_ISDIR(at.st_mode) else "file"
+        self.steps.append(kind if kind == "folder" else f"{kind} of {at.st_size} bytes")
+        if kind == self.refuses:
+            raise OSError(self.code, os.strerror(self.code))
+
+    def put_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        replace = os.replace
+
+        def note(source: str, target: str) -> None:
+            self.steps.append("replace")
+            replace(source, target)
+
+        monkeypatch.setattr(os, "fsync", self.fsync)
+        monkeypatch.setattr(os, "replace", note)
+
+
+@on_unix
+def test_a_file_is_on_the_disk_before_it_takes_the_old_ones_place_and_its_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk()
+    disk.put_in(monkeypatch)
+    replace_file(tmp_path / "a.json", b"new")
+    assert disk.steps == ["file of 3 bytes", "replace", "folder"]
+    assert remove_file(tmp_path / "a.json")
+    assert disk.steps[3:] == ["folder"]
+
+
+@on_unix
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
+def test_a_folder_that_cannot_be_brought_to_the_disk_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    Disk(refuses="folder", code=code).put_in(monkeypatch)
+    replace_file(tmp_path / "a.json", b"new")
+    assert (tmp_path / "a.json").read_bytes() == b"new"
+    assert remove_file(tmp_path / "a.json")
+    make_folder(tmp_path / "b")
+
+
+@on_unix
+@pytest.mark.parametrize(
+    "disk", [Disk("folder", errno.EIO), Disk("file", errno.ENOSPC), Disk("file", errno.EINVAL)]
+)
+def test_any_other_failure_of_the_disk_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: Disk
+) -> None:
+    disk.put_in(monkeypatch)
+    with pytest.raises(OSError, match=re.escape(os.strerror(disk.code))):
+        replace_file(tmp_path / "a.json", b"new")
+    assert os.listdir(tmp_path) == (["a.json"] if disk.refuses == "folder" else [])
+
+
+def test_half_an_emoji_in_somebodys_key_keeps_no_tokens_out() -> None:
+    read = parse_object(rb'{"note": "\ud83d"}')
+    assert parse_object(dump_readably(read)) == read
 
 
 @on_unix

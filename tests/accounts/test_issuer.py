@@ -21,7 +21,8 @@ from codexrelay.protocol.raw import Json, dump
 from tests.fakes.issuer import FakeIssuer, Trouble
 from tests.fakes.wall_clock import WallClock
 
-TOKENS: Json = {"access_token": "a", "refresh_token": "r"}
+TOKENS: dict[str, Json] = {"access_token": "a", "refresh_token": "r"}
+BLOCKED: Json = {"error": {"code": "unsupported_country_region_territory", "param": None}}
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,21 @@ TOKENS: Json = {"access_token": "a", "refresh_token": "r"}
         pytest.param(200, dump(TOKENS)[:-4], Lost, id="cut short"),
         pytest.param(200, b"", Lost, id="empty"),
         pytest.param(302, b"", Unavailable, id="redirect"),
+        pytest.param(200, dump({"access_token": "a b"}), Lost, id="a blank in a token"),
+        pytest.param(
+            200, dump(TOKENS | {"refresh_token": "r\nx: y"}), Lost, id="a line break in a token"
+        ),
         pytest.param(403, b"<html>blocked</html>", Unavailable, id="page of the edge"),
+        pytest.param(403, dump(BLOCKED), Unavailable, id="region"),
+        pytest.param(400, dump(BLOCKED), Unavailable, id="region under another status"),
+        pytest.param(403, dump({"error": "access_denied"}), Unavailable, id="some block"),
+        pytest.param(451, dump({"error": "invalid_grant"}), Unavailable, id="law"),
+        pytest.param(409, dump({"error": "conflict"}), Unavailable, id="other status"),
+        pytest.param(400, b"", Unavailable, id="400 that says nothing"),
+        pytest.param(401, b"<html>sign in to the proxy</html>", Unavailable, id="401 of a proxy"),
+        pytest.param(401, dump({"detail": "Unauthorized"}), Unavailable, id="no OAuth error"),
+        pytest.param(400, b"[]", Unavailable, id="no object"),
+        pytest.param(400, b'"invalid_grant"', Unavailable, id="a text"),
         pytest.param(404, dump({"detail": "Not Found"}), Unavailable, id="wrong address"),
         pytest.param(408, b"", Unavailable, id="slow request"),
         pytest.param(429, dump({"error": "invalid_grant"}), Unavailable, id="too many"),
@@ -65,10 +80,7 @@ UNKNOWN: list[tuple[int, Json, str]] = [
     (400, {"error": "invalid_scope"}, "invalid_scope"),
     (401, {"error": "invalid_client"}, "invalid_client"),
     (400, {"error": {"code": "Refresh_Token_Reused"}}, "Refresh_Token_Reused"),
-    (401, {"detail": "Unauthorized"}, "http_401"),
     (401, {"error": {"code": None, "message": "invalid_grant"}}, "http_401"),
-    (400, [], "http_400"),
-    (400, "invalid_grant", "http_400"),
 ]
 
 
@@ -94,7 +106,32 @@ def test_any_other_code_says_nothing_for_sure(status: int, body: Json, code: str
     assert not answer.is_terminal
 
 
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+def test_a_block_is_told_with_its_code_and_what_to_check() -> None:
+    answer = read_answer(403, dump(BLOCKED))
+    assert answer == Unavailable(
+        why="the sign-in service answered 403 (unsupported_country_region_territory); "
+        "check the network, the VPN or proxy, and the region it comes out in"
+    )
+
+
+@pytest.mark.parametrize(
+    ("told", "life_s"),
+    [(1, 1.0), ("3600", 3600.0), (315_576_000, 315_576_000.0)]
+    + [(odd, None) for odd in (0, -1, 1e30, "1e30", "nan", "inf", True, None, [])],
+)
+def test_a_life_that_no_token_has_is_not_believed(told: Json, life_s: float | None) -> None:
+    answer = read_answer(200, dump(TOKENS | {"expires_in": told}))
+    assert isinstance(answer, Renewed)
+    assert answer.expires_in_s == life_s
+
+
+def test_an_id_token_that_cannot_be_one_costs_no_pair() -> None:
+    answer = read_answer(200, dump(TOKENS | {"id_token": "i\n"}))
+    assert isinstance(answer, Renewed)
+    assert (answer.access_token, answer.refresh_token, answer.id_token) == ("a", "r", None)
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 451, 500, 502, 503, 504])
 def test_a_status_that_does_not_speak_of_the_token_outweighs_a_code(status: int) -> None:
     assert not isinstance(read_answer(status, dump({"error": "invalid_grant"})), Refused)
 

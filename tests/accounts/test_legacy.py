@@ -8,8 +8,9 @@ import orjson
 import pytest
 
 from codexrelay.accounts.account import Credentials, Loaded
-from codexrelay.accounts.files import BrokenFileError
+from codexrelay.accounts.files import BrokenFileError, Locks
 from codexrelay.accounts.legacy import LEGACY_ID, LegacyStore
+from codexrelay.accounts.sent_mark import SentMark
 from tests.fakes.tokens import access_token
 from tests.fakes.wall_clock import NOW_UNIX_S as NOW
 
@@ -302,6 +303,24 @@ def test_the_locks_of_codex_cli_are_held_during_a_refresh(tmp_path: Path) -> Non
     write(tmp_path)
     locks = LegacyStore((tmp_path,)).flight_lock(LEGACY_ID)
     assert {path.name for path in locks.paths} == {"auth.lock", "auth.json.lock"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege there")
+def test_two_folders_that_link_to_one_file_share_a_lock_and_the_mark(tmp_path: Path) -> None:
+    real = write(tmp_path / "real")
+    stores: list[LegacyStore] = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "auth.json").symlink_to(real)
+        stores.append(LegacyStore((tmp_path / name,)))
+    first, second = (store.flight_lock(LEGACY_ID) for store in stores)
+    assert first.try_acquire()
+    assert not second.try_acquire()
+    # Codex CLI's own lock, wherever it looks for it.
+    for folder in (real.parent, tmp_path / "a"):
+        assert not Locks((folder / "auth.json.lock",)).try_acquire()
+    first.release()
+    assert SentMark.beside(first) == SentMark.beside(second)
 
 
 def test_the_fingerprint_changes_when_a_file_appears_or_changes(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -10,6 +12,8 @@ from typing import TYPE_CHECKING
 import attrs
 import httpx
 import pytest
+import structlog
+import structlog.testing
 import trio
 import trio.lowlevel
 import trio.testing
@@ -22,7 +26,9 @@ from codexrelay.accounts.refresh import (
     CLOSING_S,
     LAST_MOMENT_S,
     MAX_BACK_OFF_S,
-    MAX_UNKNOWN_REFUSALS,
+    MAX_UNKNOWN_BACK_OFF_S,
+    MIN_UNKNOWN_REFUSALS,
+    MIN_UNKNOWN_S,
     QUEUE_S,
     REFRESH_BUDGET_S,
     Memory,
@@ -41,7 +47,7 @@ from tests.fakes.wall_clock import NOW_UNIX_S as NOW
 from tests.fakes.wall_clock import WallClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from codexrelay.accounts.issuer import RefreshReason
     from codexrelay.accounts.refresh import TokenFiles
@@ -96,6 +102,9 @@ class FullDisk:
 
     def flight_lock(self, account_id: str) -> Locks:
         return self.store.flight_lock(account_id)
+
+    def size_bytes(self, account_id: str) -> int:
+        return self.store.size_bytes(account_id)
 
 
 @attrs.define(eq=False)
@@ -458,39 +467,80 @@ async def test_a_refusal_never_marks_a_pair_that_was_stored_meanwhile(scene: Sce
 
 async def test_a_new_pair_never_replaces_a_sign_in_that_happened_meanwhile(scene: Scene) -> None:
     scene.issuer.gate = trio.Event()
-    old = scene.account()
+    results: list[RefreshResult] = []
+
+    async def refresh() -> None:
+        results.append(await scene.refresh())
+
     async with trio.open_nursery() as waiters:
-        waiters.start_soon(lambda: scene.refresher.refresh(old, reason="proactive_expiry"))
+        waiters.start_soon(refresh)
         await scene.issuer.wait_for_calls(1)
         scene.sign_in()
         signed_in = scene.account()
         scene.issuer.gate.set()
     assert scene.account() == signed_in
+    assert [(r.outcome, r.account) for r in results] == [(Outcome.ADOPTED, signed_in)]
 
 
-async def test_an_unknown_code_is_tried_a_few_times_and_then_given_up(
+async def test_an_unknown_code_is_tried_for_a_good_while_and_then_given_up(
     scene: Scene, mock_clock: trio.testing.MockClock
 ) -> None:
-    scene.issuer.troubles = [Trouble.ODD_CODE] * MAX_UNKNOWN_REFUSALS
-    for _ in range(MAX_UNKNOWN_REFUSALS - 1):
-        assert (await scene.refresh(reason="unauthorized_recovery")).outcome is Outcome.POSTPONED
-        mock_clock.jump(MAX_BACK_OFF_S)
-    result = await scene.refresh(reason="unauthorized_recovery")
+    scene.issuer.troubles = [Trouble.ODD_CODE] * 20
+    waits: list[float] = []
+    while (
+        result := await scene.refresh(reason="unauthorized_recovery")
+    ).outcome is Outcome.POSTPONED:
+        waits.append(min(2.0 ** len(waits), MAX_UNKNOWN_BACK_OFF_S))
+        assert result.why == (
+            "the sign-in service refused it with an unknown code (moon_in_the_wrong_phase); "
+            "check the network, the VPN or proxy, and the region it comes out in; "
+            f"tried again in {waits[-1]:.0f} s"
+        )
+        mock_clock.jump(waits[-1] - 0.5)
+        await scene.refresh(reason="unauthorized_recovery")
+        assert scene.calls == len(waits)
+        mock_clock.jump(0.5)
     assert (result.outcome, result.why) == (Outcome.NEEDS_REAUTH, "moon_in_the_wrong_phase")
-    assert scene.calls == MAX_UNKNOWN_REFUSALS
+    assert sum(waits[:-1]) < MIN_UNKNOWN_S <= sum(waits)
 
 
-async def test_an_unknown_code_costs_no_account_while_its_access_token_is_good(
+async def test_an_unknown_code_costs_no_account_before_it_has_come_often(
     scene: Scene, mock_clock: trio.testing.MockClock
 ) -> None:
-    scene.issuer.troubles = [Trouble.ODD_CODE] * (MAX_UNKNOWN_REFUSALS + 1)
-    for _ in range(MAX_UNKNOWN_REFUSALS + 2):
+    scene.issuer.troubles = [Trouble.ODD_CODE] * MIN_UNKNOWN_REFUSALS
+    for _ in range(MIN_UNKNOWN_REFUSALS - 1):
+        assert (await scene.refresh(reason="unauthorized_recovery")).outcome is Outcome.POSTPONED
+        mock_clock.jump(MIN_UNKNOWN_S)
+    assert (await scene.refresh(reason="unauthorized_recovery")).outcome is Outcome.NEEDS_REAUTH
+
+
+async def test_an_unknown_code_costs_no_account_while_its_access_token_lives(
+    scene: Scene, mock_clock: trio.testing.MockClock
+) -> None:
+    scene.issuer.troubles = [Trouble.ODD_CODE] * 9
+    scene.clock.now_unix_s += 3599.0
+    for _ in range(8):
         assert (await scene.refresh()).outcome is Outcome.POSTPONED
-        mock_clock.jump(MAX_BACK_OFF_S)
-    assert scene.calls == MAX_UNKNOWN_REFUSALS
-    scene.clock.now_unix_s += 3600.0 - LAST_MOMENT_S
+        mock_clock.jump(MIN_UNKNOWN_S)
+    scene.clock.now_unix_s += 1.0
     assert (await scene.refresh()).outcome is Outcome.NEEDS_REAUTH
-    assert scene.calls == MAX_UNKNOWN_REFUSALS + 1
+    assert scene.calls == 9
+
+
+async def test_a_block_of_the_region_marks_no_account_however_long_it_lasts(
+    scene: Scene, mock_clock: trio.testing.MockClock
+) -> None:
+    blocked = httpx.Response(403, json={"error": {"code": "unsupported_country_region_territory"}})
+    transport = httpx.MockTransport(lambda _: blocked)
+    behind_a_vpn = scene.another_process(transport=transport)
+    scene.clock.now_unix_s += 7200.0
+    for _ in range(MIN_UNKNOWN_REFUSALS + 1):
+        result = await behind_a_vpn.refresh(scene.account(), reason="unauthorized_recovery")
+        assert result.outcome is Outcome.POSTPONED
+        assert "unsupported_country_region_territory" in result.why
+        assert "tried again in" in result.why
+        mock_clock.jump(MIN_UNKNOWN_S)
+    assert (await scene.refresh()).outcome is Outcome.RENEWED  # at home again
 
 
 @pytest.mark.parametrize("trouble", [Trouble.UNREACHABLE, Trouble.BUSY])
@@ -512,6 +562,7 @@ def test_the_back_off_doubles_up_to_its_bound() -> None:
     waits = [back_off_s(failures) for failures in range(1, 9)]
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
     assert back_off_s(10_000) == MAX_BACK_OFF_S
+    assert [back_off_s(count, longest_s=300.0) for count in (8, 9, 10, 11)] == [128, 256, 300, 300]
 
 
 @pytest.mark.parametrize("trouble", [Trouble.ANSWER_LOST, Trouble.GATEWAY_TIMEOUT])
@@ -702,6 +753,136 @@ async def test_a_pair_that_cannot_be_stored_is_stored_by_the_next_flight_without
     assert scene.calls == 1
 
 
+@attrs.define
+class SmallDisk:
+    """Refuses what makes the files of a folder larger than it is."""
+
+    folder: Path
+    size_bytes: int = 1 << 30
+    refused: list[str] = attrs.field(factory=list)
+    _fsync: Callable[[int], None] = attrs.field(default=os.fsync, init=False)
+
+    def used_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.folder.iterdir())
+
+    def fsync(self, descriptor: int) -> None:
+        self._fsync(descriptor)
+        if self.used_bytes() > self.size_bytes:
+            growing = max(self.folder.glob(".*.tmp"), key=lambda path: path.stat().st_size)
+            self.refused.append(growing.name.split(".json.")[0])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file modes and links of Unix")
+@pytest.mark.parametrize("free_bytes", [400, 1500, 12_000])
+async def test_a_disk_that_could_not_take_the_new_tokens_lets_none_be_spent(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, free_bytes: int
+) -> None:
+    disk = SmallDisk(scene.folder)
+    disk.size_bytes = disk.used_bytes() + free_bytes
+    monkeypatch.setattr(os, "fsync", disk.fsync)
+    result = await scene.refresh()
+    assert (result.outcome, scene.calls) == (Outcome.POSTPONED, 0)
+    assert "No space left" in result.why
+    disk.size_bytes = 1 << 30
+    assert (await scene.refresh()).outcome is Outcome.RENEWED
+
+
+async def test_the_room_for_the_new_tokens_is_kept_while_the_token_is_away(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Somebody's key makes the file larger than what new tokens may grow by.
+    write_account(scene.folder, "work", scene.account().credentials, notes="x" * 50_000)
+    disk = SmallDisk(scene.folder)
+    monkeypatch.setattr(os, "fsync", disk.fsync)
+    scene.issuer.gate = trio.Event()
+    results: list[RefreshResult] = []
+
+    async def refresh() -> None:
+        results.append(await scene.refresh())
+
+    async with trio.open_nursery() as waiters:
+        waiters.start_soon(refresh)
+        await scene.issuer.wait_for_calls(1)
+        disk.size_bytes = disk.used_bytes()  # others have taken all the rest
+        scene.issuer.gate.set()
+    assert [result.outcome for result in results] == [Outcome.RENEWED]
+    assert disk.refused == []
+    assert scene.account().credentials.refresh_token == "rt_2"
+
+
+async def test_a_pair_that_could_not_be_stored_is_stored_when_the_relay_is_stopped(
+    tmp_path: Path,
+) -> None:
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            scene = Scene(tmp_path, nursery)
+            scene.refresher = scene.another_process(files=FullDisk(scene.store))
+            assert (await scene.refresh()).outcome is Outcome.POSTPONED
+            scene.refresher.close()
+            nursery.cancel_scope.cancel()
+    assert scene.account().credentials.refresh_token == "rt_2"
+    assert not scene.mark.path.exists()
+    assert scene.calls == 1
+
+
+async def test_a_pair_of_a_flight_that_ends_while_the_relay_is_stopped_gets_a_last_attempt_too(
+    tmp_path: Path,
+) -> None:
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            scene = Scene(tmp_path, nursery)
+            scene.refresher = scene.another_process(files=FullDisk(scene.store))
+            scene.issuer.gate = trio.Event()
+            nursery.start_soon(scene.refresh)
+            await scene.issuer.wait_for_calls(1)
+            scene.refresher.close()
+            nursery.cancel_scope.cancel()
+            scene.issuer.gate.set()
+    assert scene.account().credentials.refresh_token == "rt_2"
+
+
+async def test_a_pair_that_is_lost_in_the_end_is_told_loudly_and_without_tokens(
+    tmp_path: Path,
+) -> None:
+    with structlog.testing.capture_logs() as logs, trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            scene = Scene(tmp_path, nursery)
+            scene.refresher = scene.another_process(files=FullDisk(scene.store, failures=2))
+            await scene.refresh()
+            scene.refresher.close()
+    (told,) = (line for line in logs if line["log_level"] == "error")
+    assert told["account"] == "work"
+    assert "No space left" in told["reason"]
+    assert "sign this account in again" in told["to_do"]
+    assert "rt_" not in str(logs)
+    assert scene.mark.is_of("rt_1")  # nobody sends the spent token lightly
+
+
+@pytest.mark.parametrize("expires_in", [-5, 1e30])
+async def test_a_life_of_nonsense_breaks_no_file(scene: Scene, expires_in: float) -> None:
+    answer = {"access_token": "a", "refresh_token": "r", "expires_in": expires_in}
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=answer))
+    result = await scene.another_process(transport=transport).refresh(
+        scene.account(), reason="proactive_expiry"
+    )
+    assert (result.outcome, result.account) == (Outcome.RENEWED, scene.account())
+    assert scene.account().credentials == Credentials(access_token="a", refresh_token="r")
+
+
+async def test_a_token_that_cannot_be_one_is_not_stored_and_the_sent_one_counts_as_spent(
+    scene: Scene,
+) -> None:
+    before = scene.account()
+    answer = {"access_token": "a b", "refresh_token": "r"}
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=answer))
+    result = await scene.another_process(transport=transport).refresh(
+        before, reason="proactive_expiry"
+    )
+    assert (result.outcome, scene.account()) == (Outcome.POSTPONED, before)
+    assert scene.mark.is_of("rt_1")
+
+
 async def test_a_lock_that_another_process_never_releases_postpones(
     scene: Scene, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -794,18 +975,7 @@ async def test_a_flight_of_codex_clis_account_writes_into_its_file(
             Memory("t", unanswered=True), "proactive_expiry", 60, True, id="lost, last moment"
         ),
         pytest.param(
-            Memory("t", unknown_refusals=MAX_UNKNOWN_REFUSALS - 1),
-            "proactive_expiry",
-            61,
-            True,
-            id="odd codes, not enough",
-        ),
-        pytest.param(
-            Memory("t", unknown_refusals=MAX_UNKNOWN_REFUSALS),
-            "proactive_expiry",
-            61,
-            False,
-            id="odd codes, token good",
+            Memory("t", unknown_refusals=99), "proactive_expiry", 61, True, id="odd codes"
         ),
         pytest.param(
             Memory("t", unanswered=True),

@@ -30,7 +30,7 @@ def test_a_mark_is_of_one_token(tmp_path: Path) -> None:
 def test_a_mark_does_not_hold_the_token_and_is_for_the_owner_only(tmp_path: Path) -> None:
     mark = SentMark(tmp_path / "work.refresh.sent")
     mark.make("rt_s3cret")
-    assert "s3cret" not in mark.path.read_text()
+    assert b"s3cret" not in mark.path.read_bytes()
     if os.name != "nt":
         assert stat.S_IMODE(mark.path.stat().st_mode) == 0o600
 
@@ -40,6 +40,26 @@ def test_a_mark_that_cannot_be_read_counts(tmp_path: Path, data: bytes) -> None:
     mark = SentMark(tmp_path / "work.refresh.sent")
     mark.path.write_bytes(data)
     assert mark.is_of("rt_1")
+
+
+def test_a_mark_keeps_the_place_of_its_tokens_file_until_it_gives_it_back(tmp_path: Path) -> None:
+    mark = SentMark(tmp_path / "work.refresh.sent")
+    mark.give_room()  # none is no error
+    assert not mark.path.exists()
+    mark.make("rt_1", room_bytes=5000)
+    assert mark.path.stat().st_size > 5000 + 16_000
+    assert mark.is_of("rt_1")
+    for _ in range(2):
+        mark.give_room()
+        assert mark.path.stat().st_size < 300
+        assert (mark.is_of("rt_1"), mark.is_of("rt_2")) == (True, False)
+
+
+def test_a_mark_without_room_as_other_versions_write_it_is_read(tmp_path: Path) -> None:
+    mark = SentMark(tmp_path / "work.refresh.sent")
+    mark.make("rt_1")
+    mark.path.write_bytes(mark.path.read_bytes().partition(b"\0")[0])
+    assert (mark.is_of("rt_1"), mark.is_of("rt_2")) == (True, False)
 
 
 def test_a_mark_is_no_account_file(tmp_path: Path) -> None:

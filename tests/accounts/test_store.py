@@ -11,8 +11,9 @@ import attrs
 import orjson
 import pytest
 
-from codexrelay.accounts.account import Attention, Credentials, FileFacts
+from codexrelay.accounts.account import Attention, Credentials, FileFacts, Loaded
 from codexrelay.accounts.files import BrokenFileError
+from codexrelay.accounts.sent_mark import SentMark
 from codexrelay.accounts.state import AccountState
 from codexrelay.accounts.store import AccountStore
 from codexrelay.protocol.limits import Limits, Window
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from codexrelay.accounts.account import Account
     from codexrelay.protocol.raw import Json
+
+on_unix = pytest.mark.skipif(os.name == "nt", reason="file modes and links of Unix")
 
 OLD = Credentials(access_token="access-1", refresh_token="refresh-1", expires_at_unix_s=NOW)
 NEW = Credentials(
@@ -55,6 +58,7 @@ FOREIGN_RECORD: dict[str, Json] = {
 
 def write(path: Path, record: Json) -> None:
     path.write_bytes(orjson.dumps(record))
+    path.chmod(0o600)
 
 
 def read(path: Path) -> dict[str, Json]:
@@ -296,19 +300,121 @@ def test_of_many_writers_with_one_refresh_token_one_wins_and_all_see_its_pair(
     assert seen == [stored.credentials.access_token] * 8
 
 
-@pytest.mark.skipif(os.name == "nt", reason="file modes of Unix")
-def test_folder_and_files_are_for_their_owner_only(tmp_path: Path) -> None:
+@on_unix
+def test_what_is_written_is_for_its_owner_only_and_a_folder_stays_as_its_owner_has_it(
+    tmp_path: Path,
+) -> None:
     tmp_path.chmod(0o755)
     write_account(tmp_path, "work", OLD).chmod(0o644)
     store = AccountStore(tmp_path)
     save(store)
     cool_down(store)
-    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
     for path in tmp_path.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
 
 
-@pytest.mark.skipif(os.name == "nt", reason="file modes of Unix")
+@on_unix
+def test_what_others_can_see_is_told_in_one_line_each_with_the_way_out(tmp_path: Path) -> None:
+    folder = tmp_path / "my accounts"
+    work, home = (write_account(folder, name, OLD) for name in ("work", "home"))
+    folder.chmod(0o700)
+    store = AccountStore(folder)
+    assert store.load().problems == ()
+    folder.chmod(0o711)
+    work.chmod(0o640)
+    home.chmod(0o602)
+    loaded = store.load()
+    assert [str(problem) for problem in loaded.problems] == [
+        f"{folder}: can be entered by others: chmod 700 '{folder}'",
+        f"{home}: can be written by others: chmod 600 '{home}'",
+        f"{work}: can be read by others: chmod 600 '{work}'",
+    ]
+    assert [account.id for account in loaded.accounts] == ["home", "work"]
+    assert loaded.broken == ()
+    folder.chmod(0o700)
+    home.chmod(0o600)
+    save(store)
+    assert store.load().problems == ()
+
+
+@on_unix
+def test_the_fingerprint_changes_when_others_are_kept_out(tmp_path: Path) -> None:
+    path = write_account(tmp_path, "work", OLD)
+    store = AccountStore(tmp_path)
+    seen = {store.fingerprint()}
+    for each, mode in ((tmp_path, 0o755), (path, 0o644)):
+        each.chmod(mode)
+        seen.add(store.fingerprint())
+    assert len(seen) == 3
+
+
+@on_unix
+def test_a_shared_folder_without_accounts_is_nobodys_business(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    assert AccountStore(tmp_path).load() == Loaded()
+
+
+@on_unix
+def test_two_folders_that_link_to_one_file_share_its_locks_and_its_mark(tmp_path: Path) -> None:
+    real = write_account(tmp_path / "real", "one", OLD)
+    write(real, {"access_token": "access-1", "refresh_token": "refresh-1"})
+    stores: list[AccountStore] = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "work.json").symlink_to(real)
+        stores.append(AccountStore(tmp_path / name))
+    first, second = (store.flight_lock("work") for store in stores)
+    assert first.try_acquire()
+    assert not second.try_acquire()
+    first.release()
+    mark = SentMark.beside(second)
+    mark.make("refresh-1")
+    assert SentMark.beside(first).is_of("refresh-1")
+    assert save(stores[0]).credentials == NEW
+    assert stores[1].read("work") == stores[0].read("work")
+    assert sorted(os.listdir(tmp_path / "a")) == ["work.json"]
+    assert {"one.lock", "one.refresh.lock", "one.refresh.sent"} < set(os.listdir(real.parent))
+    # The link goes; the file, and what is known of its token, is others' still.
+    assert stores[0].remove("work")
+    assert stores[1].read("work") is not None
+    assert mark.path.exists()
+
+
+@on_unix
+def test_a_link_to_nothing_is_a_problem(tmp_path: Path) -> None:
+    link = tmp_path / "work.json"
+    link.symlink_to(tmp_path / "unplugged" / "work.json")
+    store = AccountStore(tmp_path)
+    loaded = store.load()
+    (problem,) = loaded.problems
+    assert str(problem) == f"{link}: file: is a symbolic link to a file that is not there"
+    assert (loaded.accounts, loaded.broken, loaded.found) == ((), (("work", problem),), True)
+    with pytest.raises(BrokenFileError):
+        store.read("work")
+    assert store.remove("work")
+    assert store.load() == Loaded()
+
+
+def test_tokens_that_would_break_the_file_are_not_written(tmp_path: Path) -> None:
+    path = write_account(tmp_path, "work", OLD)
+    before = path.read_bytes()
+    with pytest.raises(BrokenFileError):
+        save(AccountStore(tmp_path), Credentials(access_token="a b", refresh_token="r"))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("expires", [1e30, -5.0, 0.0])
+def test_an_end_of_life_that_is_no_date_is_not_written(tmp_path: Path, expires: float) -> None:
+    path = write_account(tmp_path, "work", OLD)
+    odd = attrs.evolve(NEW, expires_at_unix_s=expires)
+    assert save(AccountStore(tmp_path), odd).credentials == attrs.evolve(
+        NEW, expires_at_unix_s=None
+    )
+    assert read(path)["expiry_date"] is None
+
+
+@on_unix
 @pytest.mark.parametrize("write_first", [AccountStore.create, AccountStore.sign_in])
 def test_a_folder_that_the_first_account_makes_is_for_its_owner_only(
     tmp_path: Path, write_first: Callable[..., Account]
@@ -633,6 +739,7 @@ def test_a_removed_account_leaves_nothing_but_its_locks(tmp_path: Path) -> None:
     write_account(tmp_path, "work-2", OLD)
     store = AccountStore(tmp_path)
     learn(store, limits=LIMITS)
+    SentMark.beside(store.flight_lock("work")).make("refresh-1")
     assert store.remove("work")
     assert sorted(os.listdir(tmp_path)) == ["work-2.json", "work.lock"]
     assert not store.remove("work")

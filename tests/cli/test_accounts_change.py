@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import orjson
 import pytest
 import trio
 
-from codexrelay.protocol.raw import parse_object
+from codexrelay.cli.accounts.failure import FailureError
+from codexrelay.cli.accounts.removing import _agrees
+from codexrelay.protocol.raw import get_list, get_object, is_object, parse_object
 from harness.simulator import SimulatedAccount, Simulator
 from tests.fakes.account_commands import AccountCommands, secrets_in
 from tests.fakes.wall_clock import NOW_UNIX_S, WallClock
@@ -63,6 +66,12 @@ def test_anything_but_yes_removes_nothing(commands: AccountCommands, answer: str
     result = commands.run("remove", "work", answer=answer)
     assert result.exit_code == 0
     assert "Aborted" in result.stderr
+    assert parse_object(commands.run("remove", "work", "--json", answer=answer).stdout) == {
+        "removed": None,
+        "file": str(commands.store / "work.json"),
+        "revoked": None,
+        "revoke_error": None,
+    }
     assert is_there(commands, "work")
 
 
@@ -73,6 +82,26 @@ def test_where_nobody_answers_nothing_is_removed(commands: AccountCommands) -> N
     assert is_there(commands, "work")
 
 
+def test_a_closed_input_answers_nothing(
+    commands: AccountCommands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdin", None)
+        with pytest.raises(FailureError, match="--force does not ask"):
+            _agrees("Remove it")
+    assert is_there(commands, "work")
+
+
+def test_what_failed_is_json_too_where_json_was_asked_for(commands: AccountCommands) -> None:
+    for status, arguments in ((1, ("remove", "nobody")), (2, ("remove", "x", "--nonsense"))):
+        result = commands.run(*arguments, "--json")
+        assert result.exit_code == status
+        error = get_object(parse_object(result.stdout), "error")
+        assert error["exit_status"] == status
+        assert str(error["message"]) in result.stderr
+    assert commands.run("show", "nobody").stdout == ""
+
+
 def test_force_does_not_ask(commands: AccountCommands) -> None:
     result = commands.run("remove", "work", "--force")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -81,7 +110,8 @@ def test_force_does_not_ask(commands: AccountCommands) -> None:
 
 def test_a_file_that_cannot_be_used_can_be_removed(commands: AccountCommands) -> None:
     (commands.store / "torn.json").write_text("{")
-    assert commands.json("remove", "torn", "--force")["removed"] == "torn"
+    told = commands.json("remove", "torn", "--force")
+    assert (told["removed"], told["revoked"], told["revoke_error"]) == ("torn", None, None)
     assert not is_there(commands, "torn")
 
 
@@ -96,10 +126,11 @@ async def test_a_revoked_sign_in_is_dead_at_the_issuer(tmp_path: Path) -> None:
         await nursery.start(simulator.serve)
         commands = AccountCommands(folder=tmp_path, simulator=simulator, clock=clock)
         simulator.write_store(commands.store)
-        result = await commands.run_beside("remove", "work", "--force", "--revoke")
+        result = await commands.run_beside("remove", "work", "--force", "--revoke", "--json")
         nursery.cancel_scope.cancel()
     assert result.exit_code == 0, result.output
-    assert "Its sign-in is revoked." in result.stdout
+    told = parse_object(result.stdout)
+    assert (told["revoked"], told["revoke_error"]) == (True, None)
     assert not is_there(commands, "work")
     (family,) = simulator.issuer._refresh.values()
     assert family.revoked
@@ -117,6 +148,11 @@ def test_a_sign_in_that_could_not_be_revoked_is_removed_and_told(
     result = commands.run("remove", "work", "--force", "--revoke")
     assert result.exit_code == 0
     assert "Its sign-in goes on: the sign-in service could not be reached." in result.stdout
+    told = commands.json("remove", "home", "--force", "--revoke")
+    assert (told["revoked"], told["revoke_error"]) == (
+        False,
+        "the sign-in service could not be reached",
+    )
     assert not is_there(commands, "work")
 
 
@@ -135,10 +171,25 @@ def test_a_cool_down_is_cleared_and_all_else_stays(commands: AccountCommands) ->
 
 def test_all_cool_downs_can_be_cleared_at_once(commands: AccountCommands) -> None:
     change(commands, "work", rate_limited_until=_IN_AN_HOUR_MS)
-    assert commands.json("reset", "all") == {"cleared": ["work"], "unchanged": ["home"]}
+    assert commands.json("reset", "all") == {
+        "cleared": ["work"],
+        "unchanged": ["home"],
+        "skipped": [],
+    }
     result = commands.run("clear", "all")
     assert result.exit_code == 0
     assert result.stdout.count("there was no cool-down to end") == 2
+
+
+def test_files_that_cannot_be_used_are_skipped_and_said_to_be(commands: AccountCommands) -> None:
+    (commands.store / "torn.json").write_text("{")
+    result = commands.run("clear", "all")
+    assert result.exit_code == 0
+    assert "torn: skipped, its file cannot be used: " in result.stderr
+    [skipped] = get_list(commands.json("clear", "all"), "skipped")
+    assert is_object(skipped)
+    assert skipped["id"] == "torn"
+    assert (commands.store / "torn.json").read_text() == "{"
 
 
 def test_an_account_is_tried_again_although_it_was_given_up(commands: AccountCommands) -> None:

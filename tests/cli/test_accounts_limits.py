@@ -10,7 +10,7 @@ import trio
 
 from codexrelay.accounts.state import state_of
 from codexrelay.accounts.store import AccountStore
-from codexrelay.protocol.raw import get_list, get_object, is_object, parse_object
+from codexrelay.protocol.raw import dump, get_list, get_object, is_object, parse_object
 from harness.simulator import SimulatedAccount, Simulator
 from tests.fakes.account_commands import AccountCommands, secrets_in
 from tests.fakes.wall_clock import NOW_UNIX_S, WallClock
@@ -42,6 +42,11 @@ def stored(commands: AccountCommands, name: str) -> Account:
     account = AccountStore(commands.store).read(name)
     assert account is not None
     return account
+
+
+def without_refresh_token(commands: AccountCommands, name: str) -> None:
+    path = commands.store / f"{name}.json"
+    path.write_bytes(dump(parse_object(path.read_bytes()) | {"refresh_token": None}))
 
 
 def cool_down(commands: AccountCommands, name: str) -> None:
@@ -89,6 +94,7 @@ async def test_where_the_backend_refuses_the_last_figures_are_shown_with_their_a
         assert simulator is not None
         await commands.run_beside("limits")
         simulator.expire("work")
+        without_refresh_token(commands, "work")
         commands.clock.now_unix_s += 600
         result = await commands.run_beside("limits", "work")
         assert result.exit_code == 0
@@ -97,17 +103,46 @@ async def test_where_the_backend_refuses_the_last_figures_are_shown_with_their_a
         told = (await asked(commands))["work"]
         assert told["limits_source"] == "last_seen"
         assert "401" in str(told["why_not_live"])
-        # Nothing was refreshed for a mere question.
+        assert "`codexrelay accounts update work`" in str(told["why_not_live"])
         assert not any(seen.path.endswith("/oauth/token") for seen in simulator.seen)
+
+
+async def test_a_token_that_is_refused_is_refreshed_once_and_the_question_put_again(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as commands:
+        simulator = commands.simulator
+        assert simulator is not None
+        before = stored(commands, "work").credentials
+        simulator.expire("work")
+        told = (await asked(commands))["work"]
+        assert (told["limits_source"], told["state"]) == ("live", "valid")
+        assert stored(commands, "work").credentials.refresh_token != before.refresh_token
+        refreshes = [seen for seen in simulator.seen if seen.path.endswith("/oauth/token")]
+        assert len(refreshes) == 1
+
+
+async def test_a_token_that_is_refused_and_cannot_be_renewed_must_sign_in_again(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as commands:
+        assert commands.simulator is not None
+        commands.simulator.revoke("work")
+        told = (await asked(commands))["work"]
+        assert "must sign in again: `codexrelay accounts update work`" in str(told["why_not_live"])
+        assert stored(commands, "work").needs_reauth is not None
 
 
 async def test_nothing_known_at_all_is_a_failure(tmp_path: Path) -> None:
     async with world(tmp_path) as commands:
         assert commands.simulator is not None
         commands.simulator.expire("work")
+        without_refresh_token(commands, "work")
         result = await commands.run_beside("limits")
         assert result.exit_code == 1
         assert "not live" in result.stdout
+        # One object on stdout, which says why itself.
+        assert (await asked(commands))["work"]["limits"] is None
 
 
 async def test_a_dead_sign_in_says_what_to_do(tmp_path: Path) -> None:

@@ -216,8 +216,20 @@ def test_several_instances_are_listed_together(commands: AccountCommands, tmp_pa
     ] == [("openai-codex", "work"), ("openai-codex.2", "spare")]
     assert "INSTANCE" in commands.run("list").stdout
     assert states(commands.json("list", "--instance", "OpenAI_Codex.2")) == {"spare": "valid"}
-    assert commands.run("show", "spare").exit_code == 1
+    commands.environ["COLUMNS"] = "60"
+    assert "\nopenai-codex.2/spare " in commands.run("list").stdout
+    elsewhere = commands.run("show", "spare")
+    assert elsewhere.exit_code == 1
+    assert "is one of openai-codex.2" in elsewhere.stderr
+    assert "`--instance openai-codex.2`" in elsewhere.stderr
     assert commands.run("show", "spare", "--instance", "openai-codex.2").exit_code == 0
+    assert commands.json("show", "openai-codex.2/spare")["instance"] == "openai-codex.2"
+    assert commands.json("clear", "openai-codex.2/all")["unchanged"] == ["spare"]
+    assert commands.json("clear-reauth", "openai-codex.2/spare")["unchanged"] == ["spare"]
+    assert commands.run("show", "openai-codex.2/spare", "--instance", "openai-codex").exit_code == 2
+    assert commands.run("show", "openai-codex.7/spare").exit_code == 2
+    assert commands.run("show", "openai-codex/work").exit_code == 0
+    assert commands.json("remove", "openai_codex.2/spare", "--force")["removed"] == "spare"
     unknown = commands.run("list", "--instance", "openai-codex.3")
     assert unknown.exit_code == 2
     assert "it has openai-codex, openai-codex.2" in unknown.stderr
@@ -311,6 +323,28 @@ def test_a_name_that_two_accounts_have_must_be_an_id(commands: AccountCommands) 
     )
 
 
+def test_a_folder_that_cannot_be_listed_is_said_to_be(
+    commands: AccountCommands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account(commands, "work")
+
+    def refuse(self: AccountStore) -> list[Path]:
+        raise PermissionError(13, "Permission denied", str(self.folder))
+
+    monkeypatch.setattr(AccountStore, "_account_paths", refuse)
+    result = commands.run("show", "work")
+    assert result.exit_code == 1
+    assert "account work cannot be looked for: " in result.stderr
+    assert "cannot be listed (Permission denied)" in result.stderr
+
+
+def test_an_empty_storage_path_is_this_commands_own_fault(commands: AccountCommands) -> None:
+    result = commands.run("list", "--storage-path", "")
+    assert result.exit_code == 2
+    assert "'--storage-path'" in result.stderr
+    assert "managed-oauth" not in result.stderr
+
+
 def test_an_unknown_account_is_told_with_those_that_there_are(commands: AccountCommands) -> None:
     account(commands, "work")
     result = commands.run("show", "wrok")
@@ -342,6 +376,26 @@ def test_a_narrow_terminal_keeps_its_bars_whole(commands: AccountCommands) -> No
     assert "5 h   ██░░░   30 %  resets in 1 h" in text
     assert "used 3 min ago" in text
     assert max(len(line) for line in text.partition("\n\n")[0].splitlines()) <= 80
+
+
+@pytest.mark.parametrize("columns", [99, 79, 60, 30])
+def test_an_id_is_whole_however_narrow_the_terminal_is(
+    commands: AccountCommands, columns: int
+) -> None:
+    name = "an-account-whose-id-is-rather-long"
+    for each in (name, "work"):
+        account(commands, each, email="somebody-with-a-long-name@example.com")
+        learn(commands, each, AccountState(limits=limits()))
+    commands.environ["COLUMNS"] = str(columns)
+    table = commands.run("list").stdout.partition("\n\n")[0]
+    assert [line.split()[0] for line in table.splitlines() if not line.startswith(" ")] == [
+        "ACCOUNT",
+        name,
+        "work",
+    ]
+    assert "somebody" not in table
+    shown = " ".join(" ".join(line[len(name) :].split()) for line in table.splitlines())
+    assert shown.count("resets in 1 h") == 2
 
 
 def test_colour_is_for_terminals(commands: AccountCommands) -> None:

@@ -7,8 +7,13 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import orjson
+import pytest
 import trio
 
+from codexrelay.accounts.legacy import LegacyStore
+from codexrelay.accounts.sent_mark import SentMark
+from codexrelay.accounts.store import AccountStore
+from codexrelay.cli.accounts import importing
 from codexrelay.protocol.raw import get_object, get_text, parse_object
 from harness.simulator import SimulatedAccount, Simulator
 from tests.fakes.account_commands import AccountCommands, person_who_signs_in_as, secrets_in
@@ -95,6 +100,26 @@ async def test_the_id_of_another_identity_is_left_alone(tmp_path: Path) -> None:
         assert len(files(commands)) == 2
 
 
+async def test_an_id_whose_file_cannot_be_used_is_not_said_to_be_somebodys(tmp_path: Path) -> None:
+    async with world(tmp_path) as commands:
+        commands.store.mkdir()
+        (commands.store / "me.json").write_text("{")
+        result = await signs_in(commands, "work", "add", "--account-id", "me")
+        assert result.exit_code == 0
+        assert "The file of account me cannot be used, and was left alone" in result.stderr
+        assert "another identity" not in result.stderr
+
+
+async def test_where_nothing_can_be_stored_nobody_is_asked_to_sign_in(tmp_path: Path) -> None:
+    async with world(tmp_path) as commands:
+        commands.store.write_text("mine")
+        for arguments in (("add",), ("import", str(codex_cli_signs_in(commands, "home")))):
+            result = await commands.run_beside(*arguments)  # a browser would be an error
+            assert result.exit_code == 1
+            assert f"no account can be stored in {commands.store}" in result.stderr
+        assert commands.store.read_text() == "mine"
+
+
 async def test_where_there_is_no_display_a_code_is_shown_and_why(tmp_path: Path) -> None:
     async with world(tmp_path) as commands:
         commands.display = False
@@ -138,6 +163,14 @@ async def test_nobody_who_signs_in_is_an_error_after_the_timeout(tmp_path: Path)
         assert result.exit_code == 1
         assert "nobody has signed in within" in result.stderr
         assert files(commands) == []
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-inf"])
+async def test_a_time_that_never_comes_is_wrong_usage(tmp_path: Path, seconds: str) -> None:
+    async with world(tmp_path) as commands:
+        result = commands.run("add", "--timeout", seconds)
+        assert result.exit_code == 2
+        assert "'--timeout'" in result.stderr
 
 
 async def test_a_name_that_cannot_be_stored_is_refused_before_the_sign_in(tmp_path: Path) -> None:
@@ -223,6 +256,104 @@ async def test_codex_clis_sign_in_is_taken_over_with_a_warning(tmp_path: Path) -
         assert "signs the other out" in result.stderr
         assert "`codexrelay accounts update home`" in result.stderr
         assert path.read_bytes() == before
+
+
+async def test_a_file_that_is_imported_twice_makes_one_account(tmp_path: Path) -> None:
+    async with world(tmp_path) as commands:
+        codex_cli_signs_in(commands, "home")
+        commands.run("import")
+        again = commands.run("import", "--account-id", "other")
+        assert again.exit_code == 0
+        assert "was stored already: it holds these very tokens." in again.stdout
+        told = commands.json("import")
+        assert (told["created"], told["unchanged"]) == (False, True)
+        assert files(commands) == ["home"]
+
+
+async def test_two_backend_blocks_never_hold_one_refresh_token(tmp_path: Path) -> None:
+    async with world(tmp_path) as commands:
+        path = codex_cli_signs_in(commands, "home")
+        config = tmp_path / "two.yaml"
+        config.write_text(
+            "backends:\n"
+            "  openai_codex:\n    extra: {codex: {managed_oauth: {storage_path: accounts}}}\n"
+            "  openai_codex.2:\n    extra: {codex: {managed_oauth: {storage_path: others}}}\n"
+        )
+        commands.environ["CODEXRELAY_CONFIG"] = str(config)
+        assert commands.run("import", str(path)).exit_code == 0
+        second = commands.run("import", str(path), "--instance", "openai-codex.2")
+        assert second.exit_code == 1
+        assert "account home of openai-codex holds this very refresh token" in second.stderr
+        assert not list((tmp_path / "others").glob("*.json"))
+
+
+async def test_a_file_that_is_being_refreshed_is_read_afterwards(tmp_path: Path) -> None:
+    async with world(tmp_path) as commands:
+        path = codex_cli_signs_in(commands, "home")
+        assert commands.simulator is not None
+        newer = commands.simulator.tokens("work").refresh_token
+        lock = LegacyStore((path.parent,)).flight_lock("codex-cli")
+        assert lock.try_acquire()
+        results: list[Result] = []
+        async with trio.open_nursery() as nursery:
+
+            async def take_over() -> None:
+                results.append(await commands.run_beside("import"))
+
+            nursery.start_soon(take_over)
+            await trio.sleep(0.1)  # reads the spent token in the meantime, if it does not wait
+            raw = parse_object(path.read_bytes())
+            tokens = get_object(raw, "tokens") | {"refresh_token": newer}
+            path.write_bytes(orjson.dumps(raw | {"tokens": tokens}))
+            lock.release()
+        assert results[0].exit_code == 0, results[0].output
+        assert stored(commands, "home")["refresh_token"] == newer
+
+
+async def test_a_file_that_is_refreshed_without_end_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "_FLIGHT_S", 0.0)
+    async with world(tmp_path) as commands:
+        path = codex_cli_signs_in(commands, "home")
+        lock = LegacyStore((path.parent,)).flight_lock("codex-cli")
+        assert lock.try_acquire()
+        result = commands.run("import")
+        lock.release()
+        assert result.exit_code == 1
+        assert f"has been refreshing {path} for too long" in result.stderr
+        assert files(commands) == []
+
+
+async def test_a_token_whose_answer_is_not_known_is_not_imported(tmp_path: Path) -> None:
+    async with world(tmp_path) as commands:
+        path = codex_cli_signs_in(commands, "home")
+        token = get_text(get_object(parse_object(path.read_bytes()), "tokens"), "refresh_token")
+        assert token is not None
+        mark = SentMark.beside(LegacyStore((path.parent,)).flight_lock("codex-cli"))
+        mark.make(token)
+        result = commands.run("import")
+        assert result.exit_code == 1
+        assert "no answer is known" in result.stderr
+        assert files(commands) == []
+        mark.make("another")
+        assert commands.run("import").exit_code == 0
+
+
+async def test_a_managed_file_of_another_store_keeps_its_workspace(tmp_path: Path) -> None:
+    async with world(tmp_path) as commands:
+        assert commands.simulator is not None
+        commands.simulator.write_store(tmp_path / "elsewhere")
+        path = tmp_path / "elsewhere" / "work.json"
+        raw = parse_object(path.read_bytes())
+        commands.json("import", str(path))
+        assert stored(commands, "work")["chatgpt_account_id"] == raw["chatgpt_account_id"]
+        # Such a file has locks and marks of its own, where a relay has put any.
+        lock = AccountStore(path.parent).flight_lock("work")
+        assert lock.try_acquire()
+        SentMark.beside(lock).make(str(raw["refresh_token"]))
+        lock.release()
+        assert "no answer is known" in commands.run("import", str(path)).stderr
 
 
 async def test_a_flat_file_of_another_relay_is_taken_over_too(tmp_path: Path) -> None:

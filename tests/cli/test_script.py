@@ -15,11 +15,12 @@ import httpx
 import pytest
 import trio
 
-from codexrelay.protocol.raw import dump
+from codexrelay.protocol.raw import dump, parse_object
 from harness.children import bare_environment
 from harness.simulator import SimulatedAccount, Simulator
 from tests.fakes.account_commands import hinting, secrets_in
 from tests.fakes.live_server import PATIENCE_S
+from tests.fakes.scripted_server import Caller, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -157,18 +158,57 @@ async def test_the_browsers_return_signs_in_while_the_input_is_silent(tmp_path: 
 
 
 @posix_only
-async def test_an_interrupt_ends_a_sign_in_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+async def test_an_interrupt_ends_a_sign_in_at_once(tmp_path: Path, name: str) -> None:
     async with (
         simulated(tmp_path),
         running(tmp_path, "add", "--no-browser", "--port", "0") as child,
     ):
         await child.line("http")
-        child.process.send_signal(signal.SIGINT)
+        child.process.send_signal(getattr(signal, name))
         status, said = await child.ended()
     assert status == 1
     assert said.rstrip().endswith("Aborted!")
     assert "Traceback" not in said
     assert "Fatal" not in said
+
+
+@posix_only
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+async def test_a_refresh_under_way_is_brought_home_whatever_ends_the_command(
+    tmp_path: Path, name: str
+) -> None:
+    sent, told = trio.Event(), trio.Event()
+    new = dump({"access_token": "new-access", "refresh_token": "new-refresh"})
+
+    async def answer_late(caller: Caller) -> None:
+        await caller.request()
+        sent.set()
+        await told.wait()
+        await caller.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(new) + new)
+        await caller.left()
+
+    async with serving(answer_late) as server:
+        simulator = Simulator()
+        simulator.write_store(tmp_path / "accounts")
+        managed: JsonObject = {"storage_path": "accounts"}
+        codex: JsonObject = {"oauth_issuer": server.url, "managed_oauth": managed}
+        (tmp_path / "config.yaml").write_bytes(
+            dump({"backends": {"openai_codex": {"extra": {"codex": codex}}}})
+        )
+        async with running(tmp_path, "refresh", "sim-1") as child:
+            with trio.fail_after(_START_S):
+                await sent.wait()
+            child.process.send_signal(getattr(signal, name))
+            await trio.sleep(0.2)  # time to die of it, for a command that would
+            told.set()
+            status, said = await child.ended()
+    assert status == 1
+    assert said.endswith("Aborted!\n")
+    assert "Traceback" not in said
+    stored = parse_object((tmp_path / "accounts" / "sim-1.json").read_bytes())
+    assert stored["refresh_token"] == "new-refresh"
+    assert not list((tmp_path / "accounts").glob("*.sent"))
 
 
 async def test_without_input_the_browser_alone_can_end_a_sign_in(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 _START_S: Final = 30.0
 _COMMAND: Final = (*(sys.executable, "-X", "dev", "-m", "codexrelay"), "serve", "--port", "0")
 _ACCOUNTS: Final = "codexrelay accounts: "
-_SIGNALS: Final = [signal.SIGINT, signal.SIGTERM]
+#: SIGHUP comes when a terminal is closed; Windows has none.
+_SIGNALS: Final = [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)]
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to drain on")
 

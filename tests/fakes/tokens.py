@@ -58,7 +58,7 @@ def an_account(
 
 def write_account(folder: Path, account_id: str, credentials: Credentials, **more: Json) -> Path:
     """Write an account file as other programs write it, and return its path."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     expires = credentials.expires_at_unix_s
     record: JsonObject = {
         "account_id": account_id,

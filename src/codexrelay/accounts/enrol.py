@@ -9,20 +9,23 @@ Everything here blocks: callers run it in a thread.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import unicodedata
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from codexrelay.accounts.account import Account, Credentials, can_be_sent
-from codexrelay.accounts.files import BrokenFileError
+from codexrelay.accounts.files import BrokenFileError, make_folder, new_lock
 from codexrelay.accounts.layouts import layout_of, why_no_tokens
 from codexrelay.accounts.login.authorize import SCOPE
 from codexrelay.accounts.login.signed_in import read_signed_in
 from codexrelay.errors import CodexRelayError
-from codexrelay.protocol.raw import get_text, parse_object
+from codexrelay.protocol.claims import read_claims
+from codexrelay.protocol.raw import get_number, get_text, parse_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +40,13 @@ _MOST_CHARACTERS: Final = 64
 _NAMELESS: Final = "codex"
 #: Characters of a workspace id that are enough to tell it from others.
 _SHORT_ID: Final = 8
+#: Held while a sign-in looks for its account: two of one identity must not both find none.
+_LOCK: Final = ".enrol.lock"
+#: Longest wait for another sign-in to be stored.
+_LOCK_S: Final = 10.0
+#: Keys that only account files of relays have. There `account_id` is the file's name, and no
+#: workspace's id.
+_MANAGED_KEYS: Final = ("expiry_date", "chatgpt_account_id")
 #: How a personal access token begins (wire notes 1.7).
 _PERSONAL: Final = "at-"
 _SIGN_IN: Final = "sign in with `codexrelay accounts add` instead"
@@ -121,6 +131,17 @@ class NotImportableError(EnrolError):
         return f"the file cannot be imported: {self.why}; {_SIGN_IN}"
 
 
+@attrs.frozen
+class UnusableStoreError(EnrolError):
+    """Nothing can be stored in the folder of the account files."""
+
+    folder: Path
+    why: str
+
+    def __str__(self) -> str:
+        return f"no account can be stored in {self.folder}: {self.why}"
+
+
 @attrs.frozen(kw_only=True)
 class Enrolled:
     """What became of a sign-in."""
@@ -129,6 +150,8 @@ class Enrolled:
     account: Account
     #: False: the identity had an account, which has new tokens now.
     created: bool
+    #: The account holds this very refresh token already, and was left as it is.
+    unchanged: bool = False
 
 
 def usable_id(text: str) -> bool:
@@ -136,10 +159,23 @@ def usable_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+def check_store(store: AccountStore) -> None:
+    """Find out whether a sign-in could be stored, before anybody signs in; makes the folder.
+
+    Raises:
+        UnusableStoreError: it could not; nothing else in the folder was touched.
+    """
+    with _locked(store):
+        pass
+
+
 def enrol(
     store: AccountStore, signed_in: SignedIn, *, account_id: str | None, now_unix_s: float
 ) -> Enrolled:
     """Store a sign-in: in the identity's own account if it has one, else in a new one.
+
+    An account that holds the very same refresh token is that account, whatever is known of its
+    owner: in two accounts one token would be sent twice, and its owner signed out.
 
     A new account gets the id asked for, else one made of the e-mail. Where that id belongs to
     another identity, or to a file that cannot be read, it gets an ending: the plan, else the
@@ -151,17 +187,25 @@ def enrol(
     """
     if account_id is not None and not usable_id(account_id):
         raise UnusableIdError(account_id)
+    with _locked(store):
+        return _enrolled(store, signed_in, account_id, now_unix_s)
+
+
+def _enrolled(
+    store: AccountStore, signed_in: SignedIn, account_id: str | None, now_unix_s: float
+) -> Enrolled:
     names = _names(account_id or _base_name(signed_in), signed_in)
     while True:
         # Looked at anew each time: another program may have taken the name meanwhile, or may have
         # stored this very identity.
         loaded = store.load()
-        for account in loaded.accounts:
-            if _is_same(account, signed_in):
-                _check_age(account, signed_in)
-                return Enrolled(
-                    account=_renewed(store, account.id, signed_in, now_unix_s), created=False
-                )
+        own = _holder(loaded.accounts, signed_in)
+        if own is not None and _is_held(own, signed_in):
+            return Enrolled(account=own, created=False, unchanged=True)
+        if own is not None:
+            _check_age(own, signed_in)
+            renewed = _renewed(store, own.id, signed_in, now_unix_s)
+            return Enrolled(account=renewed, created=False)
         # A file system may take two names that differ in case for one.
         taken = {account.id.casefold() for account in loaded.accounts}
         created = _created(
@@ -172,6 +216,50 @@ def enrol(
         )
         if created is not None:
             return Enrolled(account=created, created=True)
+
+
+def _holder(accounts: tuple[Account, ...], signed_in: SignedIn) -> Account | None:
+    """Return the account with this refresh token, else that of the identity, else None."""
+    token = signed_in.credentials.refresh_token
+    held = [a for a in accounts if token is not None and a.credentials.refresh_token == token]
+    return next(iter([*held, *(a for a in accounts if _is_same(a, signed_in))]), None)
+
+
+def _is_held(account: Account, signed_in: SignedIn) -> bool:
+    """Tell whether the account has nothing to gain: this refresh token, and no older access."""
+    stored, offered = account.credentials, signed_in.credentials
+    if signed_in.fresh or offered.refresh_token is None:
+        return False
+    if stored.refresh_token != offered.refresh_token:
+        return False
+    return stored.access_token == offered.access_token or (
+        (offered.expires_at_unix_s or 0.0) <= (stored.expires_at_unix_s or 0.0)
+    )
+
+
+@contextlib.contextmanager
+def _locked(store: AccountStore) -> Iterator[None]:
+    """Let one sign-in at a time look for its account.
+
+    Raises:
+        UnusableStoreError: there is no folder that can be written to.
+    """
+    try:
+        make_folder(store.folder)
+        lock = new_lock(store.folder / _LOCK)
+        lock.acquire(timeout=_LOCK_S)
+    except FileExistsError:  # a file, or a link to nothing
+        raise UnusableStoreError(store.folder, "it is no folder") from None
+    except TimeoutError:
+        raise UnusableStoreError(
+            store.folder, "another program has been storing a sign-in there for too long"
+        ) from None
+    except OSError as error:
+        raise UnusableStoreError(store.folder, error.strerror or str(error)) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def renew(
@@ -204,6 +292,8 @@ def renew(
 def imported(data: bytes) -> SignedIn:
     """Return the sign-in in another program's file: Codex CLI's, CLIProxyAPI's or codex-lb's.
 
+    A managed account file of this relay, or of another one of the same format, is read as such.
+
     From now on two programs hold one refresh token, which is good for one refresh: the first one
     to refresh signs the other out.
 
@@ -229,17 +319,36 @@ def imported(data: bytes) -> SignedIn:
     if access is None or refresh is None:
         raise NotImportableError("there is no refresh token, so that it would soon run out")
     places = layout.workspace_ids(raw)
+    expires_at_unix_s = None
+    if is_managed(raw):
+        inside = get_text(raw, "chatgpt_account_id")
+        places = iter([("chatgpt_account_id", inside)] if inside else [])
+        expires_at_unix_s = _expiry(raw, access)
     return read_signed_in(
         Credentials(
             access_token=access,
             refresh_token=refresh,
             id_token=_token(raw, layout.identity),
+            expires_at_unix_s=expires_at_unix_s,
         ),
         scope=SCOPE,
         fresh=False,
         workspace_id=next((_sendable(field, text) for field, text in places), None),
         email=get_text(raw, "email") or None,
     )
+
+
+def is_managed(raw: JsonObject) -> bool:
+    """Tell whether this is an account file of this relay, or of another one of the same format."""
+    return bool(get_text(raw, "access_token")) and any(key in raw for key in _MANAGED_KEYS)
+
+
+def _expiry(raw: JsonObject, access_token: str) -> float | None:
+    """Return when the token ends if only the file says so; None: the token does, or nobody."""
+    at_ms = get_number(raw, "expiry_date")
+    if at_ms is None or at_ms <= 0 or read_claims(access_token).expires_at_unix_s is not None:
+        return None
+    return at_ms / 1000
 
 
 def _token(raw: JsonObject, name: str) -> str | None:
@@ -268,6 +377,8 @@ def _created(
             now_unix_s=now_unix_s,
         )
     except FileExistsError:
+        if not store.folder.is_dir():  # no other name would help
+            raise
         return None
 
 

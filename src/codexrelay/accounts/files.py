@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
+import json
 import os
+import shlex
 import stat
 import tempfile
 import time
@@ -22,13 +25,16 @@ if TYPE_CHECKING:
 
     from codexrelay.protocol.raw import Json, JsonObject
 
-#: Name, modification time, size and inode of files: equal as long as nothing was written.
-Fingerprint: TypeAlias = tuple[tuple[str, int, int, int], ...]
+#: Name, modification time, size, inode and mode of files: equal as long as nothing was written, and
+#: nobody was let in or kept out.
+Fingerprint: TypeAlias = tuple[tuple[str, int, int, int, int], ...]
 
 _ON_WINDOWS: Final = os.name == "nt"
 #: Windows refuses to replace or delete a file that a virus scanner or a reader has open just then.
 _REPLACE_TRIES: Final = 4
 _REPLACE_WAIT_S: Final = 0.05
+#: What network and FUSE mounts answer that know no bringing a folder to the disk.
+_NO_FOLDER_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
 #: No file takes so long to be written.
 _LEFTOVER_S: Final = 600.0
 
@@ -92,7 +98,11 @@ def replace_json(path: Path, value: JsonObject) -> None:
 
 def dump_readably(value: Json) -> bytes:
     """Serialise as a person edits it: indented, with a newline at the end."""
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    try:
+        return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    except TypeError:
+        # Half a surrogate pair, which is read from somebody's key: it must not keep tokens out.
+        return f"{json.dumps(value, indent=2, allow_nan=False)}\n".encode("ascii")
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -101,7 +111,7 @@ def replace_file(path: Path, data: bytes) -> None:
     Mode 0600. A symbolic link stays one, and what it points to is replaced.
 
     Raises:
-        OSError: nothing was changed.
+        OSError: nothing was changed; or the disk failed behind the change, and a crash may undo it.
     """
     target = Path(os.path.realpath(path))
     # In the same folder, as a rename must not cross file systems; mkstemp gives mode 0600.
@@ -119,6 +129,35 @@ def replace_file(path: Path, data: bytes) -> None:
             os.unlink(temporary)
     _remove_leftovers(target)
     _sync_folder(target.parent)
+
+
+def real_path(path: Path) -> Path:
+    """Return the file itself, for what must be one for all links to it: its locks, its marks.
+
+    Only the last step is followed, as all names of a folder lead to the same neighbours; and a link
+    to nothing is not, as there may be no folder to lock in.
+    """
+    # `Path.exists` raises where a folder may not be searched (Python 3.11).
+    follow = os.path.islink(path) and os.path.exists(path)
+    return Path(os.path.realpath(path)) if follow else path
+
+
+def why_open_to_others(path: Path) -> str | None:
+    """Return what other users of the machine may do with the file or folder, None if nothing.
+
+    Windows tells it in another way, and a folder of a user is his own there.
+    """
+    if _ON_WINDOWS:
+        return None
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return None  # gone meanwhile, or whoever reads it says what is wrong
+    if not mode & 0o077:
+        return None
+    to_do = f"chmod {'700' if stat.S_ISDIR(mode) else '600'} {shlex.quote(str(path))}"
+    verb = "written" if mode & 0o022 else "read" if mode & 0o044 else "entered"
+    return f"can be {verb} by others: {to_do}"
 
 
 def _remove_leftovers(target: Path) -> None:
@@ -162,12 +201,18 @@ def _patiently(act: Callable[[], None]) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring the rename itself to the disk; Windows does it unasked and cannot open folders."""
+    """Bring the rename itself to the disk; Windows does it unasked and cannot open folders.
+
+    Where a folder cannot be brought there, the rename stands all the same.
+    """
     if _ON_WINDOWS:
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
     finally:
         os.close(descriptor)
 
@@ -178,8 +223,16 @@ def fingerprint_of(paths: Iterable[Path]) -> Fingerprint:
     for path in paths:
         with contextlib.suppress(OSError):
             at = path.stat()
-            marks.append((str(path), at.st_mtime_ns, at.st_size, at.st_ino))
+            marks.append((str(path), at.st_mtime_ns, at.st_size, at.st_ino, at.st_mode))
     return tuple(marks)
+
+
+def file_size_bytes(path: Path) -> int:
+    """Return how large the file is, 0 if that cannot be told."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def new_lock(path: Path) -> FileLock:

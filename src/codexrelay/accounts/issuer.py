@@ -12,6 +12,7 @@ import httpx
 import trio
 
 from codexrelay import __version__
+from codexrelay.accounts.account import can_be_sent
 from codexrelay.protocol.raw import dump, get_number, get_object, get_text, parse_object
 
 if TYPE_CHECKING:
@@ -52,8 +53,14 @@ _NOT_SENT: Final = (
     httpx.UnsupportedProtocol,
 )
 #: Refused without being read, or not by the issuer at all (an edge's page has no code).
-_NOT_PROCESSED: Final = frozenset({408, 425, 429, 503})
+_NOT_PROCESSED: Final = frozenset({408, 425, 429, 451, 503})
 _SPEAKS_OF_THE_TOKEN: Final = frozenset({400, 401})
+#: Codes that blame the place from which the call comes, whatever the status.
+_OF_THE_PLACE: Final = frozenset({"unsupported_country_region_territory"})
+#: What may stand in the way, for messages about an answer that says nothing about the token.
+WHAT_TO_CHECK: Final = "check the network, the VPN or proxy, and the region it comes out in"
+#: No access token lives longer; what is said beyond that is a mistake.
+_LONGEST_LIFE_S: Final = 10 * 365.25 * 86_400
 
 
 @attrs.frozen(kw_only=True)
@@ -64,7 +71,8 @@ class Renewed:
     access_token: str | None = attrs.field(repr=False)
     refresh_token: str | None = attrs.field(repr=False)
     id_token: str | None = attrs.field(repr=False)
-    #: Life of the access token; the token's own `exp` is more to be trusted.
+    #: Life of the access token, None if the answer says nothing sensible about it; the token's own
+    #: `exp` is more to be trusted.
     expires_in_s: float | None
 
 
@@ -157,7 +165,9 @@ def read_answer(status: int, body: bytes) -> Answer:
     """Return what the issuer's answer means for the token that was sent.
 
     A 5xx other than 503 may come from a gateway whose issuer had already done its work, so it
-    counts as lost. A refusal without a code counts only where the status speaks of the token.
+    counts as lost. A code of the closed table is a refusal under any 4xx. Any other answer is one
+    only where the status speaks of the token and the body is an OAuth error: a page of something
+    on the way (a block of the region, of a VPN, of a company) says nothing about it.
     """
     try:
         value = parse_object(body)
@@ -170,23 +180,33 @@ def read_answer(status: int, body: bytes) -> Answer:
     if status < 300:
         return _renewed(value)
     code = _code_of(value)
-    if code is None and status in _SPEAKS_OF_THE_TOKEN:
-        code = f"http_{status}"
-    if code is None:
-        return Unavailable(why=f"the sign-in service answered {status}")
-    return Refused(code=code)
+    if code in TERMINAL_CODES:
+        return Refused(code=code)
+    if status in _SPEAKS_OF_THE_TOKEN and code not in _OF_THE_PLACE:
+        if code is not None:
+            return Refused(code=code)
+        if get_object(value, "error"):
+            return Refused(code=f"http_{status}")
+    named = "" if code is None else f" ({code})"
+    return Unavailable(why=f"the sign-in service answered {status}{named}; {WHAT_TO_CHECK}")
 
 
 def _renewed(value: JsonObject) -> Answer:
-    renewed = Renewed(
-        access_token=get_text(value, "access_token") or None,
-        refresh_token=get_text(value, "refresh_token") or None,
-        id_token=get_text(value, "id_token") or None,
-        expires_in_s=get_number(value, "expires_in"),
+    access_token, refresh_token, id_token = (
+        get_text(value, name) or None for name in ("access_token", "refresh_token", "id_token")
     )
-    if renewed.access_token is None and renewed.refresh_token is None:
+    if access_token is None and refresh_token is None:
         return Lost(why="the sign-in service's answer held no tokens")
-    return renewed
+    if not all(can_be_sent(token) for token in (access_token, refresh_token) if token is not None):
+        return Lost(why="the sign-in service's answer held a token that cannot be one")
+    life_s = get_number(value, "expires_in")
+    return Renewed(
+        access_token=access_token,
+        refresh_token=refresh_token,
+        # Nothing is sent with it: one that cannot be one is no reason to lose the others.
+        id_token=id_token if id_token is not None and can_be_sent(id_token) else None,
+        expires_in_s=life_s if life_s is not None and 0 < life_s <= _LONGEST_LIFE_S else None,
+    )
 
 
 def _code_of(value: JsonObject) -> str | None:

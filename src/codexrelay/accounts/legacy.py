@@ -22,8 +22,10 @@ from codexrelay.accounts.files import (
     BrokenFileError,
     Locks,
     broken,
+    file_size_bytes,
     fingerprint_of,
     read_bytes,
+    real_path,
     replace_json,
 )
 from codexrelay.accounts.layouts import layout_of, why_no_tokens
@@ -38,18 +40,7 @@ if TYPE_CHECKING:
 #: The account's id. A managed account may have it too: the two kinds are never in use together.
 LEGACY_ID: Final = "codex-cli"
 _FILE: Final = "auth.json"
-#: Codex CLI holds these while it refreshes (measured, Codex CLI 0.169).
-_LOCK_FILES: Final = ("auth.lock", "auth.json.lock")
 _SIGN_IN: Final = "sign in with ChatGPT: run `codex login`"
-#: Further values of `auth_mode` under which Codex CLI uses no tokens of a ChatGPT sign-in, even if
-#: old ones lie beside, and what the file holds instead (wire notes 1.6). Other values, those of
-#: tomorrow too, are judged by whether there are tokens.
-_OTHER_MODES: Final = {
-    "agentIdentity": "there is an agent identity, whose private key signs in the place of tokens",
-    "personalAccessToken": "there is a personal access token, which does not name its workspace",
-    "bedrockApiKey": "there is a sign-in for Amazon Bedrock, not for ChatGPT",
-    "bedrockAccessKeys": "there is a sign-in for Amazon Bedrock, not for ChatGPT",
-}
 #: A token that is good until it is withdrawn and cannot be refreshed (wire notes 1.7).
 _PERSONAL: Final = "at-"
 
@@ -117,8 +108,9 @@ class LegacyStore:
             tokens[layout.identity] = credentials.id_token
         now = datetime.datetime.fromtimestamp(now_unix_s, tz=datetime.UTC)
         raw[layout.refreshed] = now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        account = self._account(path, raw)  # first: what would be broken is not written
         replace_json(path, raw)
-        return self._account(path, raw)
+        return account
 
     def mark_needs_reauth(self, account_id: str, reason: str, *, refresh_token: str) -> Account:
         """Remember that `refresh_token` is dead, for as long as the file holds it.
@@ -138,7 +130,22 @@ class LegacyStore:
     def flight_lock(self, account_id: str) -> Locks:  # noqa: ARG002 - there is one account only
         """Return the lock that whoever refreshes the account holds, Codex CLI included."""
         path = self._path()
-        return Locks(() if path is None else tuple(path.with_name(name) for name in _LOCK_FILES))
+        if path is None:
+            return Locks(())
+        # `auth.lock` and `auth.json.lock` (measured, Codex CLI 0.169). Beside a link as well as
+        # beside its file: Codex CLI may lock here, and another folder may link there too.
+        real = real_path(path)
+        beside = (
+            each.with_name(name)
+            for each in (real, path)
+            for name in (f"{each.stem}.lock", f"{each.name}.lock")
+        )
+        return Locks(tuple(dict.fromkeys(beside)))
+
+    def size_bytes(self, account_id: str) -> int:  # noqa: ARG002 - there is one account only
+        """Return the size of the file, 0 if there is none."""
+        path = self._path()
+        return 0 if path is None else file_size_bytes(path)
 
     def _path(self) -> Path | None:
         """Return the file that counts: the first there is, else the first that may come to be."""
@@ -161,7 +168,7 @@ class LegacyStore:
         def token(name: str) -> str | None:
             return sendable(path, layout.field(name), layout.token(raw, name))
 
-        if why := _OTHER_MODES.get(get_text(raw, "auth_mode") or "") or why_no_tokens(raw):
+        if why := why_no_tokens(raw):
             raise broken(path, "tokens", f"{why}; {_SIGN_IN}")
         access_token = token(layout.access) or ""  # there is one
         refresh_token = token(layout.refresh)

@@ -11,8 +11,9 @@ owner out everywhere. Hence, in this order:
    longer than `QUEUE_S`; who has waited in vain makes no call, keeps what it has and may ask again
    at once, and the turn goes to another account if this one's token is of no use any more.
 4. *Disk before use.* From the call to the rename nothing can cancel the flight. The new pair is
-   stored, and only then does anybody hear of it. A pair that cannot be stored is kept, and the
-   next flight stores it and makes no call.
+   stored, and only then does anybody hear of it. Room for it on the disk is kept before the token
+   leaves. A pair that cannot be stored all the same is kept, and the next flight stores it and
+   makes no call; so does the end of the relay, for the last time.
 5. *A lost answer is not asked for again.* When the call broke off after it was sent, the token may
    be spent. While the access token is good, the account lives on it; the refresh token is sent
    again only once nothing is left to lose: the access token is about to expire, or the backend
@@ -24,9 +25,10 @@ owner out everywhere. Hence, in this order:
    was refused; else somebody was faster, and theirs is adopted.
 
 Failures that say nothing about the token are followed by a back-off: 1 s, doubled up to 60 s,
-during which flights read the file but make no call. A code that nobody knows is such a failure a
-few times; then the token is left alone until the access token is about to end, asked for once more,
-and given up.
+during which flights read the file but make no call. A refusal with a code that nobody knows is such
+a failure too, with a back-off that grows to five minutes: what stands behind it may be the place
+the call comes from. The token is given up only when such codes have come often, for a good while,
+and once more when the access token was of no use any more.
 """
 
 from __future__ import annotations
@@ -44,7 +46,15 @@ import trio
 
 from codexrelay.accounts.account import Account, Credentials, Origin
 from codexrelay.accounts.files import BrokenFileError
-from codexrelay.accounts.issuer import Issuer, Lost, RefreshReason, Refused, Renewed, Unavailable
+from codexrelay.accounts.issuer import (
+    WHAT_TO_CHECK,
+    Issuer,
+    Lost,
+    RefreshReason,
+    Refused,
+    Renewed,
+    Unavailable,
+)
 from codexrelay.accounts.sent_mark import SentMark
 from codexrelay.accounts.turnstile import Turnstile, held
 from codexrelay.protocol.claims import read_claims
@@ -64,9 +74,12 @@ QUEUE_S: Final = 10.0
 CLOSING_S: Final = 5.0
 #: An access token with less to live than this is worth nothing: see rule 5.
 LAST_MOMENT_S: Final = 60.0
-#: Flights that end with a code nobody knows before the token is left alone.
-MAX_UNKNOWN_REFUSALS: Final = 3
+#: A token is given up after so many codes that nobody knows, over this time at least.
+MIN_UNKNOWN_REFUSALS: Final = 5
+MIN_UNKNOWN_S: Final = 900.0
 MAX_BACK_OFF_S: Final = 60.0
+#: The same after a code that nobody knows.
+MAX_UNKNOWN_BACK_OFF_S: Final = 300.0
 LOST_ANSWER_REASON: Final = "answer lost"
 
 
@@ -118,20 +131,27 @@ class TokenFiles(Protocol):
     def flight_lock(self, account_id: str) -> Locks:
         """Return the lock that a flight holds against those of other processes."""
 
+    def size_bytes(self, account_id: str) -> int:
+        """Return the size of the file that the pair will be stored in, about."""
+
 
 @attrs.define
 class Memory:
     """What is remembered of one refresh token between flights."""
 
     refresh_token: str = attrs.field(repr=False)
+    #: Whose files it came from.
+    origin: Origin = "managed"
     #: It was sent and no answer came, now or by the call before the present one.
     unanswered: bool = False
     lost_earlier: bool = False
     #: The pair it was renewed to, as long as that is not on disk.
     renewed: Credentials | None = None
-    #: Flights in a row that said nothing about the token, and with a code nobody knows.
+    #: Flights in a row that said nothing about the token.
     failures: int = 0
+    #: Refusals with a code nobody knows, and when the first came, by trio's clock.
     unknown_refusals: int = 0
+    first_unknown_at_s: float = math.inf
     #: No call before this instant of trio's clock.
     not_before_at_s: float = -math.inf
     last_why: str = "an earlier call was not answered"
@@ -153,17 +173,43 @@ class Memory:
     ) -> str | None:
         """Say why the token must not be sent now, None if it may."""
         if now_at_s < self.not_before_at_s:
-            return f"{self.last_why}; tried again in {self.not_before_at_s - now_at_s:.0f} s"
-        doubtful = self.unanswered or self.unknown_refusals >= MAX_UNKNOWN_REFUSALS
-        if doubtful and is_worth_keeping(credentials, reason=reason, now_unix_s=now_unix_s):
+            return self.told(now_at_s=now_at_s)
+        if self.unanswered and is_worth_keeping(credentials, reason=reason, now_unix_s=now_unix_s):
             return f"{self.last_why}; tried again when the access token is about to expire"
         return None
 
-    def fail(self, why: str, *, now_at_s: float) -> None:
+    def told(self, *, now_at_s: float) -> str:
+        """Say what went wrong last and when the token may be sent again."""
+        return f"{self.last_why}; tried again in {self.not_before_at_s - now_at_s:.0f} s"
+
+    def fail(
+        self, why: str, *, now_at_s: float, longest_back_off_s: float = MAX_BACK_OFF_S
+    ) -> None:
         """Note a flight that said nothing about the token."""
         self.failures += 1
-        self.not_before_at_s = now_at_s + back_off_s(self.failures)
+        self.not_before_at_s = now_at_s + back_off_s(self.failures, longest_s=longest_back_off_s)
         self.last_why = why
+
+    def refuse(self, *, now_at_s: float) -> None:
+        """Note a refusal with a code that nobody knows."""
+        self.unknown_refusals += 1
+        self.first_unknown_at_s = min(self.first_unknown_at_s, now_at_s)
+
+    def is_given_up(
+        self, credentials: Credentials, *, reason: RefreshReason, now_unix_s: float, now_at_s: float
+    ) -> bool:
+        """Tell whether such refusals have come often and long enough, and nothing is left to lose.
+
+        The backend's word that the access token is void counts as much as its end.
+        """
+        return (
+            self.unknown_refusals >= MIN_UNKNOWN_REFUSALS
+            and now_at_s - self.first_unknown_at_s >= MIN_UNKNOWN_S
+            and (
+                reason == "unauthorized_recovery"
+                or credentials.expires_within(0, now_unix_s=now_unix_s)
+            )
+        )
 
 
 def is_worth_keeping(credentials: Credentials, *, reason: RefreshReason, now_unix_s: float) -> bool:
@@ -173,9 +219,9 @@ def is_worth_keeping(credentials: Credentials, *, reason: RefreshReason, now_uni
     )
 
 
-def back_off_s(failures: int) -> float:
-    """Return the wait after so many failures in a row (from 1): 1, 2, 4, … 60 s."""
-    return min(MAX_BACK_OFF_S, 2.0 ** min(failures - 1, 10))
+def back_off_s(failures: int, *, longest_s: float = MAX_BACK_OFF_S) -> float:
+    """Return the wait after so many failures in a row (from 1): 1, 2, 4, … `longest_s`."""
+    return min(longest_s, 2.0 ** min(failures - 1, 10))
 
 
 @attrs.define(eq=False)
@@ -234,8 +280,15 @@ class Refresher:
         return flight.result
 
     def close(self) -> None:
-        """Start no more calls, and give those under way `CLOSING_S`."""
+        """Start no more calls, and give those under way `CLOSING_S`.
+
+        A pair that is still not on disk gets a last attempt, in the nursery, whose cancelling does
+        not cut it short.
+        """
         self._closed = True
+        for account_id, memory in self._memories.items():
+            if memory.renewed is not None and account_id not in self._flights:
+                self.nursery.start_soon(self._store_at_last, account_id, memory)
         for flight in self._flights.values():
             flight.queueing.cancel()
             latest_at_s = trio.current_time() + CLOSING_S
@@ -254,7 +307,34 @@ class Refresher:
         finally:
             del self._flights[account_id]
             flight.done.set()
+            memory = self._memories.get(account_id)
+            if self._closed and memory is not None and memory.renewed is not None:
+                await self._store_at_last(account_id, memory)
         _tell(flight.result)
+
+    async def _store_at_last(self, account_id: str, memory: Memory) -> None:
+        """Store a pair that could not be stored before, or say that it is lost."""
+        files, renewed, why = self.files[memory.origin], memory.renewed, "its file is locked"
+        if renewed is None:
+            return
+        lock = files.flight_lock(account_id)
+        try:
+            with trio.move_on_after(CLOSING_S, shield=True):
+                async with held(lock):
+                    with trio.CancelScope(shield=True):
+                        stored = await trio.to_thread.run_sync(files.read, account_id)
+                        mark = SentMark.beside(lock)
+                        if stored is not None:
+                            await self._store(stored, files, memory, mark, renewed)
+                        return  # stored, or its account was removed
+        except (BrokenFileError, OSError) as error:
+            why = str(error)
+        log.error(
+            "an account's new tokens cannot be stored and are lost",
+            account=account_id,
+            reason=why,
+            to_do="see to the disk and the file, then sign this account in again",
+        )
 
     async def _run(self, flight: _Flight) -> RefreshResult:
         files = self.files[flight.account.origin]
@@ -283,15 +363,13 @@ class Refresher:
                 memory.unanswered = True
             if (why := self._postponement(flight, stored, memory)) is not None:
                 return flight.postponed(why, stored)
-            answer = await self._call(flight, stored, memory, mark)
+            answer = await self._call(flight, stored, files, memory, mark)
             if isinstance(answer, str):
                 return flight.postponed(answer, stored)
             if not isinstance(answer, Credentials):
                 return await self._settle(flight, stored, files, memory, mark, answer)
             renewed = answer
-        result = await self._store(stored, files, memory, renewed)
-        await trio.to_thread.run_sync(mark.remove)
-        return result
+        return await self._store(stored, files, memory, mark, renewed)
 
     def _postponement(self, flight: _Flight, stored: Account, memory: Memory) -> str | None:
         if self._closed:
@@ -304,7 +382,12 @@ class Refresher:
         )
 
     async def _call(
-        self, flight: _Flight, stored: Account, memory: Memory, mark: SentMark
+        self,
+        flight: _Flight,
+        stored: Account,
+        files: TokenFiles,
+        memory: Memory,
+        mark: SentMark,
     ) -> Credentials | Refused | Unavailable | Lost | str:
         """Return the new pair, which `memory` has by then, or the answer, or why none was asked."""
         async with contextlib.AsyncExitStack() as stack:
@@ -317,8 +400,8 @@ class Refresher:
                 return "the relay is being stopped"
             if flight.queueing.cancelled_caught:
                 return "the refreshes of other accounts take too long"
-            if not memory.unanswered:
-                await trio.to_thread.run_sync(mark.make, memory.refresh_token)
+            # Also if there is one: it may keep no room any more.
+            await trio.to_thread.run_sync(_make_mark, mark, memory, files, stored.id)
             memory.begin()
             flight.budget.deadline = trio.current_time() + self._budget_s()
             with flight.budget:
@@ -336,11 +419,17 @@ class Refresher:
         return CLOSING_S if self._closed else REFRESH_BUDGET_S
 
     async def _store(
-        self, stored: Account, files: TokenFiles, memory: Memory, renewed: Credentials
+        self,
+        stored: Account,
+        files: TokenFiles,
+        memory: Memory,
+        mark: SentMark,
+        renewed: Credentials,
     ) -> RefreshResult:
         now_unix_s = self.wall_clock()
 
         def save() -> Account:
+            mark.give_room()
             return files.save_credentials(
                 stored.id,
                 renewed,
@@ -350,6 +439,7 @@ class Refresher:
 
         saved = await trio.to_thread.run_sync(save)
         self._memories.pop(stored.id, None)
+        await trio.to_thread.run_sync(mark.remove)
         ours = saved.credentials.access_token == renewed.access_token
         return RefreshResult(outcome=Outcome.RENEWED if ours else Outcome.ADOPTED, account=saved)
 
@@ -364,6 +454,7 @@ class Refresher:
     ) -> RefreshResult:
         """Draw the consequences of an answer without tokens."""
         dead: str | None = None
+        longest_back_off_s, now_at_s = MAX_BACK_OFF_S, trio.current_time()
         match answer:
             case Lost(why=why):
                 pass
@@ -371,9 +462,18 @@ class Refresher:
                 memory.hear()
             case Refused(code=code):
                 memory.hear()
-                memory.unknown_refusals += 1
-                why = f"the sign-in service refused it ({code})"
-                if answer.is_terminal or self._is_enough(flight, stored, memory):
+                why = (
+                    f"the sign-in service refused it with an unknown code ({code}); {WHAT_TO_CHECK}"
+                )
+                longest_back_off_s = MAX_UNKNOWN_BACK_OFF_S
+                if not answer.is_terminal:
+                    memory.refuse(now_at_s=now_at_s)
+                if answer.is_terminal or memory.is_given_up(
+                    stored.credentials,
+                    reason=flight.reason,
+                    now_unix_s=self.wall_clock(),
+                    now_at_s=now_at_s,
+                ):
                     dead = f"{LOST_ANSWER_REASON}, then {code}" if memory.lost_earlier else code
             case _:
                 assert_never(answer)
@@ -383,15 +483,10 @@ class Refresher:
             return result
         if not memory.unanswered:
             await trio.to_thread.run_sync(mark.remove)
-        memory.fail(why, now_at_s=trio.current_time())
-        log.warning("account not refreshed", account=stored.id, reason=why)
-        return flight.postponed(why, stored)
-
-    def _is_enough(self, flight: _Flight, stored: Account, memory: Memory) -> bool:
-        """Tell whether codes that nobody knows have come too often to go on."""
-        return memory.unknown_refusals >= MAX_UNKNOWN_REFUSALS and not is_worth_keeping(
-            stored.credentials, reason=flight.reason, now_unix_s=self.wall_clock()
-        )
+        memory.fail(why, now_at_s=now_at_s, longest_back_off_s=longest_back_off_s)
+        told = why if memory.unanswered else memory.told(now_at_s=now_at_s)
+        log.warning("account not refreshed", account=stored.id, reason=told)
+        return flight.postponed(told, stored)
 
     async def _give_up(
         self, stored: Account, files: TokenFiles, memory: Memory, reason: str
@@ -413,8 +508,12 @@ class Refresher:
         refresh_token = stored.credentials.refresh_token or ""
         memory = self._memories.get(stored.id)
         if memory is None or memory.refresh_token != refresh_token:
-            memory = self._memories[stored.id] = Memory(refresh_token)
+            memory = self._memories[stored.id] = Memory(refresh_token, stored.origin)
         return memory
+
+
+def _make_mark(mark: SentMark, memory: Memory, files: TokenFiles, account_id: str) -> None:
+    mark.make(memory.refresh_token, room_bytes=files.size_bytes(account_id))
 
 
 def _meeting_place(flight: _Flight, mark: SentMark) -> Path | None:

@@ -8,6 +8,9 @@ account goes: whoever waits for one would else hold the lock of a deleted file. 
 marks a refresh token whose answer is not known (`sent_mark`); `.issuer.lock` and `.issuer.passed`
 let one refresh at a time through, of all accounts here (`turnstile`).
 
+An account file may be a symbolic link. Its locks and its mark stand beside the file that it leads
+to: two folders that link to one file share its tokens, which are good for one use only.
+
 Every rewrite starts from what is in the file under its lock, so nobody's change is reverted, keys
 that are not known here included. A file that is broken is never written to.
 
@@ -30,14 +33,18 @@ from codexrelay.accounts.files import (
     BrokenFileError,
     Locks,
     broken,
+    file_size_bytes,
     fingerprint_of,
     make_folder,
     new_lock,
     read_bytes,
+    real_path,
     remove_file,
     replace_json,
+    why_open_to_others,
 )
 from codexrelay.accounts.record import Record, iso, parse_record
+from codexrelay.accounts.sent_mark import SentMark
 from codexrelay.accounts.state import AccountState, read_state, state_changes, with_state
 from codexrelay.errors import Problem
 from codexrelay.protocol.raw import get_text
@@ -53,6 +60,10 @@ _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _ID_RULE: Final = "an account id is 1 to 64 letters, digits, - and _, and begins with no - or _"
 _ENDING: Final = ".json"
 _STATE_ENDING: Final = ".state.json"
+_WRITE_LOCK: Final = ".lock"
+_FLIGHT_LOCK: Final = ".refresh.lock"
+#: The end of the year 9999, which is as far as dates go.
+_LATEST_UNIX_S: Final = 253_402_300_799.0
 #: Longest wait for another process to finish its rewrite of one file.
 _WRITE_LOCK_S: Final = 10.0
 _UNNAMED_REASON: Final = "marked in its file"
@@ -89,6 +100,8 @@ class AccountStore:
         accounts: list[Account] = []
         problems: list[Problem] = []
         skipped: list[tuple[str, Problem]] = []
+        if paths:
+            problems += _open_to_others(self.folder)
         for path in paths:
             try:
                 account = self._read(path, problems)
@@ -97,6 +110,7 @@ class AccountStore:
                 skipped.append((_id_of(path), error.problem))
             else:
                 accounts += [account] if account is not None else []
+                problems += _open_to_others(path)
         return Loaded(
             accounts=tuple(accounts),
             problems=tuple(problems),
@@ -118,9 +132,12 @@ class AccountStore:
         try:
             with os.scandir(self.folder) as entries:
                 names = sorted(entry.name for entry in entries if _is_visible_json(entry.name))
+            mode = self.folder.stat().st_mode
         except OSError:
             return ()
-        return fingerprint_of(self.folder / name for name in names)
+        # Of the folder no more: each lock file that is made in it changes its time.
+        whole = (str(self.folder), 0, 0, 0, mode)
+        return (whole, *fingerprint_of(self.folder / name for name in names))
 
     def save_credentials(
         self,
@@ -274,19 +291,30 @@ class AccountStore:
         if path not in self._account_paths():  # keeps to this folder, whatever the id says
             return False
         with self._write_lock(account_id):
+            is_link, mark = os.path.islink(path), SentMark.beside(self.flight_lock(account_id))
             removed = remove_file(path)
             remove_file(self._state_path(account_id))
-            remove_file(self.folder / f"{account_id}.refresh.sent")
+            if not is_link:  # else the file stays, and with it what is known of its token
+                remove_file(mark.path)
         return removed
 
     def flight_lock(self, account_id: str) -> Locks:
         """Return the lock that whoever refreshes the account holds, in whichever process."""
-        return Locks((self.folder / f"{account_id}.refresh.lock",))
+        return Locks((self._beside(account_id, _FLIGHT_LOCK),))
+
+    def size_bytes(self, account_id: str) -> int:
+        """Return the size of the account's file, 0 if there is none."""
+        return file_size_bytes(self.folder / f"{account_id}{_ENDING}")
 
     def _path(self, account_id: str) -> Path:
         if _ID.fullmatch(account_id) is None:
             raise ValueError(f"{account_id!r} is no account id: {_ID_RULE}")
         return self.folder / f"{account_id}{_ENDING}"
+
+    def _beside(self, account_id: str, ending: str) -> Path:
+        """Return the neighbour of the account's file, of the one that holds the tokens."""
+        real = real_path(self.folder / f"{account_id}{_ENDING}")
+        return real.with_name(real.name.removesuffix(_ENDING) + ending)
 
     def _state_path(self, account_id: str) -> Path:
         return self.folder / f"{account_id}{_STATE_ENDING}"
@@ -306,13 +334,16 @@ class AccountStore:
     def _read(self, path: Path, problems: list[Problem]) -> Account | None:
         data = read_bytes(path)
         if data is None:
+            if os.path.islink(path):
+                raise broken(path, "file", "is a symbolic link to a file that is not there")
             return None
         return self._account(path, parse_record(path, data).raw, problems)
 
     def _write(self, path: Path, raw: JsonObject) -> Account:
         """Write an account file, under the lock, and return the account."""
+        account = self._account(path, raw, [])  # first: what would be broken is not written
         replace_json(path, raw)
-        return self._account(path, raw, [])
+        return account
 
     def _write_new(self, path: Path, new: JsonObject, now_unix_s: float) -> Account:
         """Write an account file that was not there, under the lock."""
@@ -412,10 +443,19 @@ class AccountStore:
 
     @contextlib.contextmanager
     def _write_lock(self, account_id: str) -> Iterator[None]:
-        with contextlib.suppress(PermissionError):  # somebody else's folder, say a mounted one
-            self.folder.chmod(0o700)
-        with new_lock(self.folder / f"{account_id}.lock").acquire(timeout=_WRITE_LOCK_S):
+        lock = new_lock(self._beside(account_id, _WRITE_LOCK))
+        with lock.acquire(timeout=_WRITE_LOCK_S):
             yield
+
+
+def _open_to_others(path: Path) -> list[Problem]:
+    """Return the line that says that others may see tokens, if they may.
+
+    It is not mended here: the folder may be one that the owner shares on purpose, his home even;
+    and each file is closed by the next write.
+    """
+    why = why_open_to_others(path)
+    return [] if why is None else [Problem(where=str(path), what=why)]
 
 
 def _check_id(record: Record, account_id: str) -> None:
@@ -430,6 +470,8 @@ def _check_id(record: Record, account_id: str) -> None:
 def _signed_in(credentials: Credentials, now_unix_s: float) -> JsonObject:
     """Return the keys that new tokens change, whichever way they came."""
     expires = credentials.expires_at_unix_s
+    if expires is not None and not 0.001 <= expires <= _LATEST_UNIX_S:
+        expires = None  # a claim of nonsense
     return {
         "access_token": credentials.access_token,
         "refresh_token": credentials.refresh_token,

@@ -10,9 +10,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import attrs
 import httpx
-import trio
 
-from codexrelay import __version__
+from codexrelay.accounts.wire import USER_AGENT, exchange
 from codexrelay.errors import CodexRelayError
 from codexrelay.protocol import faults
 from codexrelay.protocol.faults import FaultKind
@@ -21,14 +20,13 @@ from codexrelay.protocol.raw import parse_object
 
 if TYPE_CHECKING:
     from codexrelay.accounts.account import Account
+    from codexrelay.accounts.wire import RawAnswer
     from codexrelay.protocol.limits import Limits
 
 #: ChatGPT's own API stands in two places: the model's under `codex`, all else under `wham`.
 _CODEX_PATH: Final = "/backend-api/codex"
 _USAGE_PATH: Final = "/backend-api/wham/usage"
 _OTHER_USAGE_PATH: Final = "/api/codex/usage"
-_MAX_ANSWER_BYTES: Final = 1 << 20
-_CLOSE_S: Final = 1.0
 
 
 @attrs.frozen(kw_only=True)
@@ -73,28 +71,23 @@ async def fetch_usage(
     """
     request = httpx.Request("GET", usage_url(api_base_url), headers=_headers(account))
     try:
-        response = await transport.handle_async_request(request)
-        try:
-            body = await _read(response)
-        finally:
-            with trio.move_on_after(_CLOSE_S, shield=True):
-                await response.aclose()
+        answer = await exchange(transport, request)
     except httpx.RequestError as error:
         raise UsageUnavailableError(
             account_id=account.id,
             why=f"the connection to {request.url.host} failed ({type(error).__name__})",
         ) from error
     limits = None
-    if response.status_code == 200:
+    if answer.status == 200:
         try:
-            limits = from_usage(parse_object(body), now_unix_s=now_unix_s)
+            limits = from_usage(parse_object(answer.body), now_unix_s=now_unix_s)
         except ValueError:
             limits = None
     if limits is None:
         raise UsageUnavailableError(
             account_id=account.id,
-            why=_why_not(account, response, body, now_unix_s),
-            status=response.status_code,
+            why=_why_not(account, answer, now_unix_s),
+            status=answer.status,
         )
     return limits
 
@@ -104,7 +97,7 @@ def _headers(account: Account) -> dict[str, str]:
         "accept": "application/json",
         "accept-encoding": "identity",
         "authorization": f"Bearer {account.credentials.access_token}",
-        "user-agent": f"codexrelay/{__version__}",
+        "user-agent": USER_AGENT,
     }
     if account.workspace_id is not None:
         headers["chatgpt-account-id"] = account.workspace_id
@@ -113,12 +106,12 @@ def _headers(account: Account) -> dict[str, str]:
     return headers
 
 
-def _why_not(account: Account, response: httpx.Response, body: bytes, now_unix_s: float) -> str:
+def _why_not(account: Account, answer: RawAnswer, now_unix_s: float) -> str:
     """Say what the answer was, and what to do about it."""
-    status = response.status_code
+    status = answer.status
     if status == 200:
         return "the backend answered 200, but with no word on limits"
-    fault = faults.from_response(status, {}, body, now_unix_s=now_unix_s)
+    fault = faults.from_response(status, {}, answer.body, now_unix_s=now_unix_s)
     told = f"the backend answered {status}"
     if fault.message and str(status) not in fault.message:
         told = f"{told}: {fault.message}"
@@ -133,10 +126,3 @@ def _sign_in(account: Account) -> str:
     if account.origin == "legacy":
         return "`codex login`"
     return f"`codexrelay accounts update {account.id}`"
-
-
-async def _read(response: httpx.Response) -> bytes:
-    body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk[: _MAX_ANSWER_BYTES - len(body)]  # no usage is longer; a cut fails to parse
-    return bytes(body)

@@ -18,6 +18,7 @@ import trio
 
 from codexrelay.cli import logs, process
 from codexrelay.cli.process import Running, World
+from codexrelay.cli.signals import endings, forget_closed, terminals
 from codexrelay.config.folders import legacy_folders
 from codexrelay.config.keys import KEYS
 from codexrelay.config.loading import load
@@ -126,13 +127,16 @@ def _warn(loaded: Loaded, running: Running) -> None:
         _log.warning(str(warning))
     for instance in running.services.relay.instances.members:
         for problem in instance.lender.problems():
-            _log.warning("an account cannot be used", problem=str(problem))
+            _log.warning("an account file has a problem", problem=str(problem))
 
 
 async def _drain_on_signal(drain: Drain, process_scope: trio.CancelScope) -> None:
     """Stop politely on the first signal, at once on the second."""
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+    seen_by_somebody = terminals()
+    # SIGINT even where the shell, for a job in the background, has it ignored.
+    with trio.open_signal_receiver(*{signal.SIGINT, *endings()}) as received:
         async for _ in received:
+            forget_closed(seen_by_somebody)
             if drain.draining:
                 process_scope.cancel()
             drain.begin()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 _AUTH: Final = "https://api.openai.com/auth"
 _PROFILE: Final = "https://api.openai.com/profile"
 #: Further names of the workspace id, seen in tokens of other issuers' versions (codex-lb).
+#: The end of the year 9999: no calendar can write what lies behind it.
+_LAST_UNIX_S: Final = 253_402_300_800.0
 _WORKSPACE_ALIASES: Final = ("workspace_id", "organization_id", "org_id", "tenant_id")
 
 
@@ -88,4 +89,4 @@ def _filled(value: JsonObject, key: str) -> str | None:
 
 def _instant(value: JsonObject, key: str) -> float | None:
     at = get_number(value, key)
-    return at if at is not None and math.isfinite(at) and at > 0 else None
+    return at if at is not None and 0 < at < _LAST_UNIX_S else None

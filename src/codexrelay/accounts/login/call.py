@@ -9,18 +9,16 @@ import attrs
 import httpx
 import trio
 
-from codexrelay import __version__
 from codexrelay.accounts.login.errors import LoginError
 from codexrelay.accounts.login.words import plain
+from codexrelay.accounts.wire import exchange, post
 from codexrelay.protocol.raw import JsonObject, dump, get_object, get_text, parse_object
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import Mapping
 
 #: One call may take this long; a person is waiting.
 CALL_S: Final = 30.0
-_MAX_ANSWER_BYTES: Final = 1 << 20
-_CLOSE_S: Final = 1.0
 
 
 @attrs.frozen(kw_only=True)
@@ -69,30 +67,11 @@ async def _post(
     transport: httpx.AsyncBaseTransport, url: str, body: bytes, content_type: str
 ) -> Reply | LoginError:
     """Return the answer within `CALL_S`, or why there is none. The error is a value, not raised."""
-    # A body that can be read once only: a transport sends a request a second time when a kept
-    # connection breaks under it, and a code is good for one call.
-    request = httpx.Request(
-        "POST",
-        url,
-        headers={
-            "accept": "application/json",
-            "accept-encoding": "identity",
-            # A person stands between two calls: a connection kept for the next would be stale.
-            "connection": "close",
-            "content-length": str(len(body)),
-            "content-type": content_type,
-            "user-agent": f"codexrelay/{__version__}",
-        },
-        content=_once(body),
-    )
+    request = post(url, body, content_type=content_type)
     with trio.move_on_after(CALL_S):
         try:
-            response = await transport.handle_async_request(request)
-            try:
-                return Reply(status=response.status_code, body=await _read(response))
-            finally:
-                with trio.move_on_after(_CLOSE_S, shield=True):
-                    await response.aclose()
+            answer = await exchange(transport, request)
+            return Reply(status=answer.status, body=_object_in(answer.body))
         except httpx.RequestError as error:
             return LoginError(
                 f"the sign-in service at {_origin(request.url)} cannot be reached "
@@ -105,14 +84,7 @@ async def _post(
     )
 
 
-async def _once(body: bytes) -> AsyncIterator[bytes]:
-    yield body
-
-
-async def _read(response: httpx.Response) -> JsonObject:
-    body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk[: _MAX_ANSWER_BYTES - len(body)]  # no tokens are longer; a cut fails to parse
+def _object_in(body: bytes) -> JsonObject:
     try:
         return parse_object(body)
     except ValueError:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from codexrelay.accounts.enrol import enrol, usable_id
+from codexrelay.accounts.enrol import check_store, enrol, usable_id
 from codexrelay.cli.accounts.call import takes_options
 from codexrelay.cli.accounts.signing_in import how_to_sign_in, sign_in, takes_sign_in_options
 from codexrelay.cli.accounts.storing import stored, tell_enrolled
@@ -50,6 +50,7 @@ def add(
     instance = call.instance()
     how = how_to_sign_in(call, no_browser=no_browser, device=device, timeout=timeout, port=port)
     was_empty = not instance.store.load().found
+    stored(lambda: check_store(instance.store))
     signed_in = sign_in(call, instance, how)
     enrolled = stored(
         lambda: enrol(

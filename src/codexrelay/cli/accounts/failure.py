@@ -17,6 +17,14 @@ class FailureError(click.ClickException):
         click.echo(f"codexrelay: {self.format_message()}", file=file, err=True)
 
 
+class AnsweredFailureError(FailureError):
+    """The answer, in JSON too, stands on stdout all the same and says what failed."""
+
+
+class UnknownNameError(FailureError):
+    """There is no account of the name that was given."""
+
+
 class ConfigFailureError(FailureError):
     """The configuration cannot be used; each problem has a line of its own."""
 

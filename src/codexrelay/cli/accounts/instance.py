@@ -12,7 +12,7 @@ from codexrelay.accounts.account import Account, Loaded, Origin
 from codexrelay.accounts.legacy import LegacyStore
 from codexrelay.accounts.store import AccountStore
 from codexrelay.backends.codex.settings import CodexBackendSettings
-from codexrelay.cli.accounts.failure import FailureError
+from codexrelay.cli.accounts.failure import FailureError, UnknownNameError
 from codexrelay.cli.process import sources_of
 from codexrelay.errors import Problem
 
@@ -157,7 +157,8 @@ class Instance:
         A name is the local id, else the workspace id or the e-mail where only one account has it.
 
         Raises:
-            FailureError: there is none, or more than one.
+            UnknownNameError: there is none.
+            FailureError: there is more than one, or the folder cannot be listed.
         """
         stock = self.look()
         for entry in stock.entries:
@@ -172,20 +173,33 @@ class Instance:
         if alike:
             ids = ", ".join(entry.account.id for entry in alike)
             raise FailureError(f"{name} are several accounts: {ids}. Name one by its id")
+        managed = self.store.load()
+        if managed.found and not (managed.accounts or managed.broken) and managed.problems:
+            told = "; ".join(map(str, managed.problems))
+            raise FailureError(f"account {name} cannot be looked for: {told}")
         if names := stock.names():
-            raise FailureError(f"there is no account {name} in {self.store.folder}; known: {names}")
-        raise FailureError(
+            raise UnknownNameError(
+                f"there is no account {name} in {self.store.folder}; known: {names}"
+            )
+        raise UnknownNameError(
             f"there is no account {name}, as there is none at all in {self.store.folder}: "
             "`codexrelay accounts add` adds one"
         )
 
-    def find_managed(self, name: str) -> Account:
-        """Return the managed account of this name.
+    def knows(self, name: str) -> bool:
+        """Tell whether a name speaks of an account here, usable or not."""
+        try:
+            self.find(name)
+        except FailureError:
+            return False
+        return True
+
+    def managed_of(self, found: Entry | tuple[str, Problem]) -> Account:
+        """Return the managed account that was found.
 
         Raises:
-            FailureError: there is none, or it cannot be used, or it is Codex CLI's.
+            FailureError: it cannot be used, or it is Codex CLI's.
         """
-        found = self.find(name)
         if not isinstance(found, Entry):
             account_id, problem = found
             raise FailureError(

@@ -17,8 +17,8 @@ from codexrelay.accounts.state import with_state
 from codexrelay.accounts.usage import UsageUnavailableError, fetch_usage
 from codexrelay.cli.accounts.call import takes_options
 from codexrelay.cli.accounts.facts import account_facts, limits_facts
-from codexrelay.cli.accounts.failure import FailureError
-from codexrelay.cli.accounts.instance import Entry, Instance
+from codexrelay.cli.accounts.failure import AnsweredFailureError, FailureError
+from codexrelay.cli.accounts.instance import Instance
 from codexrelay.cli.accounts.running import refreshing, run, way_out
 from codexrelay.cli.accounts.screen import console_of, print_json, ruler_of
 from codexrelay.cli.accounts.showing import what_to_do
@@ -32,14 +32,19 @@ if TYPE_CHECKING:
     import httpx
     from rich.console import Console
 
+    from codexrelay.accounts.issuer import RefreshReason
     from codexrelay.accounts.refresh import Refresher
     from codexrelay.cli.accounts.call import Call
+    from codexrelay.protocol.limits import Limits
     from codexrelay.protocol.raw import Json
 
 #: Accounts asked for at the same time.
 _AT_ONCE: Final = 4
 #: For one account, its refresh included.
 _ASK_S: Final = 20.0
+#: Of a refresh after which there are other tokens to ask with.
+_OTHER_TOKENS: Final = (Outcome.RENEWED, Outcome.ADOPTED)
+_REFUSED: Final = 401
 #: A token with less to live than this may be refused on the way.
 _SPARE_S: Final = 30.0
 
@@ -66,8 +71,10 @@ class Answer:
 def limits(call: Call, name: str | None) -> None:
     """Ask the backend for the quota of account ID, or of every account.
 
-    This spends nothing. Where the backend does not say, what it said last is shown. A cool-down
-    that it knows nothing of is lifted.
+    This spends nothing; a token that is refused or has run out is refreshed. Where the backend does
+    not say, what it said last is shown. A cool-down that it knows nothing of is lifted.
+
+    Exit status 1 when nothing is known of any of them, neither now nor from before.
     """
     asked: list[tuple[Instance, Account]] = []
     if name is None:
@@ -76,17 +83,16 @@ def limits(call: Call, name: str | None) -> None:
         if not asked:
             raise FailureError("there is no account to ask for: `codexrelay accounts add` adds one")
     else:
-        instance = call.instance()
-        found = instance.find(name)
-        usable = found.account if isinstance(found, Entry) else instance.find_managed(name)
-        asked.append((instance, usable))
+        asked.append(call.find_usable(name))
     answers = run(call, lambda: _ask_all(call, asked))
     if call.as_json:
         print_json({"accounts": [_facts(call, answer) for answer in answers]})
     else:
         _print(call, answers, several=len({instance.name for instance, _ in asked}) > 1)
     if all(answer.account.limits is None for answer in answers):
-        raise FailureError("no limits are known: what was answered stands with each account")
+        raise AnsweredFailureError(
+            "no limits are known: what was answered stands with each account"
+        )
 
 
 async def _ask_all(call: Call, asked: Sequence[tuple[Instance, Account]]) -> list[Answer]:
@@ -130,22 +136,23 @@ async def _ask(
     """Ask for one account. Whatever goes wrong is in the answer."""
     answer = Answer(instance=instance, account=account, why=f"no answer within {in_words(_ASK_S)}")
     with trio.move_on_after(_ASK_S):
-        if account.credentials.expires_within(_SPARE_S, now_unix_s=call.now_unix_s()):
-            result = await refresher.refresh(account, reason="proactive_expiry")
+        now_unix_s = call.now_unix_s()
+        seen: Limits | UsageUnavailableError | None = None
+        reason: RefreshReason = "proactive_expiry"
+        if not account.credentials.expires_within(_SPARE_S, now_unix_s=now_unix_s):
+            seen, reason = await _usage(call, instance, account, transport), "unauthorized_recovery"
+        if seen is None or _can_be_mended(account, seen):
+            # As the relay does it: through the same locks, and once.
+            result = await refresher.refresh(account, reason=reason)
             account = result.account
-            if result.outcome not in (Outcome.RENEWED, Outcome.ADOPTED):
-                why = _why_not_refreshed(account, result.why, now_unix_s=call.now_unix_s())
+            if result.outcome not in _OTHER_TOKENS:
+                told = "has expired" if seen is None else "was refused"
+                why = _why_not_refreshed(account, told, result.why, now_unix_s=now_unix_s)
                 return Answer(instance=instance, account=account, why=why)
             answer = attrs.evolve(answer, account=account)
-        try:
-            seen = await fetch_usage(
-                transport,
-                account,
-                api_base_url=instance.codex.api_base_url,
-                now_unix_s=call.now_unix_s(),
-            )
-        except UsageUnavailableError as error:
-            return Answer(instance=instance, account=account, why=error.why)
+            seen = await _usage(call, instance, account, transport)
+        if isinstance(seen, UsageUnavailableError):
+            return Answer(instance=instance, account=account, why=seen.why)
         known = known_of(account)
         cooling = account.status(now_unix_s=call.now_unix_s()) is Status.RATE_LIMITED
         lifted = cooling and not seen.exhausted
@@ -156,6 +163,29 @@ async def _ask(
     if answer.why is None:
         return await _saved(call, answer, before=account)
     return answer
+
+
+async def _usage(
+    call: Call, instance: Instance, account: Account, transport: httpx.AsyncBaseTransport
+) -> Limits | UsageUnavailableError:
+    try:
+        return await fetch_usage(
+            transport,
+            account,
+            api_base_url=instance.codex.api_base_url,
+            now_unix_s=call.now_unix_s(),
+        )
+    except UsageUnavailableError as error:
+        return error
+
+
+def _can_be_mended(account: Account, seen: Limits | UsageUnavailableError) -> bool:
+    """Tell whether the backend refused a token that could be renewed."""
+    return (
+        isinstance(seen, UsageUnavailableError)
+        and seen.status == _REFUSED
+        and account.credentials.refresh_token is not None
+    )
 
 
 async def _saved(call: Call, answer: Answer, *, before: Account) -> Answer:
@@ -178,11 +208,11 @@ async def _saved(call: Call, answer: Answer, *, before: Account) -> Answer:
     return answer
 
 
-def _why_not_refreshed(account: Account, why: str, *, now_unix_s: float) -> str:
+def _why_not_refreshed(account: Account, told: str, why: str, *, now_unix_s: float) -> str:
     todo = what_to_do(account, now_unix_s=now_unix_s)
     if account.needs_reauth is not None and todo is not None:
         return f"it must {todo} ({why})"
-    return f"its token has expired and cannot be renewed now: {why}"
+    return f"its token {told} and cannot be renewed now: {why}"
 
 
 def _facts(call: Call, answer: Answer) -> Json:

@@ -10,7 +10,7 @@ from rich.text import Text
 from codexrelay.cli.accounts.call import takes_options
 from codexrelay.cli.accounts.facts import account_facts, broken_facts
 from codexrelay.cli.accounts.screen import console_of, print_json, print_rows, ruler_of
-from codexrelay.cli.accounts.table import accounts_table
+from codexrelay.cli.accounts.table import accounts_table, least_width
 from codexrelay.cli.accounts.words import visible
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def list_accounts(call: Call) -> None:
         return
     console = console_of(call)
     if any(stock.entries or stock.broken for _, stock in stocks):
+        # Below that the terminal wraps the lines: half an id is none.
+        console.width = max(console.width, least_width(stocks))
         print_rows(console, accounts_table(stocks, ruler_of(call, console), width=console.width))
         console.print()
     for instance, stock in stocks:

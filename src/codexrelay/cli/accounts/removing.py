@@ -44,26 +44,34 @@ def remove(call: Call, *, name: str, force: bool, revoke: bool) -> None:
 
     The sign-in itself goes on at the sign-in service until it expires, unless revoked.
     """
-    instance = call.instance()
-    found = instance.find(name)
+    instance, found = call.find(name)
     if isinstance(found, Entry):
-        account = instance.find_managed(name)
+        account = instance.managed_of(found)
         account_id, told = account.id, named(account)
     else:
         account_id, told = found[0], f"{visible(found[0])} (its file cannot be used)"
     path = instance.store.folder / f"{account_id}.json"
     if not force and not _agrees(f"Remove account {told}, {path}"):
         tell("Aborted: nothing was removed.")
+        if call.as_json:
+            print_json({"removed": None, "file": str(path), "revoked": None, "revoke_error": None})
         return
-    ended = _revoke_and_remove(call, instance, account_id) if revoke else None
+    goes_on = _revoke_and_remove(call, instance, account_id) if revoke else ""
     if not revoke:
         _delete(instance.store, account_id)
     if call.as_json:
-        print_json({"removed": account_id, "file": str(path), "revoked": ended and ended == ""})
+        print_json(
+            {
+                "removed": account_id,
+                "file": str(path),
+                "revoked": not goes_on if revoke else None,
+                "revoke_error": goes_on or None,
+            }
+        )
         return
     click.echo(f"Removed account {told}.")
-    if ended is not None:
-        click.echo("Its sign-in is revoked." if not ended else f"Its sign-in goes on: {ended}.")
+    if revoke:
+        click.echo(f"Its sign-in goes on: {goes_on}." if goes_on else "Its sign-in is revoked.")
 
 
 def _agrees(question: str) -> bool:
@@ -73,7 +81,9 @@ def _agrees(question: str) -> bool:
         FailureError: there is nobody to ask.
     """
     click.echo(f"{question}? [y/N] ", nl=False, err=True)
-    answer = sys.stdin.readline()
+    answer = ""
+    if sys.stdin is not None:  # closed before Python began
+        answer = sys.stdin.readline()
     if not answer:
         tell("")
         raise FailureError("nobody answers here, so nothing was removed: --force does not ask")

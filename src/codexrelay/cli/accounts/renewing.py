@@ -10,7 +10,6 @@ from codexrelay.accounts.refresh import Outcome
 from codexrelay.cli.accounts.call import takes_options
 from codexrelay.cli.accounts.facts import account_facts
 from codexrelay.cli.accounts.failure import FailureError
-from codexrelay.cli.accounts.instance import Entry
 from codexrelay.cli.accounts.running import refreshing, run, way_out
 from codexrelay.cli.accounts.screen import print_json
 from codexrelay.cli.accounts.showing import how_to_sign_in_again
@@ -32,10 +31,8 @@ _DONE: Final = {
 @click.pass_obj
 def refresh(call: Call, name: str) -> None:
     """Refresh the tokens of account ID now. The relay does so by itself when they run out."""
-    instance = call.instance()
-    found = instance.find(name)
     # Codex CLI's own sign-in may be refreshed too: its file and locks are those of the relay.
-    account = found.account if isinstance(found, Entry) else instance.find_managed(name)
+    instance, account = call.find_usable(name)
 
     async def main() -> RefreshResult:
         async with (

@@ -35,8 +35,7 @@ def show(call: Call, name: str) -> None:
 
     ID is the account's id, or the workspace id or e-mail where only one account has it.
     """
-    instance = call.instance()
-    found = instance.find(name)
+    instance, found = call.find(name)
     if not isinstance(found, Entry):
         _show_broken(call, instance, *found)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
@@ -35,6 +36,15 @@ _TIMEOUTS_S: Final[dict[Way, float]] = {"browser": 180.0, "paste": 180.0, "devic
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
 
+def _check_seconds(
+    _ctx: click.Context, _param: click.Parameter, value: float | None
+) -> float | None:
+    # No number is larger or smaller than "nan", hence no range keeps it out.
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no number of seconds")
+    return value
+
+
 def takes_sign_in_options(command: _Command) -> _Command:
     """Give a command the options that say how to sign in, as the argument `how`."""
     for option in (
@@ -49,6 +59,7 @@ def takes_sign_in_options(command: _Command) -> _Command:
             "--timeout",
             type=click.FloatRange(min=0, min_open=True),
             metavar="S",
+            callback=_check_seconds,
             help="Seconds to sign in within.  [default: 180; with --device 900]",
         ),
         click.option(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from codexrelay.accounts.enrol import renew
+from codexrelay.accounts.enrol import check_store, renew
 from codexrelay.cli.accounts.call import takes_options
 from codexrelay.cli.accounts.screen import tell
 from codexrelay.cli.accounts.signing_in import how_to_sign_in, sign_in, takes_sign_in_options
@@ -37,9 +37,9 @@ def update(
 
     Refused when somebody else signs in than the account belongs to.
     """
-    instance = call.instance()
-    account = instance.find_managed(name)
+    instance, account = call.find_managed(name)
     how = how_to_sign_in(call, no_browser=no_browser, device=device, timeout=timeout, port=port)
+    stored(lambda: check_store(instance.store))
     if not call.as_json:
         tell(f"Sign in as {named(account)}.")
     signed_in = sign_in(call, instance, how, login_hint=account.email)
