@@ -37,7 +37,11 @@ class _LazyGroup(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+# Wide, so that the full paths of keys stay in one piece where the terminal has room.
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
 @click.version_option(__version__, prog_name="codexrelay")
 def main() -> None:
     """A local relay between coding agents and the OpenAI Codex backend."""
