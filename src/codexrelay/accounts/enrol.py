@@ -20,7 +20,7 @@ import attrs
 
 from codexrelay.accounts.account import Account, Credentials, can_be_sent
 from codexrelay.accounts.files import BrokenFileError, make_folder, new_lock
-from codexrelay.accounts.layouts import layout_of, why_no_tokens
+from codexrelay.accounts.layouts import is_personal, layout_of, why_no_tokens
 from codexrelay.accounts.login.authorize import SCOPE
 from codexrelay.accounts.login.signed_in import read_signed_in
 from codexrelay.errors import CodexRelayError
@@ -47,8 +47,6 @@ _LOCK_S: Final = 10.0
 #: Keys that only account files of relays have. There `account_id` is the file's name, and no
 #: workspace's id.
 _MANAGED_KEYS: Final = ("expiry_date", "chatgpt_account_id")
-#: How a personal access token begins (wire notes 1.7).
-_PERSONAL: Final = "at-"
 _SIGN_IN: Final = "sign in with `codexrelay accounts add` instead"
 
 
@@ -313,7 +311,7 @@ def imported(data: bytes) -> SignedIn:
     layout = layout_of(raw)
     access = _token(raw, layout.access)
     refresh = _token(raw, layout.refresh)
-    if access is not None and access.startswith(_PERSONAL):
+    if access is not None and is_personal(access):
         # A refresh token beside it is of an earlier sign-in, perhaps of somebody else.
         raise NotImportableError("there is a personal access token, which does not say whose it is")
     if access is None or refresh is None:

@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import attrs
 import httpx
-import trio
 
-from codexrelay import __version__
+from codexrelay.accounts import wire
 from codexrelay.accounts.account import can_be_sent
 from codexrelay.protocol.raw import dump, get_number, get_object, get_text, parse_object
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from codexrelay.protocol.raw import JsonObject
 
 #: Codex's public client; refresh tokens are bound to it.
@@ -42,8 +39,6 @@ TERMINAL_CODES: Final = frozenset(
     }
 )
 
-_MAX_ANSWER_BYTES: Final = 1 << 20
-_CLOSE_S: Final = 1.0
 #: Nothing was sent when one of these is raised, so the token is as good as before.
 _NOT_SENT: Final = (
     httpx.ConnectError,
@@ -127,38 +122,15 @@ class Issuer:
                 "refresh_token": refresh_token,
             }
         )
+        url = f"{self.url.rstrip('/')}/oauth/token"
+        request = wire.post(url, body, content_type="application/json")
         try:
-            response = await self.transport.handle_async_request(self._request(body))
+            answer = await wire.exchange(self.transport, request)
         except _NOT_SENT as error:
             return Unavailable(why=f"the sign-in service cannot be reached ({_name(error)})")
         except httpx.RequestError as error:
             return Lost(why=f"the connection to the sign-in service broke ({_name(error)})")
-        try:
-            answer = await _read(response)
-        except httpx.RequestError as error:
-            return Lost(why=f"the sign-in service's answer broke off ({_name(error)})")
-        finally:
-            with trio.move_on_after(_CLOSE_S, shield=True):
-                await response.aclose()
-        return read_answer(response.status_code, answer)
-
-    def _request(self, body: bytes) -> httpx.Request:
-        # A body that can be read once only: a transport sends a request a second time when a kept
-        # connection breaks under it, and this one must never be.
-        return httpx.Request(
-            "POST",
-            f"{self.url.rstrip('/')}/oauth/token",
-            headers={
-                "accept": "application/json",
-                "accept-encoding": "identity",
-                # Calls are hours apart. A connection kept for the next one would break under it.
-                "connection": "close",
-                "content-length": str(len(body)),
-                "content-type": "application/json",
-                "user-agent": f"codexrelay/{__version__}",
-            },
-            content=_once(body),
-        )
+        return read_answer(answer.status, answer.body)
 
 
 def read_answer(status: int, body: bytes) -> Answer:
@@ -217,17 +189,6 @@ def _code_of(value: JsonObject) -> str | None:
         or get_text(value, "code")
         or None
     )
-
-
-async def _once(body: bytes) -> AsyncIterator[bytes]:
-    yield body
-
-
-async def _read(response: httpx.Response) -> bytes:
-    body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk[: _MAX_ANSWER_BYTES - len(body)]  # no tokens are longer; a cut fails to parse
-    return bytes(body)
 
 
 def _name(error: Exception) -> str:

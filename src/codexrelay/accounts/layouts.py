@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from codexrelay.protocol.raw import JsonObject
 
 
+#: A token that is good until it is withdrawn and cannot be refreshed (wire notes 1.7).
+_PERSONAL: Final = "at-"
+
+
+def is_personal(access_token: str) -> bool:
+    """Tell whether this is a personal access token, which nothing refreshes."""
+    return access_token.startswith(_PERSONAL)
+
+
 @attrs.frozen(kw_only=True)
 class Layout:
     """The names under which one program writes its tokens."""

@@ -28,7 +28,7 @@ from codexrelay.accounts.files import (
     real_path,
     replace_json,
 )
-from codexrelay.accounts.layouts import layout_of, why_no_tokens
+from codexrelay.accounts.layouts import is_personal, layout_of, why_no_tokens
 from codexrelay.accounts.tokens import sendable
 from codexrelay.protocol.raw import get_text, parse_object
 
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 LEGACY_ID: Final = "codex-cli"
 _FILE: Final = "auth.json"
 _SIGN_IN: Final = "sign in with ChatGPT: run `codex login`"
-#: A token that is good until it is withdrawn and cannot be refreshed (wire notes 1.7).
-_PERSONAL: Final = "at-"
 
 
 @attrs.define(eq=False)
@@ -172,7 +170,7 @@ class LegacyStore:
             raise broken(path, "tokens", f"{why}; {_SIGN_IN}")
         access_token = token(layout.access) or ""  # there is one
         refresh_token = token(layout.refresh)
-        if access_token.startswith(_PERSONAL):
+        if is_personal(access_token):
             refresh_token = None  # of an earlier sign-in, if there is one
         ids = (sendable(path, field, text) for field, text in layout.workspace_ids(raw))
         return make_account(
