@@ -14,7 +14,7 @@ import trio
 from harness.children import REAP_S, bare_environment
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
 READY: Final = "codexrelay listening on "
@@ -24,6 +24,8 @@ START_S: Final = 60.0
 STOP_S: Final = 20.0
 #: Where a relay keeps what it knows of its turns, below its own folder.
 STATE_FOLDER: Final = "state"
+#: Names of its own for models: Droid takes one like OpenAI's for a mistake over chat.
+ALIASES: Final[Mapping[str, str]] = {"relay-model": "gpt-5.5"}
 
 
 @attrs.define(eq=False)
@@ -56,21 +58,31 @@ def relay_settings(
     store: Path,
     server: Mapping[str, object] | None = None,
     managed_oauth: Mapping[str, object] | None = None,
+    aliases: Mapping[str, str] = ALIASES,
+    adaptations: Sequence[str] = (),
+    asks_for_models: bool = True,
 ) -> dict[str, object]:
     """Return the configuration of a relay that knows one backend and the accounts in `store`.
 
     `server` and `managed_oauth` are further keys of these blocks. What it keeps of its turns goes
-    to a folder beside the configuration file.
+    to a folder beside the configuration file. `aliases` are names of its own for models,
+    `adaptations` what it does for single programs. `asks_for_models` says whether it asks the
+    backend for its models, which it does behind the scenes after its first turn.
     """
     accounts = {"storage_path": str(store), "allow_legacy_fallback": False}
     codex = {
         "oauth_issuer": issuer_url,
         "managed_oauth": {**accounts, **(managed_oauth or {})},
+        "model_catalog": {"discovery_enabled": asks_for_models},
+        # Adaptations see no calls otherwise.
+        "default_capabilities": {"bypass_tool_call_reactor": False} if adaptations else {},
     }
     backend = {"type": "openai-codex", "api_base_url": api_base_url, "extra": {"codex": codex}}
     return {
         "server": server or {},
         "sessions": {"state_path": STATE_FOLDER},
+        "models": {"aliases": dict(aliases)},
+        "profiles": {"adaptations": list(adaptations)},
         "backends": {"openai_codex": backend},
     }
 

@@ -15,13 +15,19 @@ import trio
 from codexrelay.protocol.raw import JsonObject, is_object, parse
 from harness.children import bare_environment
 from harness.compat.agent_process import Exit, Launch, make_home, run
-from harness.compat.drivers.driver import Driver, Order, Variant
+from harness.compat.drivers.driver import Driver, Order, Variant, with_parameters
 from harness.compat.install import Command
 from harness.compat.mishaps import let_happen
-from harness.compat.scenarios import PROMPT, Ending, Scenario
+from harness.compat.scenarios import Ending, Scenario
 from harness.compat.traces import last_words, text_of, traces_of
 from harness.compat.verdict import CLIENT_KEY, LEAVE_S, Account, Evidence, problems_of
-from harness.relay_process import RelayStartError, relay_settings, running_relay, told_by
+from harness.relay_process import (
+    ALIASES,
+    RelayStartError,
+    relay_settings,
+    running_relay,
+    told_by,
+)
 from harness.simulator import SimulatedAccount, Simulator
 
 #: A program that has not ended by then never will. The slowest cell took 25 s on a busy machine.
@@ -115,6 +121,10 @@ async def _observe(cell: Cell, folder: Path) -> tuple[Evidence, tuple[str, ...]]
             store=store,
             server=server_settings(cell.scenario),
             managed_oauth={"selection_strategy": cell.scenario.strategy},
+            aliases=aliases_for(cell.scenario),
+            adaptations=cell.scenario.adaptations,
+            # A turn is to meet the mishap, and not the relay's own question for the models.
+            asks_for_models=cell.scenario.mishap is None,
         )
         async with running_relay(relay_home, settings) as relay:
             launch = prepare(cell, home, relay_url=relay.url)
@@ -124,6 +134,7 @@ async def _observe(cell: Cell, folder: Path) -> tuple[Evidence, tuple[str, ...]]
         scenario=cell.scenario,
         ending=cell.ending,
         interrupted_status=cell.driver.interrupted_status,
+        tools_in_input=cell.variant.tools_in_input,
         status=driven.exit.status,
         stdout=text_of(launch.stdout_path),
         stderr=text_of(launch.stderr_path),
@@ -149,14 +160,29 @@ def server_settings(scenario: Scenario) -> dict[str, object]:
     return {} if scenario.keep_alive_s is None else {"keep_alive_s": scenario.keep_alive_s}
 
 
+def aliases_for(scenario: Scenario) -> dict[str, str]:
+    """Return the relay's own names of models, with the effort that the scenario wants of them."""
+    return {alias: with_effort(model, scenario) for alias, model in ALIASES.items()}
+
+
+def with_effort(model: str, scenario: Scenario) -> str:
+    """Return the name of a model with the effort that the scenario wants of it."""
+    wanted = {} if scenario.effort is None else {"reasoning_effort": scenario.effort}
+    return with_parameters(model, wanted)
+
+
 def prepare(cell: Cell, home: Path, *, relay_url: str) -> Launch:
     """Make the program's home and say how it is started."""
+    variant = cell.variant
+    if variant.model not in ALIASES:
+        variant = attrs.evolve(variant, model=with_effort(variant.model, cell.scenario))
     order = Order(
-        variant=cell.variant,
+        variant=variant,
         relay_url=relay_url,
         home=home,
         client_key=CLIENT_KEY,
-        prompt=PROMPT,
+        prompt=cell.scenario.prompt,
+        capabilities=cell.scenario.capabilities,
     )
     make_home(home, cell.driver.files(order))
     return Launch(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -17,6 +18,7 @@ from harness.compat.cell import run_cell
 from harness.compat.drivers import all_drivers
 from harness.compat.install import agents_folder, find_all, run_npm
 from harness.compat.matrix import cells_of, run_cells
+from harness.compat.recording import SCENARIO, RecordingError, record
 from harness.compat.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
@@ -71,6 +73,12 @@ _COLUMNS: Final = tuple(scenario.name for scenario in SCENARIOS)
     "--retry-once", is_flag=True, help="Try a cell that failed once more; the second try counts."
 )
 @click.option("--skip-missing", is_flag=True, help="Leave out programs that cannot be installed.")
+@click.option(
+    "--record",
+    "recordings",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Run no matrix; write what each program sends into DIR/ROW, without texts and ids.",
+)
 def compat(
     *,
     only: tuple[str, ...],
@@ -78,6 +86,7 @@ def compat(
     jobs: int,
     retry_once: bool,
     skip_missing: bool,
+    recordings: Path | None,
 ) -> None:
     """Run real agent programs through the relay, with a simulated backend behind it.
 
@@ -96,7 +105,13 @@ def compat(
     ]
     commands, missing = find_all(drivers, folder=agents_folder(os.environ), npm=run_npm)
     chosen = [scenario for scenario in SCENARIOS if not scenarios or scenario.name in scenarios]
+    if recordings is not None:
+        chosen = [scenario for scenario in SCENARIOS if scenario.name == SCENARIO]
     cells = cells_of(drivers, chosen, commands=commands, only=only)
+    if recordings is not None:
+        good = trio.run(_record, cells, recordings)
+        print(report.matrix((), missing), end="")
+        sys.exit(0 if good and (skip_missing or not missing) else 1)
     results = _run(cells, jobs=jobs, retry_once=retry_once)
     print(report.failures(results), report.matrix(results, missing), sep="", end="")
     sys.exit(exit_status(results, missing, skip_missing=skip_missing))
@@ -122,3 +137,15 @@ def _run(cells: Sequence[Cell], *, jobs: int, retry_once: bool) -> tuple[Result,
         )
 
     return trio.run(main)
+
+
+async def _record(cells: Sequence[Cell], recordings: Path) -> bool:
+    """Record one program after the other; tell whether all held their conversations."""
+    good = True
+    for cell in cells:
+        try:
+            print(f"{cell.variant.name}: {await record(cell, recordings)} requests", flush=True)
+        except RecordingError as error:
+            good = False
+            print(error, flush=True)
+    return good

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from codexrelay.protocol.raw import Json
     from harness.simulator import Seen
+    from harness.simulator.tools import Tool
 
 _OUTPUTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
 
@@ -28,7 +29,16 @@ def is_refresh(seen: Seen) -> bool:
 
 def has_tools(turn: Seen) -> bool:
     """Tell whether the model may call tools: if not, it is a side request, such as for a title."""
-    return is_object(turn.body) and bool(tools_of(turn.body))
+    return bool(_tools(turn))
+
+
+def tool_names(turn: Seen) -> frozenset[str]:
+    """Return the names of the tools that the model may call, wherever they were declared."""
+    return frozenset(tool.name for tool in _tools(turn))
+
+
+def _tools(turn: Seen) -> tuple[Tool, ...]:
+    return tools_of(turn.body) if is_object(turn.body) else ()
 
 
 def first_served(seen: Iterable[Seen]) -> Seen | None:

@@ -1,4 +1,4 @@
-"""The matrix: every way of running a program, times every scenario."""
+"""The matrix: every way of running a program, times every scenario that is for it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def cells_of(
 ) -> tuple[Cell, ...]:
     """Return the cells of the programs that have a command, row by row.
 
-    `only` names drivers or variants; empty means all.
+    `only` names drivers or variants; empty means all. Where a scenario is not for a variant, the
+    matrix has no cell.
     """
     return tuple(
         Cell(driver=driver, command=commands[driver.name], variant=variant, scenario=scenario)
@@ -35,6 +36,7 @@ def cells_of(
         for variant in driver.variants
         if not only or driver.name in only or variant.name in only
         for scenario in scenarios
+        if scenario.is_for(variant.name)
     )
 
 

@@ -1,9 +1,9 @@
 """What each program is asked to do, what goes wrong meanwhile, and how it should end.
 
 Every scenario is the same conversation: a prompt, a shell tool call, the tool's output, a final
-text. What differs is the fault that hits the first model request that carries tools, or the mishap
-of accounts between that request and the next. The expectations are the table below; how they are
-checked stands in `verdict`.
+text. What differs is the fault that hits the first model request that carries tools, the mishap of
+accounts between that request and the next, or what program and relay are told besides. The
+expectations are the table below; how they are checked stands in `verdict`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from typing import Final
 
 import attrs
+
+from codexrelay.protocol.capabilities import Given
 
 #: What the tool is to print, and so what the final text must quote. No program says it by itself.
 MARK: Final = "relay-compat-4711"
@@ -62,6 +64,16 @@ class Scenario:
     """A column of the matrix."""
 
     name: str
+    #: The variants that it is for; None: all.
+    rows: frozenset[str] | None = None
+    #: What the program's own configuration asks of the relay; None: what it has by itself.
+    capabilities: Given | None = None
+    #: The effort that the model's name asks for, as that configuration has it; None: none.
+    effort: str | None = None
+    #: What the relay does for single programs.
+    adaptations: tuple[str, ...] = ()
+    #: What the prompt says to the simulated model (`harness.simulator.script`).
+    directive: str = ""
     #: Faults of the simulator, consumed by the first requests that carry tools.
     faults: tuple[str, ...] = ()
     mishap: Mishap | None = None
@@ -85,6 +97,15 @@ class Scenario:
     #: `server.keep_alive_s` of the relay; None means its default.
     keep_alive_s: float | None = None
 
+    @property
+    def prompt(self) -> str:
+        """Return what the program is asked."""
+        return f"{PROMPT} {self.directive}".rstrip()
+
+    def is_for(self, variant: str) -> bool:
+        """Tell whether the variant has a cell in this column."""
+        return self.rows is None or variant in self.rows
+
     def ending_of(self, variant: str) -> Ending:
         """Return how a run of the variant should end."""
         return self.but.get(variant, self.ending)
@@ -99,11 +120,26 @@ _TELL_THEIR_USERS: Final = {
 }
 #: Codex ends at once when it is told of a usage limit, however soon that is over.
 _DO_NOT_WAIT: Final = dict.fromkeys(("codex", "codex-lite", "codex-login"), Ending.REPORTED)
+#: These have a tool `bash`. For the others no adaptation makes sense.
+_HAVE_BASH: Final = frozenset({"opencode-chat", "opencode-responses", "pi-chat", "pi-responses"})
 #: So that a mishap surely comes before the end of the answer that it follows.
 _UNHURRIED_S: Final = 0.02
 
 SCENARIOS: Final[tuple[Scenario, ...]] = (
     Scenario(name="tool"),
+    # None of the programs thinks that hard by itself, and none of them has a tool like that.
+    Scenario(
+        name="overrides",
+        capabilities={"codex_passthrough": False, "tool_schema_mode": "merge_custom"},
+        effort="xhigh",
+    ),
+    # The model calls a tool that no program has: bare, OpenCode and pi tell it so.
+    Scenario(
+        name="adapted",
+        rows=_HAVE_BASH,
+        adaptations=("opencode.shell_as_bash", "pi.shell_as_bash"),
+        directive="[sim foreign_shell]",
+    ),
     # Bare, everybody tries again by itself, Droid after 5 s.
     Scenario(name="500", faults=("500",), repair=Repair.RETRY),
     # From here on output has reached the client, and nothing can be repaired behind its back: it

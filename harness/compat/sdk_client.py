@@ -1,17 +1,19 @@
-"""A conversation with one tool, held by the openai SDK.
+"""A conversation with one tool, held by the openai SDK as a printed block sets it up.
 
-`sdk_client.py URL PROTOCOL SHAPE MODEL PROMPT`; PROTOCOL is `chat` or `responses`, SHAPE `streamed`
-or `whole`. Prints the final text. A script of its own, because something that may hang, be
-interrupted or end with a traceback wants a process.
+`sdk_client.py BLOCK PROTOCOL SHAPE PROMPT`; BLOCK is the file that holds the block, PROTOCOL `chat`
+or `responses`, SHAPE `streamed` or `whole`. Prints the final text. A script of its own, because
+something that may hang, be interrupted or end with a traceback wants a process.
 """
 
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Final, cast
 
+import attrs
 import openai
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 TURNS: Final = 4
 INSTRUCTIONS: Final = "You are terse."
+TOOL: Final = "bash"
 PARAMETERS: Final[dict[str, object]] = {
     "type": "object",
     "properties": {"command": {"type": "string"}},
@@ -28,49 +31,60 @@ PARAMETERS: Final[dict[str, object]] = {
 }
 CHAT_TOOL: Final[ChatTool] = {
     "type": "function",
-    "function": {"name": "bash", "description": "Run a command.", "parameters": PARAMETERS},
+    "function": {"name": TOOL, "description": "Run a command.", "parameters": PARAMETERS},
 }
 RESPONSES_TOOL: Final[FunctionToolParam] = {
     "type": "function",
-    "name": "bash",
+    "name": TOOL,
     "description": "Run a command.",
     "parameters": PARAMETERS,
     "strict": False,
 }
 
 
-def run_tool(arguments: str) -> str:
+@attrs.frozen(kw_only=True)
+class Way:
+    """How requests are made: what the block says, and the shape of their answers."""
+
+    client: openai.OpenAI
+    model: str
+    extra_body: dict[str, object]
+    streamed: bool
+
+
+def run_tool(name: str, arguments: str) -> str:
     """Run the command that the model asked for; return what it printed."""
+    if name != TOOL:
+        return f"there is no tool {name}"
     command = json.loads(arguments)["command"]
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     return done.stdout
 
 
-def ask_chat(
-    client: openai.OpenAI, *, model: str, messages: list[ChatCompletionMessageParam], streamed: bool
-) -> ChatCompletion:
+def ask_chat(way: Way, messages: list[ChatCompletionMessageParam]) -> ChatCompletion:
     """Make one chat request."""
-    if not streamed:
-        return client.chat.completions.create(model=model, messages=messages, tools=[CHAT_TOOL])
-    with client.chat.completions.stream(
-        model=model,
+    if not way.streamed:
+        return way.client.chat.completions.create(
+            model=way.model, messages=messages, tools=[CHAT_TOOL], extra_body=way.extra_body
+        )
+    with way.client.chat.completions.stream(
+        model=way.model,
         messages=messages,
         tools=[CHAT_TOOL],
         stream_options={"include_usage": True},
+        extra_body=way.extra_body,
     ) as stream:
         return stream.get_final_completion()
 
 
-def chat(client: openai.OpenAI, *, model: str, prompt: str, streamed: bool) -> str:
+def chat(way: Way, prompt: str) -> str:
     """Hold the conversation over /v1/chat/completions; return the final text."""
     messages: list[ChatCompletionMessageParam] = [
         {"role": "system", "content": INSTRUCTIONS},
         {"role": "user", "content": prompt},
     ]
     for _ in range(TURNS):
-        message = (
-            ask_chat(client, model=model, messages=messages, streamed=streamed).choices[0].message
-        )
+        message = ask_chat(way, messages).choices[0].message
         calls = [call for call in message.tool_calls or () if call.type == "function"]
         if not calls:
             return message.content or ""
@@ -95,42 +109,42 @@ def chat(client: openai.OpenAI, *, model: str, prompt: str, streamed: bool) -> s
             {
                 "role": "tool",
                 "tool_call_id": call.id,
-                "content": run_tool(call.function.arguments),
+                "content": run_tool(call.function.name, call.function.arguments),
             }
             for call in calls
         ]
     return ""
 
 
-def ask_responses(
-    client: openai.OpenAI, *, model: str, items: list[ResponseInputItemParam], streamed: bool
-) -> Response:
+def ask_responses(way: Way, items: list[ResponseInputItemParam]) -> Response:
     """Make one responses request, without state on the server."""
-    if not streamed:
-        return client.responses.create(
-            model=model,
+    if not way.streamed:
+        return way.client.responses.create(
+            model=way.model,
             instructions=INSTRUCTIONS,
             input=items,
             tools=[RESPONSES_TOOL],
             store=False,
             include=["reasoning.encrypted_content"],
+            extra_body=way.extra_body,
         )
-    with client.responses.stream(
-        model=model,
+    with way.client.responses.stream(
+        model=way.model,
         instructions=INSTRUCTIONS,
         input=items,
         tools=[RESPONSES_TOOL],
         store=False,
         include=["reasoning.encrypted_content"],
+        extra_body=way.extra_body,
     ) as stream:
         return stream.get_final_response()
 
 
-def responses(client: openai.OpenAI, *, model: str, prompt: str, streamed: bool) -> str:
+def responses(way: Way, prompt: str) -> str:
     """Hold the conversation over /v1/responses; return the final text."""
     items: list[ResponseInputItemParam] = [{"role": "user", "content": prompt}]
     for _ in range(TURNS):
-        answer = ask_responses(client, model=model, items=items, streamed=streamed)
+        answer = ask_responses(way, items)
         calls = [item for item in answer.output if item.type == "function_call"]
         if not calls:
             return answer.output_text
@@ -142,7 +156,7 @@ def responses(client: openai.OpenAI, *, model: str, prompt: str, streamed: bool)
             {
                 "type": "function_call_output",
                 "call_id": call.call_id,
-                "output": run_tool(call.arguments),
+                "output": run_tool(call.name, call.arguments),
             }
             for call in calls
         ]
@@ -151,10 +165,16 @@ def responses(client: openai.OpenAI, *, model: str, prompt: str, streamed: bool)
 
 def main() -> None:
     """Read the arguments, hold the conversation, print its last text."""
-    url, protocol, shape, model, prompt = sys.argv[1:]
-    converse = {"chat": chat, "responses": responses}[protocol]
-    client = openai.OpenAI(base_url=url)
-    print(converse(client, model=model, prompt=prompt, streamed=shape == "streamed"))
+    path, protocol, shape, prompt = sys.argv[1:]
+    # Not as a program: its last lines are for people who try it.
+    block = runpy.run_path(path)
+    way = Way(
+        client=block["client"],
+        model=block["model"],
+        extra_body=block["extra_body"],
+        streamed=shape == "streamed",
+    )
+    print({"chat": chat, "responses": responses}[protocol](way, prompt))
 
 
 if __name__ == "__main__":

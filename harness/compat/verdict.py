@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from codexrelay.protocol.raw import JsonObject, dump, get_text
+from codexrelay.protocol.capabilities import HEADER
+from codexrelay.protocol.raw import JsonObject, dump, get_object, get_text, is_object
+from codexrelay.protocol.tool_schema import BUILT_IN
 from harness.compat.conversation import (
     first_served,
+    has_tools,
     is_refresh,
     is_turn,
+    tool_names,
     tool_outputs,
     without_reasoning,
 )
@@ -32,6 +36,13 @@ LEAVE_S: Final = 1.0
 CLIENT_KEY: Final = "compat-client-key-4711"
 #: What belongs to the client alone.
 CLIENT_SECRETS: Final = (CLIENT_KEY, CLIENT_ACCOUNT_ID)
+#: What is said to the relay alone.
+_TO_THE_RELAY: Final = ("codex_capabilities", HEADER)
+#: A tool that the relay can offer and no program has, and all that it can offer.
+_OFFERED: Final = "shell"
+_CAN_BE_OFFERED: Final = frozenset(get_text(tool, "name") or "" for tool in BUILT_IN)
+#: Requests of the conversation, if nothing goes wrong.
+_TURNS: Final = 2
 #: The final text; no program prints it unless the backend said so.
 ANSWER: Final = f"The command printed: {MARK}"
 
@@ -61,6 +72,8 @@ class Evidence:
     ending: Ending
     #: The program's exit status after SIGINT.
     interrupted_status: int
+    #: See `Variant.tools_in_input`.
+    tools_in_input: bool
     #: Its exit status in this run; None if it was killed because its time was up.
     status: int | None
     stdout: str
@@ -165,6 +178,40 @@ def _nothing_of_the_client_leaked(evidence: Evidence) -> Iterator[str]:
         body = dump(seen.body).decode()
         if any(secret in body for secret in CLIENT_SECRETS):
             yield f"{seen.method} {seen.path}: the body carries a secret of the client"
+
+
+def _what_was_said_to_the_relay_went_no_further(evidence: Evidence) -> Iterator[str]:
+    for seen in evidence.seen:
+        told = [*(text for header in seen.headers for text in header), dump(seen.body).decode()]
+        for words in _TO_THE_RELAY:
+            if any(words in text.lower() for text in told):
+                yield f"{seen.method} {seen.path}: it says {words}"
+
+
+def _tools_were_merged(evidence: Evidence) -> Iterator[str]:
+    asked = evidence.scenario.capabilities or {}
+    if asked.get("tool_schema_mode") != "merge_custom":
+        return
+    armed = [turn for turn in evidence.turns if has_tools(turn)]
+    for number, turn in enumerate(armed, start=1):
+        if _OFFERED not in tool_names(turn):
+            yield f"request {number} with tools: the built-in {_OFFERED} is not among them"
+        in_input = not (is_object(turn.body) and "tools" in turn.body)
+        if in_input is not evidence.tools_in_input:
+            yield f"request {number} with tools: they stand in another place than the program's"
+    # OpenCode's request for a title brings no tools: there the relay's are alone.
+    merged = sum(not tool_names(turn) <= _CAN_BE_OFFERED for turn in armed)
+    if merged < _TURNS:
+        yield f"the program's own tools were offered in {merged} requests, not in {_TURNS}"
+
+
+def _effort_is_that_of_the_name(evidence: Evidence) -> Iterator[str]:
+    wanted = evidence.scenario.effort
+    for number, turn in enumerate(evidence.turns, start=1):
+        reasoning = get_object(turn.body, "reasoning") if is_object(turn.body) else {}
+        if wanted is not None and reasoning.get("effort") != wanted:
+            told = dump(reasoning.get("effort")).decode()
+            yield f"request {number}: the effort was {told}, not {wanted}"
 
 
 def _accounts_match(evidence: Evidence) -> Iterator[str]:
@@ -284,6 +331,9 @@ _CHECKS: Final[tuple[Callable[[Evidence], Iterator[str]], ...]] = (
     _files_are_right,
     _left_at_once,
     _nothing_of_the_client_leaked,
+    _what_was_said_to_the_relay_went_no_further,
+    _tools_were_merged,
+    _effort_is_that_of_the_name,
     _accounts_match,
     _relay_stopped_well,
 )

@@ -77,7 +77,11 @@ async def _run(scenes: Sequence[Scene], page: Page, folder: Path, *, pace_s: flo
 
 def _settings(simulator: TappedSimulator, folder: Path, *, store: Path) -> dict[str, object]:
     settings = relay_settings(
-        api_base_url=simulator.api_base_url, issuer_url=simulator.issuer_url, store=store
+        api_base_url=simulator.api_base_url,
+        issuer_url=simulator.issuer_url,
+        store=store,
+        # The scenes look at everything that the backend was asked and sent.
+        asks_for_models=False,
     )
     block = settings["backends"]["openai_codex"]  # type: ignore[index]  # built above
     block["extra"]["codex"]["managed_oauth"]["selection_strategy"] = "session-affinity"

@@ -6,6 +6,8 @@ A user text may steer it with directives in square brackets, several if need be:
 | --- | --- |
 | `[sim parallel=2]` | so many tool calls in one answer |
 | `[sim custom]` | the call is one of a custom tool, `apply_patch` if there is one |
+| `[sim foreign_shell]` | the call is one of `shell`, whether or not the client has such a tool |
+| `[sim foreign_shell=/tmp]` | so, and its `workdir` is this folder |
 | `[sim text=Hello]` | this text at once, no tool call |
 | `[sim deltas=50]` | a text in so many deltas at once, no tool call |
 | `[sim refusal]` | a refusal at once |
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import attrs
 
 from codexrelay.protocol.raw import get_list, get_text, is_object, parse
-from harness.simulator.tools import ToolCall, custom_call, shell_call, tools_of
+from harness.simulator.tools import ToolCall, custom_call, foreign_call, shell_call, tools_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -131,7 +133,12 @@ def _first_items(
     asked = _COMMAND.search(said)
     command = asked[1] if asked else _DEFAULT_COMMAND
     if asked or not earlier:
-        call = custom_call(tools, command) if "custom" in directives else shell_call(tools, command)
+        if "foreign_shell" in directives:
+            call: ToolCall | None = foreign_call(command, workdir=directives["foreign_shell"])
+        elif "custom" in directives:
+            call = custom_call(tools, command)
+        else:
+            call = shell_call(tools, command)
         if call is not None:
             thought = Reasoning((("**Running", " the command**\n\n", "The tool will tell."),))
             return (thought, *[call] * _count(directives.get("parallel", "1")))

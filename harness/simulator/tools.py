@@ -40,7 +40,13 @@ class ToolCall:
     payload: str
 
 
-_SHELLS: Final = ("bash", "exec_command", "Execute", "shell", "shell_command", "local_shell")
+#: The best first. `shell` is the last one, as the relay may offer it beside the client's own.
+_SHELLS: Final = (
+    *("bash", "exec_command", "Execute", "shell_command", "local_shell"),
+    *("exec", "shell"),
+)
+#: Those of them that take JavaScript.
+_SCRIPTED: Final = frozenset({"exec"})
 _COMMAND_FIELDS: Final = ("command", "cmd")
 #: Calls into this namespace do not name it (measured, Codex CLI 0.169).
 _OPEN_NAMESPACE: Final = "functions"
@@ -80,15 +86,12 @@ def shell_call(tools: tuple[Tool, ...], command: str) -> ToolCall | None:
 
     None means that there is no tool that could be called.
     """
-    functions = [tool for tool in tools if not tool.custom]
     for name in _SHELLS:
-        for tool in functions:
-            if tool.name == name:
-                return _function_call(tool, command)
-    for tool in tools:
-        if tool.custom and tool.name == "exec":
-            return ToolCall(tool=tool, payload=_javascript(command))
-    return _function_call(functions[0], command) if functions else None
+        for tool in tools:
+            if tool.name == name and tool.custom is (name in _SCRIPTED):
+                return _call(tool, command)
+    functions = [tool for tool in tools if not tool.custom]
+    return _call(functions[0], command) if functions else None
 
 
 def custom_call(tools: tuple[Tool, ...], command: str) -> ToolCall | None:
@@ -107,12 +110,25 @@ def custom_call(tools: tuple[Tool, ...], command: str) -> ToolCall | None:
     )
 
 
+def foreign_call(command: str, *, workdir: str = "") -> ToolCall:
+    """Return a call of Codex CLI's older tool `shell`, from a model that knows no other.
+
+    An empty `workdir` is none.
+    """
+    arguments: JsonObject = {"command": ["bash", "-lc", command]}
+    if workdir:
+        arguments["workdir"] = workdir
+    return ToolCall(tool=Tool(name="shell", custom=False), payload=dump(arguments).decode())
+
+
 def _javascript(command: str) -> str:
     arguments = dump({"cmd": command}).decode()
     return f"const r = await tools.exec_command({arguments}); text(r);"
 
 
-def _function_call(tool: Tool, command: str) -> ToolCall:
+def _call(tool: Tool, command: str) -> ToolCall:
+    if tool.custom:
+        return ToolCall(tool=tool, payload=_javascript(command))
     return ToolCall(tool=tool, payload=dump(_arguments(tool.schema, command)).decode())
 
 

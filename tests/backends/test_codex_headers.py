@@ -86,10 +86,10 @@ async def test_the_backend_sees_what_codex_sends_in_its_order(tmp_path: Path) ->
         ("accept", "text/event-stream"),
         ("accept-encoding", "identity"),
         ("content-type", "application/json"),
-        ("originator", identity.ORIGINATOR),
-        ("user-agent", identity.USER_AGENT),
         ("authorization", f"Bearer {token}"),
         ("chatgpt-account-id", account.account_id),
+        ("originator", identity.ORIGINATOR),
+        ("user-agent", identity.USER_AGENT),
     ]
 
 

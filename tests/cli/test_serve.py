@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -14,10 +15,14 @@ import attrs
 import httpx
 import pytest
 import trio
+import trio.testing
 from click.testing import CliRunner
 
 from codexrelay.cli import main
+from codexrelay.cli.serve import heed_signals
+from codexrelay.config.live import Live, Sources
 from codexrelay.protocol.raw import Json, JsonObject, dump
+from codexrelay.server.drain import Drain
 from harness.simulator import SimulatedAccount, Simulator
 from tests.fakes.live_server import PATIENCE_S
 from tests.fakes.relay import ask, ask_chat
@@ -30,10 +35,11 @@ if TYPE_CHECKING:
 _START_S: Final = 30.0
 _COMMAND: Final = (*(sys.executable, "-X", "dev", "-m", "codexrelay"), "serve", "--port", "0")
 _ACCOUNTS: Final = "codexrelay accounts: "
-#: SIGHUP comes when a terminal is closed; Windows has none.
-_SIGNALS: Final = [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)]
+_OLD_KEY, _NEW_KEY = "the-old-key-of-a-client", "the-new-key-of-a-client"
 
-posix_only = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to drain on")
+posix_only = pytest.mark.skipif(
+    os.name == "nt", reason="Windows has no SIGTERM to drain on, no SIGHUP and no ptys"
+)
 
 
 @attrs.define(eq=False)
@@ -62,6 +68,15 @@ class Child:
                         return line.removeprefix(beginning).rstrip()
                 await self._more.wait()
 
+    async def logged(self, text: str) -> str:
+        """Return the first log line with this text, without its time."""
+        with trio.fail_after(_START_S):
+            while True:
+                for line in self.said.decode().splitlines(keepends=True):
+                    if text in line and line.endswith("\n"):
+                        return line.partition(" ")[2].rstrip()
+                await self._more.wait()
+
     async def url(self) -> str:
         return await self.line("codexrelay listening on ")
 
@@ -73,15 +88,26 @@ class Child:
 
 @asynccontextmanager
 async def serving(
-    folder: Path, simulator: Simulator, *flags: str, **server: Json
+    folder: Path,
+    simulator: Simulator,
+    *flags: str,
+    terminal: int | None = None,
+    with_file: bool = True,
+    **server: Json,
 ) -> AsyncIterator[Child]:
-    """Run `python -m codexrelay serve` in front of `simulator` until the block ends."""
+    """Run `python -m codexrelay serve` in front of `simulator` until the block ends.
+
+    `terminal` is what its stdin and stdout are.
+    """
     async with trio.open_nursery() as nursery:
         await nursery.start(simulator.serve)
-        (folder / "config.yaml").write_bytes(dump(_config(simulator, folder, server)))
+        configure(folder, simulator, **server)
+        named = ("--config", str(folder / "config.yaml")) if with_file else ()
         process = await trio.lowlevel.open_process(
-            [*_COMMAND, "--config", str(folder / "config.yaml"), *flags],
+            [*_COMMAND, *named, *flags],
             stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL if terminal is None else terminal,
+            stdout=terminal,
             env=_environ(folder / "home"),
         )
         try:
@@ -93,6 +119,11 @@ async def serving(
             with trio.move_on_after(PATIENCE_S, shield=True):
                 await process.wait()
         nursery.cancel_scope.cancel()
+
+
+def configure(folder: Path, simulator: Simulator, **server: Json) -> None:
+    """Write the configuration file."""
+    (folder / "config.yaml").write_bytes(dump(_config(simulator, folder, server)))
 
 
 def _environ(home: Path) -> dict[str, str]:
@@ -121,7 +152,7 @@ async def post(
 
 
 @posix_only
-@pytest.mark.parametrize("ending", _SIGNALS, ids=lambda ending: ending.name)
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=lambda one: one.name)
 async def test_it_says_where_it_listens_and_for_whom_and_ends_when_told(
     tmp_path: Path, ending: signal.Signals
 ) -> None:
@@ -138,6 +169,104 @@ async def test_it_says_where_it_listens_and_for_whom_and_ends_when_told(
     assert answer.status_code == 200
     assert status == 0
     assert b"Warning" not in child.said, child.said.decode()
+
+
+@posix_only
+@pytest.mark.parametrize("by", ["signal", "file alone"])
+async def test_a_configuration_that_changes_acts_without_a_restart(tmp_path: Path, by: str) -> None:
+    simulator = Simulator()
+    simulator.write_store(tmp_path / "accounts")
+    keys: list[list[Json]] = [[_OLD_KEY], [_NEW_KEY]]
+    async with serving(tmp_path, simulator, log_level="error", client_keys=keys[0]) as child:
+        url = await child.url()
+        before = [await _status(url, key) for key in (_OLD_KEY, _NEW_KEY)]
+        configure(tmp_path, simulator, client_keys=keys[1], host="127.0.0.2")
+        if by == "signal":
+            child.process.send_signal(signal.SIGHUP)
+        line = await child.logged("configuration reloaded")
+        held = await child.logged("need a restart")
+        after = [await _status(url, key) for key in (_OLD_KEY, _NEW_KEY)]
+        await child.logged("turn completed")  # nothing of the kind was written before
+        child.process.send_signal(signal.SIGTERM)
+        status = await child.ended()
+    assert (before, after, status) == ([200, 401], [401, 200], 0)
+    assert line.startswith("info    configuration reloaded")
+    assert line.endswith("changed='server.client_keys, server.log_level'")
+    assert held.endswith("waiting=server.host")
+    assert child.said.count(b"turn completed") == 1
+    assert b"key-of-a-client" not in child.said
+
+
+async def _status(url: str, key: str) -> int:
+    return (await post(url, ask(), **{"x-api-key": key})).status_code
+
+
+@posix_only
+async def test_sighup_without_a_file_is_answered_and_has_the_accounts_looked_at(
+    tmp_path: Path,
+) -> None:
+    simulator = Simulator()
+    flags = ("--managed-oauth-storage-path", str(tmp_path / "accounts"))
+    more = ("--sessions-state-path", str(tmp_path / "state"))
+    async with serving(tmp_path, simulator, *flags, *more, with_file=False) as child:
+        await child.url()
+        (tmp_path / "accounts").mkdir(mode=0o700)
+        (tmp_path / "accounts" / "half.json").write_text("{")
+        child.process.send_signal(signal.SIGHUP)
+        await child.logged("an account file has a problem")
+        line = await child.logged("no configuration file")
+        child.process.send_signal(signal.SIGTERM)
+        assert await child.ended() == 0
+    assert line == "info    no configuration file to reload; the accounts were looked at"
+
+
+@posix_only
+async def test_sighup_of_a_terminal_that_is_closed_ends_it(tmp_path: Path) -> None:
+    simulator = Simulator()
+    simulator.write_store(tmp_path / "accounts")
+    ours, theirs = os.openpty()
+    try:
+        async with serving(tmp_path, simulator, terminal=theirs) as child:
+            os.close(theirs)
+            await child.url()
+            child.process.send_signal(signal.SIGHUP)  # the terminal is there
+            await child.logged("nothing has changed")
+            os.close(ours)
+            child.process.send_signal(signal.SIGHUP)
+            assert await child.ended() == 0
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(ours)
+
+
+@posix_only
+@pytest.mark.parametrize("closed_after_s", [1.0, 3.0, None])
+async def test_a_terminal_may_be_closed_a_moment_after_sighup(
+    mock_clock: trio.testing.MockClock, closed_after_s: float | None
+) -> None:
+    drain, live = Drain(grace_s=1.0), Live.load(Sources(config_path=None, environ={}, flags={}))
+    ours, theirs = os.openpty()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(heed_signals, drain, live, nursery.cancel_scope, (theirs,))
+            await trio.testing.wait_all_tasks_blocked()
+            signal.raise_signal(signal.SIGHUP)
+            while not live.is_asked:
+                await trio.lowlevel.checkpoint()
+            await trio.testing.wait_all_tasks_blocked()
+            mock_clock.jump(closed_after_s or 0.0)
+            await trio.testing.wait_all_tasks_blocked()
+            if closed_after_s is not None:
+                os.close(ours)
+            mock_clock.jump(5.0)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+    finally:
+        os.close(theirs)
+        if closed_after_s is None:
+            os.close(ours)
+    # Long after it, a terminal that is gone is that of a program that was left running.
+    assert drain.draining is (closed_after_s == 1.0)
 
 
 async def test_without_an_account_it_says_what_to_do_and_serves_as_soon_as_there_is_one(
@@ -333,7 +462,10 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     assert all(line.startswith("codexrelay: ") for line in lines)
 
 
-def test_its_help_names_its_flags() -> None:
+def test_its_help_names_its_flags_and_says_what_they_mean() -> None:
     result = CliRunner().invoke(main, ["serve", "--help"])
     assert result.exit_code == 0
-    assert {"--config", "--host", "--port"} <= set(result.output.split())
+    words = result.output.split()
+    assert {"--config", "--host", "--port"} <= set(words)
+    for told in ("Largest request body in bytes", "[server.max_body_bytes; default: 67108864]"):
+        assert told in " ".join(words)

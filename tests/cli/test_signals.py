@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from codexrelay.cli.signals import endings, forget_closed
+from codexrelay.cli.signals import endings, forget_closed, is_closed, is_hangup
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="Windows has neither SIGHUP nor ptys")
 
@@ -34,6 +34,7 @@ def test_a_terminal_that_is_gone_takes_what_is_written_and_one_that_is_there_sta
         os.close(gone_master)
         with pytest.raises(OSError, match="Errno"):
             os.write(gone, b"x")
+        assert [is_closed(some) for some in ((), (there,), (gone, there))] == [False, False, True]
         forget_closed((gone, there))
         assert os.write(gone, b"x") == 1
         os.write(there, b"seen")
@@ -41,3 +42,14 @@ def test_a_terminal_that_is_gone_takes_what_is_written_and_one_that_is_there_sta
     finally:
         for descriptor in (gone, there, there_master):
             os.close(descriptor)
+
+
+@posix_only
+def test_sighup_is_told_from_the_others() -> None:
+    known = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    assert [is_hangup(one) for one in known] == [False, False, True]
+
+
+def test_no_signal_is_a_sighup_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(signal, "SIGHUP", raising=False)
+    assert not is_hangup(1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from codexrelay.config import load
-from codexrelay.config.environment import VARIABLES, read
-from codexrelay.config.keys import KEYS, key_named
+from codexrelay.config.environment import read
+from codexrelay.config.keys import KEYS, SECTIONS, VARIABLES
 from codexrelay.errors import ConfigError
 
 MANAGED = "OPENAI_CODEX_MANAGED_OAUTH_"
@@ -15,7 +15,7 @@ MANAGED = "OPENAI_CODEX_MANAGED_OAUTH_"
 def value_of(variable: str, text: str) -> object:
     """Return what the settings hold once the variable says `text`."""
     settings: object = load(config_path=None, environ={variable: text}, flags={}).settings
-    for part in VARIABLES[variable].split("."):
+    for part in VARIABLES[variable]:
         settings = getattr(settings, part)
     return settings
 
@@ -26,8 +26,53 @@ def problem_of(variable: str, text: str) -> str:
     return str(caught.value)
 
 
-def test_every_variable_is_a_key_that_exists() -> None:
-    assert [key_named(name).name for name in VARIABLES.values()] == list(VARIABLES.values())
+def test_every_variable_is_a_key_or_a_section_that_exists() -> None:
+    assert all(path in KEYS or path in SECTIONS for path in VARIABLES.values())
+
+
+_CODEX = "backends.openai_codex.extra.codex"
+
+
+def test_the_variables_have_the_names_that_are_documented() -> None:
+    managed = {
+        f"{MANAGED}{name.upper()}": f"{_CODEX}.managed_oauth.{name}"
+        for name in (
+            "enabled",
+            "storage_path",
+            "accounts",
+            "selection_strategy",
+            "refresh_buffer_seconds",
+            "session_affinity_ttl_seconds",
+            "session_affinity_max_entries",
+            "max_concurrent_turns",
+            "rate_limit_local_cooldown_cap_seconds",
+            "max_rate_limit_wait_seconds",
+            "allow_legacy_fallback",
+        )
+    }
+    quota = f"{_CODEX}.managed_oauth.quota_remaining"
+    assert {variable: ".".join(path) for variable, path in VARIABLES.items()} == managed | {
+        "OPENAI_API_BASE_URL": "backends.openai_codex.api_base_url",
+        "OPENAI_CODEX_PATH": "backends.openai_codex.auth_path",
+        "CODEX_CA_CERTIFICATE": "backends.openai_codex.ca_file",
+        "OPENAI_CODEX_QUOTA_REMAINING_ALERTS_ENABLED": f"{quota}_alerts_enabled",
+        "OPENAI_CODEX_QUOTA_REMAINING_THRESHOLDS": f"{quota}_alert_thresholds_percent",
+        "OPENAI_CODEX_DEFAULT_CAPABILITIES": f"{_CODEX}.default_capabilities",
+        "OPENAI_CODEX_AGENT_CAPABILITIES": f"{_CODEX}.agent_capabilities",
+        "OPENAI_CODEX_PROMPT_TEMPLATE": f"{_CODEX}.prompt.template",
+        "OPENAI_CODEX_PROMPT_PREPEND": f"{_CODEX}.prompt.prepend",
+        "OPENAI_CODEX_PROMPT_APPEND": f"{_CODEX}.prompt.append",
+        "OPENAI_CODEX_PROMPT_DEDUPLICATE": f"{_CODEX}.prompt.deduplicate",
+        "OPENAI_CODEX_PROMPT_FALLBACK_DEFAULT": f"{_CODEX}.prompt.fallback_to_default",
+        "OPENAI_CODEX_TOOL_SCHEMA_BASE": f"{_CODEX}.tool_schema.base_tools",
+        "OPENAI_CODEX_TOOL_SCHEMA_CUSTOM": f"{_CODEX}.tool_schema.custom_tools",
+        "OPENAI_CODEX_RENDERER_DEFAULT": f"{_CODEX}.renderer.default",
+        "OPENAI_CODEX_MODEL_CATALOG_DISCOVERY_ENABLED": f"{_CODEX}.model_catalog.discovery_enabled",
+        "OPENAI_CODEX_MODEL_CATALOG_FALLBACK_PATH": f"{_CODEX}.model_catalog.fallback_path",
+        "OPENAI_CODEX_MODEL_CATALOG_DISCOVERY_TIMEOUT_SECONDS": (
+            f"{_CODEX}.model_catalog.discovery_timeout_seconds"
+        ),
+    }
 
 
 @pytest.mark.parametrize("text", ["1", "true", "yes", "on", "TRUE", "Yes", " on "])
@@ -98,11 +143,10 @@ def test_an_unknown_strategy_is_a_problem_that_lists_the_known_ones() -> None:
 
 
 def test_every_key_of_managed_accounts_has_a_variable() -> None:
-    managed = "backends.openai_codex.extra.codex.managed_oauth."
-    keys = [key.name for key in KEYS.values() if key.name.startswith(managed)]
-    assert {VARIABLES[f"{MANAGED}{key.rpartition('.')[2].upper()}"]: key for key in keys} == {
-        key: key for key in keys
-    }
+    managed = ("backends", "openai_codex", "extra", "codex", "managed_oauth")
+    keys = {path for path in KEYS if path[:-1] == managed}
+    assert len(keys) > 10
+    assert keys <= set(VARIABLES.values())
 
 
 @pytest.mark.parametrize(
@@ -118,6 +162,68 @@ def test_every_key_of_managed_accounts_has_a_variable() -> None:
 )
 def test_the_variables_of_selection_and_limits(variable: str, text: str, value: object) -> None:
     assert value_of(f"{MANAGED}{variable}", text) == value
+
+
+TOOL = {"type": "function", "name": "look"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "value"),
+    [
+        ("QUOTA_REMAINING_ALERTS_ENABLED", "off", False),
+        ("QUOTA_REMAINING_THRESHOLDS", "5, 20.5,5", (20.5, 5.0)),
+        ("QUOTA_REMAINING_THRESHOLDS", "[10, 50]", (50.0, 10.0)),
+        ("PROMPT_TEMPLATE", "Be brief.\nBe kind.", "Be brief.\nBe kind."),
+        ("PROMPT_PREPEND", "one, two", ("one, two",)),
+        ("PROMPT_APPEND", '["one, two", "three"]', ("one, two", "three")),
+        ("PROMPT_APPEND", "[sic] be brief", ("[sic] be brief",)),
+        ("PROMPT_DEDUPLICATE", "no", False),
+        ("PROMPT_FALLBACK_DEFAULT", "no", False),
+        ("TOOL_SCHEMA_BASE", '[{"type": "function", "name": "look"}]', (TOOL,)),
+        ("TOOL_SCHEMA_BASE", "null", None),
+        ("TOOL_SCHEMA_CUSTOM", "[]", ()),
+        ("RENDERER_DEFAULT", "xml", "xml"),
+        ("MODEL_CATALOG_DISCOVERY_ENABLED", "0", False),
+        ("MODEL_CATALOG_DISCOVERY_TIMEOUT_SECONDS", "3", 3.0),
+    ],
+)
+def test_the_variables_of_prompts_tools_and_models(variable: str, text: str, value: object) -> None:
+    assert value_of(f"OPENAI_CODEX_{variable}", text) == value
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "message"),
+    [
+        ("QUOTA_REMAINING_THRESHOLDS", "0", "must be numbers above 0 and below 100, not "),
+        ("QUOTA_REMAINING_THRESHOLDS", "25, 100", "must be numbers above 0 and below 100, not "),
+        ("QUOTA_REMAINING_THRESHOLDS", "few", "must be a list (each item: a number), not "),
+        ("TOOL_SCHEMA_CUSTOM", "look, see", "must be a list (each item: a JSON object), not "),
+        ("TOOL_SCHEMA_CUSTOM", '[{"type": "function"}]', "tool 1 has no name"),
+        ("DEFAULT_CAPABILITIES", "prompt_mode=x", "must be a JSON object, not the text 'prompt_mo"),
+        ("AGENT_CAPABILITIES", "[]", "must be a JSON object, not the text '[]'"),
+        ("RENDERER_DEFAULT", "html", "must be one of none, xml, markdown, summary, not the text"),
+    ],
+)
+def test_what_a_variable_does_not_take_is_a_problem_that_names_it(
+    variable: str, text: str, message: str
+) -> None:
+    assert problem_of(f"OPENAI_CODEX_{variable}", text).startswith(
+        f"OPENAI_CODEX_{variable}: {message}"
+    )
+
+
+def test_a_message_does_not_repeat_a_long_text() -> None:
+    assert len(problem_of("OPENAI_CODEX_TOOL_SCHEMA_BASE", "long " * 1000)) < 300
+
+
+def test_a_variable_of_other_programs_that_is_empty_is_not_set() -> None:
+    loaded = load(config_path=None, environ={"CODEX_CA_CERTIFICATE": ""}, flags={})
+    assert loaded.settings.backends.openai_codex.ca_file is None
+
+
+def test_the_variable_for_other_certificates_is_left_to_the_system() -> None:
+    loaded = load(config_path=None, environ={"SSL_CERT_FILE": "/usual.pem"}, flags={})
+    assert loaded.settings.backends.openai_codex.ca_file is None
 
 
 def test_the_base_url_moves_the_codex_backend() -> None:

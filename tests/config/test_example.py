@@ -1,4 +1,4 @@
-"""`config.example.yaml` is the reference of all keys, hence must be true."""
+"""`config.example.yaml` is the reference of all keys, hence drawn from the settings classes."""
 
 from __future__ import annotations
 
@@ -6,17 +6,46 @@ import itertools
 from pathlib import Path
 
 from codexrelay.config import load
-from codexrelay.config.environment import VARIABLES
-from codexrelay.config.keys import KEYS, Given
+from codexrelay.config.dropped import DROPPED
+from codexrelay.config.example import example
+from codexrelay.config.keys import KEYS, SECTIONS, VARIABLES, Given
 from codexrelay.config.yaml_file import read
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
-LINES = EXAMPLE.read_text(encoding="utf-8").splitlines()
+TEXT = EXAMPLE.read_text(encoding="utf-8")
+LINES = TEXT.splitlines()
+#: The lines of each key's comment, as one text.
+COMMENTS: dict[str, str] = {}
+
+
+def _collect() -> None:
+    above: list[str] = []
+    path: list[str] = []
+    for line in LINES:
+        bare = line.strip()
+        if bare.startswith("#"):
+            above.append(bare.removeprefix("#").strip())
+            continue
+        if bare:
+            depth = (len(line) - len(line.lstrip())) // 2
+            path[depth:] = [bare.partition(":")[0]]
+            COMMENTS[".".join(path)] = " ".join(above)
+        above.clear()
+
+
+_collect()
+
+
+def test_the_file_is_what_the_settings_classes_say() -> None:
+    assert example() == TEXT, "run `codexrelay config example > config.example.yaml`"
 
 
 def test_the_example_has_every_key_once_in_the_order_of_the_classes() -> None:
     found = read(EXAMPLE, named_by="--config").found
     assert [given.key.name for given in found if isinstance(given, Given)] == [
+        key.name for key in KEYS.values() if not key.is_mapping
+    ]
+    assert [name for name in COMMENTS if tuple(name.split(".")) in KEYS] == [
         key.name for key in KEYS.values()
     ]
 
@@ -24,19 +53,40 @@ def test_the_example_has_every_key_once_in_the_order_of_the_classes() -> None:
 def test_the_example_holds_the_defaults() -> None:
     for given in read(EXAMPLE, named_by="--config").found:
         assert isinstance(given, Given)
-        assert given.key.check(given.value) == given.key.field.default, given.where
+        assert given.key.check(given.value) == given.key.default, given.where
 
 
 def test_the_example_loads_without_a_warning() -> None:
     assert load(config_path=EXAMPLE, environ={}, flags={}).warnings == ()
 
 
-def test_the_example_explains_every_key_in_a_comment_above_it() -> None:
-    keys = {key.path[-1] for key in KEYS.values()}
-    for above, line in itertools.pairwise(LINES):
-        name, _, _ = line.strip().partition(":")
-        if name in keys:
-            assert above.strip().startswith("# "), line
+def test_the_example_explains_every_key_and_every_section_in_a_comment_above_it() -> None:
+    for path in (*KEYS, *(section for section in SECTIONS if section)):
+        if "*" not in path:
+            assert len(COMMENTS[".".join(path)]) > 15, path
+
+
+def test_the_example_says_what_each_key_takes_and_which_need_a_restart() -> None:
+    for key in KEYS.values():
+        told = COMMENTS[key.name]
+        assert f"({key.takes}" in told, key.name
+        assert ("restart)" in told) is not key.about.live, key.name
+
+
+def test_the_example_names_every_variable_at_its_key() -> None:
+    for variable, path in VARIABLES.items():
+        assert variable in COMMENTS[".".join(path)]
+
+
+def test_the_example_lists_what_is_refused_with_the_reason() -> None:
+    refused = " ".join(line.removeprefix("#").strip() for line in LINES if line.startswith("#"))
+    for name, reason in DROPPED.items():
+        assert name.removeprefix("backends.openai_codex.") in refused
+        assert reason in refused
+
+
+def test_no_line_of_the_example_is_too_long_to_read() -> None:
+    assert max(map(len, LINES)) <= 100
 
 
 def test_the_further_instance_that_the_example_shows_is_what_an_empty_block_says(
@@ -55,14 +105,3 @@ def test_the_further_instance_that_the_example_shows_is_what_an_empty_block_says
     ]
     assert families[0] == families[1]
     assert len(families[0]) == 2
-
-
-def test_the_example_names_every_variable() -> None:
-    text = "\n".join(LINES)
-    prefix = "OPENAI_CODEX_MANAGED_OAUTH_"
-    assert prefix in text
-    for variable, name in VARIABLES.items():
-        if variable.startswith(prefix):  # said once for all of them
-            assert variable == prefix + name.rpartition(".")[2].upper()
-        else:
-            assert f"({variable})" in text

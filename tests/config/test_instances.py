@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FIRST: Final = "backends.openai_codex"
 SECOND: Final = "backends.openai_codex.2"
 IN_MANAGED: Final = "extra.codex.managed_oauth"
+IN_CAPABILITIES: Final = "extra.codex.default_capabilities"
 HOME: Final = {"HOME": str(Path("/home-of-nobody").absolute())}
 
 
@@ -156,12 +157,17 @@ def test_every_key_of_a_further_block_can_be_given_and_leaves_the_first_one_alon
         "timeout": 1.5,
         "auth_path": "/codex",
         "transport": "httpx",
+        "proxy": "none",
+        "ca_file": __file__,
+        "identity": "relay",
         "weight": 0,
         "budgets.connect_s": 2.5,
         "budgets.headers_s": 3.5,
         "budgets.first_event_s": 4.5,
         "budgets.silence_s": 5.5,
         "budgets.turn_s": 6.5,
+        "extra.reasoning_effort": "low",
+        "extra.verbosity": "high",
         "extra.codex.oauth_issuer": "http://127.0.0.1:2",
         f"{IN_MANAGED}.enabled": False,
         f"{IN_MANAGED}.storage_path": "/store",
@@ -174,12 +180,34 @@ def test_every_key_of_a_further_block_can_be_given_and_leaves_the_first_one_alon
         f"{IN_MANAGED}.rate_limit_local_cooldown_cap_seconds": 11,
         f"{IN_MANAGED}.max_rate_limit_wait_seconds": 12,
         f"{IN_MANAGED}.allow_legacy_fallback": True,
+        f"{IN_MANAGED}.quota_remaining_alerts_enabled": False,
+        f"{IN_MANAGED}.quota_remaining_alert_thresholds_percent": [50.0],
+        f"{IN_CAPABILITIES}.protocol": "openai-chat",
+        f"{IN_CAPABILITIES}.codex_passthrough": True,
+        f"{IN_CAPABILITIES}.prompt_mode": "custom_only",
+        f"{IN_CAPABILITIES}.tool_schema_mode": "merge_custom",
+        f"{IN_CAPABILITIES}.tool_text_format": "summary",
+        f"{IN_CAPABILITIES}.bypass_tool_call_reactor": False,
+        f"{IN_CAPABILITIES}.include_environment_context": True,
+        "extra.codex.agent_capabilities": {"droid": {"protocol": "openai-chat"}},
+        "extra.codex.prompt.template": "Be brief.",
+        "extra.codex.prompt.prepend": ["a"],
+        "extra.codex.prompt.append": ["b"],
+        "extra.codex.prompt.deduplicate": False,
+        "extra.codex.prompt.fallback_to_default": False,
+        "extra.codex.tool_schema.base_tools": [{"type": "web_search"}],
+        "extra.codex.tool_schema.custom_tools": [{"type": "function", "name": "look"}],
+        "extra.codex.renderer.default": "xml",
+        "extra.codex.tool_call_reactors": [],
+        "extra.codex.model_catalog.discovery_enabled": False,
+        "extra.codex.model_catalog.fallback_path": "/models",
+        "extra.codex.model_catalog.discovery_timeout_seconds": 13,
     }
     assert list(given) == [
         ".".join(path[2:]) for path in KEYS if path[: len(FIRST_BLOCK)] == FIRST_BLOCK
     ]
     settings = file.load({"openai_codex.2": given})
-    folders = {"/codex": str(Path("/codex").absolute()), "/store": str(Path("/store").absolute())}
+    folders = {text: str(Path(text).absolute()) for text in ("/codex", "/store", "/models")}
     for name, value in given.items():
         at: object = second(settings)
         for part in name.split("."):

@@ -5,12 +5,9 @@ from __future__ import annotations
 import shutil
 import ssl
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import attrs
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _EXTENSION = "subjectAltName=DNS:localhost,IP:127.0.0.1"
 
@@ -23,6 +20,8 @@ class Certificate:
     server: ssl.SSLContext
     #: For a client: trusts this certificate alone.
     client: ssl.SSLContext
+    #: The certificate itself (PEM), which is its own authority.
+    file: Path
 
 
 def make_certificate(folder: Path) -> Certificate | None:
@@ -38,4 +37,4 @@ def make_certificate(folder: Path) -> Certificate | None:
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(certificate, key)
     client = ssl.create_default_context(cafile=str(certificate))
-    return Certificate(server, client)
+    return Certificate(server, client, certificate)

@@ -27,7 +27,13 @@ from codexrelay.backends.codex.settings import (
 from codexrelay.backends.transports.direct import DirectTransport
 from codexrelay.cli import process
 from codexrelay.cli.process import Running, World
-from codexrelay.config.settings import BackendsSettings, ServerSettings, Settings
+from codexrelay.config.settings import (
+    BackendsSettings,
+    ModelsSettings,
+    ProfilesSettings,
+    ServerSettings,
+    Settings,
+)
 from codexrelay.protocol.raw import dump, parse_object
 from codexrelay.server.drain import Drain
 from codexrelay.server.journal import find
@@ -47,6 +53,8 @@ _LOOK_AGAIN_S: Final = 0.005
 _SERVER: Final = ServerSettings()
 _BUDGETS: Final = BudgetSettings()
 _BACKEND: Final = CodexBackendSettings()
+_MODELS: Final = ModelsSettings()
+_PROFILES: Final = ProfilesSettings()
 
 
 @attrs.frozen(kw_only=True)
@@ -270,6 +278,8 @@ async def relaying(
     accounts: Mapping[str, str] | None = None,
     beside: Sequence[Beside] = (),
     auth_json: Path | None = None,
+    models: ModelsSettings = _MODELS,
+    profiles: ProfilesSettings = _PROFILES,
 ) -> AsyncIterator[LiveRelay]:
     """Run a relay in front of `simulator`, on a free port and with a store below `folder`.
 
@@ -294,6 +304,8 @@ async def relaying(
         settings = Settings(
             server=attrs.evolve(server, port=0),
             sessions=SessionsSettings(state_path=str(folder / "state")),
+            models=models,
+            profiles=profiles,
             backends=BackendsSettings(
                 openai_codex=_pointed_at(simulator, attrs.evolve(backend, budgets=budgets), store),
                 further=tuple(further),
@@ -365,13 +377,15 @@ def _pointed_at(
         api_base_url=simulator.api_base_url
         if backend.api_base_url == _BACKEND.api_base_url
         else backend.api_base_url,
-        extra=ExtraSettings(
-            codex=CodexSettings(
+        extra=attrs.evolve(
+            backend.extra,
+            codex=attrs.evolve(
+                codex,
                 oauth_issuer=simulator.issuer_url
                 if codex.oauth_issuer == default.oauth_issuer
                 else codex.oauth_issuer,
                 managed_oauth=attrs.evolve(codex.managed_oauth, storage_path=str(store)),
-            )
+            ),
         ),
     )
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import tomllib
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from codexrelay.cli.accounts.world import World
+from codexrelay.cli.client_config import ANY_KEY, client_config
 from harness.compat.drivers import all_drivers
-from harness.compat.drivers.codex_cli import CLIENT_ACCOUNT_ID
+from harness.compat.drivers.codex_cli import CLIENT_ACCOUNT_ID, LOGIN
 from harness.compat.drivers.driver import Driver, NpmProgram, Order, Variant
 from harness.compat.scenarios import PROMPT, SCENARIOS, Ending
 from harness.compat.verdict import CLIENT_KEY, CLIENT_SECRETS
@@ -67,7 +71,38 @@ def test_configuration_stays_inside_the_home(driver: Driver, variant: Variant) -
 @pytest.mark.parametrize(("driver", "variant"), EVERY_VARIANT)
 def test_configuration_can_be_parsed(driver: Driver, variant: Variant) -> None:
     for name, content in driver.files(order_for(variant)).items():
-        {"json": json.loads, "toml": tomllib.loads}[name.rpartition(".")[2]](content)
+        {"json": json.loads, "toml": tomllib.loads, "py": ast.parse}[name.rpartition(".")[2]](
+            content
+        )
+
+
+#: Driver -> what `client-config` calls its program.
+PRINTED = {"codex": "codex", "droid": "droid", "opencode": "opencode", "pi": "pi", "sdk": "openai"}
+
+
+@pytest.mark.parametrize(
+    ("driver", "variant"),
+    [param for param in EVERY_VARIANT if param.id != LOGIN],
+)
+def test_a_program_is_run_with_the_very_block_that_people_are_given(
+    driver: Driver, variant: Variant, tmp_path: Path
+) -> None:
+    # Over chat the key stands in the block; else the block names the variable.
+    by_variable = variant.protocol != "chat"
+    config = tmp_path / "config.yaml"
+    keys = ["a-key-of-the-relay"] if by_variable else []
+    config.write_text(json.dumps({"server": {"client_keys": keys}}), "utf-8")
+    words = [PRINTED[driver.name], "--protocol", variant.protocol, "--url", RELAY_URL]
+    result = CliRunner().invoke(
+        client_config,
+        [*words, "--model", variant.model, "--config", str(config)],
+        obj=World(environ={}),
+    )
+    assert result.exit_code == 0, result.output
+    block = result.stdout.replace(f'"{ANY_KEY}"', f'"{CLIENT_KEY}"')
+    assert block in driver.files(order_for(variant)).values()
+    assert by_variable == ("CODEXRELAY_API_KEY" in block)
+    assert driver.environment(order_for(variant))["CODEXRELAY_API_KEY"] == CLIENT_KEY
 
 
 def test_the_names_of_drivers_and_variants_are_unique() -> None:

@@ -11,6 +11,10 @@ from hypothesis import strategies as st
 
 from codexrelay.errors import RequestError
 from codexrelay.protocol import chat_request
+from codexrelay.protocol.capabilities import resolve
+from codexrelay.protocol.prompt import DEFAULT_TEXT
+from codexrelay.protocol.relay_fields import RelayFields
+from codexrelay.protocol.shaping import Shaping
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +43,7 @@ def refusal(**fields: object) -> RequestError:
 def test_a_minimal_request_becomes_a_minimal_body() -> None:
     assert translate().body == {
         "model": "gpt-5.5",
-        "instructions": "",
+        "instructions": DEFAULT_TEXT,
         "input": [
             {
                 "type": "message",
@@ -257,4 +261,71 @@ def test_any_text_arrives_as_it_was_written(text: str) -> None:
         {"type": "message", "role": role, "content": [{"type": "input_text", "text": text}]}
         for role in ("developer", "user")
     ]
-    assert turn.body["instructions"] == ""
+    assert turn.body["instructions"] == DEFAULT_TEXT
+
+
+# --- system text
+
+
+def told(mode: str, *roles: str) -> tuple[str, list[tuple[str, str]]]:
+    """Return the instructions, and role and text of each item; a message says its own role."""
+    shaping = Shaping(
+        capabilities=resolve("openai-chat", ({"prompt_mode": mode},)),
+        said=RelayFields(system_prompt=("more",)),
+    )
+    messages = [{"role": role, "content": role} for role in roles]
+    body = chat_request.translate(
+        {"model": "m", "messages": messages}, recall=nothing, shaping=shaping
+    ).body
+    items = [(item["role"], item["content"][0]["text"]) for item in body["input"]]
+    return body["instructions"], items
+
+
+@pytest.mark.parametrize(
+    ("mode", "instructions", "head"),
+    [
+        (
+            "codex_default",
+            DEFAULT_TEXT,
+            [("developer", "system"), ("developer", "system"), ("developer", "more")],
+        ),
+        ("merge_custom", f"{DEFAULT_TEXT}\n\nsystem\n\nmore", []),
+        ("custom_only", "system\n\nmore", []),
+    ],
+)
+def test_the_system_text_at_the_head_moves_and_other_texts_stay(
+    mode: str, instructions: str, head: list[tuple[str, str]]
+) -> None:
+    rest = [("developer", "developer"), ("user", "user"), ("developer", "system")]
+    found = told(mode, "system", "system", "developer", "user", "system")
+    assert found == (instructions, [*head, *rest])
+
+
+@pytest.mark.parametrize("mode", ["merge_custom", "custom_only"])
+def test_a_conversation_of_system_messages_alone_keeps_them(mode: str) -> None:
+    instructions, items = told(mode, "system")
+    assert items == [("developer", "system")]
+    assert instructions.endswith("more")
+
+
+def test_a_call_of_a_built_in_custom_tool_comes_back_as_one() -> None:
+    shaping = Shaping(capabilities=resolve("openai-chat", ({"tool_schema_mode": "merge_custom"},)))
+    call = {"name": "apply_patch", "arguments": '{"input":"*** Begin Patch"}'}
+    messages = [
+        HELLO,
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "c1", "type": "function", "function": call}],
+        },
+        {"role": "tool", "tool_call_id": "c1", "content": "ok"},
+    ]
+    turn = chat_request.translate(
+        {"model": "m", "messages": messages}, recall=nothing, shaping=shaping
+    )
+    assert [item["type"] for item in turn.body["input"]] == [
+        "message",
+        "custom_tool_call",
+        "custom_tool_call_output",
+    ]
+    assert "apply_patch" in turn.tools.custom

@@ -9,6 +9,7 @@ import pytest
 from openai.types.chat import ChatCompletion
 
 from codexrelay.backends.codex.settings import CodexBackendSettings
+from codexrelay.protocol.prompt import DEFAULT_TEXT
 from codexrelay.protocol.raw import get_list, get_text, is_object, parse_object
 from harness.simulator import Simulator
 from harness.simulator.accounts import some_accounts
@@ -238,7 +239,7 @@ async def test_what_the_backend_does_not_know_is_left_out(tmp_path: Path) -> Non
         "user": "me",
         "n": 1,
         "logprobs": False,
-        "codex_capabilities": {"x": 1},
+        "codex_capabilities": {"prompt_mode": "codex_default"},
         "reasoning_effort": "low",
         "parallel_tool_calls": False,
     }
@@ -249,7 +250,7 @@ async def test_what_the_backend_does_not_know_is_left_out(tmp_path: Path) -> Non
     assert isinstance(sent.pop("prompt_cache_key"), str)
     assert sent == {
         "model": "gpt-5.5",
-        "instructions": "",
+        "instructions": DEFAULT_TEXT,
         "input": [
             {
                 "type": "message",

@@ -66,7 +66,7 @@ async def test_a_refusal_of_the_backend_is_told_in_the_openai_shape(tmp_path: Pa
     assert answer.status_code == 400
     error = answer.json()["error"]
     assert error["message"].startswith("The model 'gpt-0' is not offered by the plan of any")
-    assert (error["type"], error["code"]) == ("invalid_request_error", "model_not_supported")
+    assert (error["type"], error["code"]) == ("invalid_request_error", "model_not_found")
 
 
 @pytest.mark.parametrize("body", [b"<html><title>Edge</title></html>", b""], ids=["a page", "none"])

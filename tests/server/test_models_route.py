@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+import attrs
 import openai
 import pytest
+import trio
 
 from codexrelay.backends.codex.catalogue import packaged
+from codexrelay.backends.codex.catalogue_file import CatalogueFile
+from codexrelay.backends.codex.listing import Listing
+from codexrelay.backends.codex.settings import (
+    CodexBackendSettings,
+    CodexSettings,
+    ExtraSettings,
+    ModelCatalogSettings,
+)
+from codexrelay.config.settings import ModelsSettings
+from codexrelay.protocol.raw import dump
+from harness.simulator import SimulatedAccount, Simulator
 from harness.simulator.catalogue import MODELS
-from tests.fakes.relay import relaying
+from tests.fakes.relay import Beside, LiveRelay, ask, eventually, relaying
+from tests.fakes.scripted_server import Caller, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_ALIASES: Final = ModelsSettings(
+    aliases={"relay-model": "gpt-5.5?reasoning_effort=high", "Nowhere": "gpt-0"}
+)
+
+
+def catalogue(**settings: object) -> CodexBackendSettings:
+    """The settings of a backend; `settings` are fields of `ModelCatalogSettings`."""
+    own = ModelCatalogSettings(**settings)  # type: ignore[arg-type]
+    return CodexBackendSettings(extra=ExtraSettings(codex=CodexSettings(model_catalog=own)))
+
+
+def calls(relay: LiveRelay) -> list[str | None]:
+    """The accounts on which the backend was asked for its models."""
+    return [seen.account for seen in relay.simulator.seen if "/models" in seen.path]
 
 
 @pytest.mark.parametrize("prefix", ["/v1", "", "/backend-api/codex"])
@@ -27,16 +56,62 @@ async def test_one_body_has_both_shapes(tmp_path: Path, prefix: str) -> None:
     assert body["models"][0]["supported_reasoning_levels"], "entries pass as they are"
 
 
-async def test_the_openai_sdk_lists_and_finds_models(tmp_path: Path) -> None:
+async def test_the_list_says_what_is_known_of_a_model(tmp_path: Path) -> None:
     async with relaying(tmp_path) as relay:
+        data = (await relay.http.get("/v1/models")).json()["data"]
+    [told] = [model for model in data if model["id"] == "gpt-6.1-terra"]
+    assert told["context_window"] == 500_000
+    assert told["max_context_window"] == 872_000
+    assert told["input_modalities"] == ["text", "image"]
+    assert told["reasoning_efforts"] == ["low", "medium", "high", "xhigh", "max", "ultra"]
+    assert told["default_reasoning_effort"] == "low"
+    assert "plus" in told["plans"]
+    assert "free" not in told["plans"]
+
+
+async def test_the_openai_sdk_lists_and_finds_models_and_aliases(tmp_path: Path) -> None:
+    async with relaying(tmp_path, models=_ALIASES) as relay:
         client = openai.AsyncOpenAI(base_url=f"{relay.url}/v1", api_key="sk-any", max_retries=0)
         async with client:
-            listed = [model.id async for model in client.models.list()]
-            one = await client.models.retrieve("gpt-5.5")
-            with pytest.raises(openai.NotFoundError, match="'gpt-0' does not exist"):
-                await client.models.retrieve("gpt-0")
-    assert one.id == "gpt-5.5"
-    assert one.id in listed
+            listed = {model.id: model.owned_by async for model in client.models.list()}
+            assert listed["gpt-5.5"] == "openai"
+            assert listed["relay-model"] == "codexrelay"
+            assert "Nowhere" not in listed, "it means nothing that there is"
+            found = {
+                text: await client.models.retrieve(text)
+                for text in ("gpt-5.5", "openai-codex:GPT-5.5-high", "RELAY-model")
+            }
+            for text in ("gpt-0", "nowhere"):
+                with pytest.raises(openai.NotFoundError, match="'gpt-0' does not exist") as caught:
+                    await client.models.retrieve(text)
+                assert "gpt-5.5, gpt-5.4" in str(caught.value), "those that do are named"
+    assert {text: model.id for text, model in found.items()} == {
+        "gpt-5.5": "gpt-5.5",
+        "openai-codex:GPT-5.5-high": "gpt-5.5",
+        "RELAY-model": "relay-model",
+    }
+
+
+async def test_who_has_the_list_already_is_not_sent_it_again(tmp_path: Path) -> None:
+    async with relaying(tmp_path, models=_ALIASES) as relay:
+        first = await relay.http.get("/v1/models")
+        etag = first.headers["etag"]
+        assert etag.startswith('W/"')
+        for known in (etag, etag.removeprefix("W/"), f'"other", {etag}', "*"):
+            again = await relay.http.get("/v1/models", headers={"if-none-match": known})
+            assert (again.status_code, again.content) == (304, b"")
+            assert again.headers["etag"] == etag
+        other = await relay.http.get("/v1/models", headers={"if-none-match": '"other"'})
+        assert other.status_code == 200
+        # The list is another one when the aliases are.
+        settings = relay.services.current.settings
+        relay.services.current.settings = attrs.evolve(settings, models=ModelsSettings())
+        changed = await relay.http.get("/v1/models", headers={"if-none-match": etag})
+        assert changed.status_code == 200
+        assert changed.headers["etag"] != etag
+
+
+# the backend's list
 
 
 async def test_the_backend_is_asked_once_for_many(tmp_path: Path) -> None:
@@ -49,8 +124,149 @@ async def test_the_backend_is_asked_once_for_many(tmp_path: Path) -> None:
     assert seen.header("accept") == "*/*"
 
 
+async def test_each_plan_is_asked_on_an_account_of_its_own(tmp_path: Path) -> None:
+    accounts = tuple(
+        SimulatedAccount(name, plan=plan)
+        for name, plan in (("a", "free"), ("b", "pro"), ("c", "free"), ("d", "plus"))
+    )
+    simulator = Simulator(accounts=accounts)
+    beside = (Beside(accounts={"d": "d"}),)
+    own = {name: name for name in "abc"}
+    async with relaying(tmp_path, simulator, accounts=own, beside=beside) as relay:
+        await relay.http.get("/v1/models")
+        asked = sorted(map(str, calls(relay)))
+        assert asked in (["a", "b", "d"], ["b", "c", "d"])
+        listings = relay.services.catalogue.now.listings
+    assert {listing.plan for listing in listings} == {"free", "pro", "plus"}
+
+
+async def test_a_plan_whose_account_cannot_be_asked_takes_no_list_from_the_others(
+    tmp_path: Path,
+) -> None:
+    accounts = (SimulatedAccount("a", plan="free"), SimulatedAccount("b", plan="pro"))
+    async with relaying(tmp_path, Simulator(accounts=accounts)) as relay:
+        relay.simulator.revoke("b")
+        answer = await relay.http.get("/v1/models")
+        assert {entry["slug"] for entry in answer.json()["models"]} == {m.slug for m in MODELS}
+        assert [each.plan for each in relay.services.catalogue.now.listings] == ["free"]
+        assert set(relay.services.catalogue.failures) == {"pro"}
+
+
+async def test_a_turn_that_shows_the_tag_of_a_list_that_is_not_there_brings_it(
+    tmp_path: Path,
+) -> None:
+    async with relaying(tmp_path) as relay:
+        await relay.post("/v1/responses", ask())
+        await eventually(lambda: relay.services.catalogue.now.source == "backend")
+        assert relay.services.catalogue.now.etags == {relay.simulator.models_etag}
+        for _ in range(3):
+            await relay.post("/v1/responses", ask())
+        await relay.until_at_rest()
+        assert len(calls(relay)) == 1, "the tag was the same"
+
+
+async def test_what_the_backend_said_is_kept_for_the_next_run(tmp_path: Path) -> None:
+    async with relaying(tmp_path) as relay:
+        await relay.http.get("/v1/models")
+        file = CatalogueFile(relay.state, (relay.simulator.api_base_url,))
+        await eventually(file.path.is_file)
+        [kept] = file.load()
+        assert kept == relay.services.catalogue.now.listings[0]
+    assert (kept.plan, kept.client_version) == ("plus", "0.169.0")
+    assert kept.etag == relay.simulator.models_etag
+
+
+async def test_a_relay_without_a_network_knows_the_last_list(tmp_path: Path) -> None:
+    nowhere = "http://127.0.0.1:9/codex"  # the port of `discard`, where nobody listens
+    kept = Listing(
+        plan="plus",
+        models=({"slug": "gpt-kept"},),
+        etag=None,
+        fetched_unix_s=1.0,  # so it is asked for anew, and nobody waits for that
+        client_version="0.169.0",
+    )
+    CatalogueFile(tmp_path / "state", (nowhere,)).save([kept])
+    async with relaying(tmp_path, backend=CodexBackendSettings(api_base_url=nowhere)) as relay:
+        answer = (await relay.http.get("/v1/models")).json()
+        assert answer["models"] == [{"slug": "gpt-kept"}]
+        await eventually(lambda: bool(relay.services.catalogue.failures))
+        assert relay.services.catalogue.now.source == "cache"
+
+
+async def test_a_broken_file_is_ignored_and_replaced(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "models.json").write_bytes(b"{")
+    async with relaying(tmp_path) as relay:
+        answer = await relay.http.get("/v1/models")
+        assert {entry["slug"] for entry in answer.json()["models"]} == {m.slug for m in MODELS}
+        await eventually(lambda: (state / "models.json").read_bytes() != b"{")
+
+
+# without the backend
+
+
 async def test_without_an_account_the_packaged_list_is_served(tmp_path: Path) -> None:
     async with relaying(tmp_path, signed_in=False) as relay:
         answer = await relay.http.get("/v1/models")
     assert answer.status_code == 200
     assert answer.json()["models"] == packaged()
+
+
+async def test_where_discovery_is_off_the_backend_is_never_asked(tmp_path: Path) -> None:
+    accounts = tuple(SimulatedAccount(plan, plan=plan) for plan in ("free", "pro"))
+    backend = catalogue(discovery_enabled=False)
+    async with relaying(tmp_path, Simulator(accounts=accounts), backend=backend) as relay:
+        assert (await relay.http.get("/v1/models")).json()["models"] == packaged()
+        await relay.post("/v1/responses", ask())
+        await relay.post("/v1/responses", ask(model="gpt-0"))
+        await relay.until_at_rest()
+        assert calls(relay) == []
+
+
+async def test_a_list_of_the_owners_replaces_the_packaged_one(tmp_path: Path) -> None:
+    own = tmp_path / "own.json"
+    own.write_bytes(dump({"models": [{"slug": "mine", "context_window": 5}]}))
+    backend = catalogue(discovery_enabled=False, fallback_path=str(own))
+    async with relaying(tmp_path, backend=backend) as relay:
+        answer = await relay.http.get("/v1/models")
+    assert [(m["id"], m["context_window"]) for m in answer.json()["data"]] == [("mine", 5)]
+
+
+async def test_a_list_of_the_owners_that_cannot_be_used_is_none(tmp_path: Path) -> None:
+    backend = catalogue(discovery_enabled=False, fallback_path=str(tmp_path / "none.json"))
+    async with relaying(tmp_path, backend=backend) as relay:
+        assert (await relay.http.get("/v1/models")).json()["models"] == packaged()
+
+
+async def test_a_client_that_leaves_leaves_the_question_to_the_relay(tmp_path: Path) -> None:
+    asked, answer_now = trio.Event(), trio.Event()
+
+    async def script(caller: Caller) -> None:
+        while await caller.request():
+            asked.set()
+            await answer_now.wait()
+            body = b'{"models":[{"slug":"late"}]}'
+            await caller.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+
+    async with serving(script) as upstream:
+        backend = CodexBackendSettings(api_base_url=upstream.url)
+        async with relaying(tmp_path, backend=backend) as relay:
+            async with relay.connect() as client:
+                await client.send(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n")
+                await asked.wait()
+            answer_now.set()
+            await eventually(lambda: list(relay.services.catalogue.now.by_slug) == ["late"])
+            assert (await relay.http.get("/v1/models")).json()["models"] == [{"slug": "late"}]
+
+
+async def test_a_relay_that_stops_takes_its_question_with_it(tmp_path: Path) -> None:
+    async def script(caller: Caller) -> None:
+        await caller.request()
+        await caller.left()
+
+    async with serving(script) as upstream:
+        backend = attrs.evolve(catalogue(discovery_timeout_seconds=0.05), api_base_url=upstream.url)
+        async with relaying(tmp_path, backend=backend) as relay:
+            assert (await relay.http.get("/v1/models")).json()["models"] == packaged()
+        await upstream.until_open(0)

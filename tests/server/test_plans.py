@@ -52,7 +52,7 @@ async def test_each_model_goes_to_accounts_whose_plan_has_it(tmp_path: Path) -> 
         assert await served_by(relay, _PAID, 4) == {"plus", "pro"}
         assert await served_by(relay, "gpt-5.6-luna", 3) == {"pro"}
         assert {seen.status for seen in relay.asked} == {200}, "nobody was asked in vain"
-        assert catalogue_calls(relay) == 1
+        assert catalogue_calls(relay) == len(_PLAN_OF), "each plan was asked once"
 
 
 async def test_a_plan_that_the_catalogue_never_names_locks_no_account_out(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ async def test_a_plan_that_the_catalogue_never_names_locks_no_account_out(tmp_pa
         assert relay.accounts_asked == ["new"], "and has said so"
     for told in (answer, again):
         assert told.status_code == 400
-        assert told.json()["error"]["code"] == "model_not_supported"
+        assert told.json()["error"]["code"] == "model_not_found"
         assert "brand_new" not in told.json()["error"]["plans"]
 
 
@@ -86,21 +86,24 @@ async def test_a_mixed_pool_learns_its_plans_by_itself(tmp_path: Path) -> None:
     async with relaying(tmp_path, mixed()) as relay:
         await relay.post("/v1/responses", ask())
         await eventually(
-            lambda: relay.services.catalogue.plans_offering(_PAID) is not None,
+            lambda: len(relay.services.catalogue.now.listings) == len(_PLAN_OF),
             lambda: "the catalogue was not asked for",
         )
         assert await served_by(relay, _PAID, 4) == {"plus", "pro"}
         assert {seen.status for seen in relay.asked} == {200}
-        assert catalogue_calls(relay) == 1
+        assert catalogue_calls(relay) == len(_PLAN_OF)
 
 
-async def test_a_pool_of_one_plan_asks_for_no_catalogue(tmp_path: Path) -> None:
+async def test_a_pool_of_one_plan_asks_for_the_catalogue_once_when_a_turn_shows_its_tag(
+    tmp_path: Path,
+) -> None:
     accounts = tuple(SimulatedAccount(name, plan="pro") for name in "ab")
     async with relaying(tmp_path, Simulator(accounts=accounts)) as relay:
         for _ in range(4):
             await relay.post("/v1/responses", ask())
         await relay.post("/v1/responses", ask("[sim fault=503]"))
-        assert catalogue_calls(relay) == 0
+        await eventually(lambda: relay.services.catalogue.now.source == "backend")
+        assert catalogue_calls(relay) == 1
 
 
 async def test_what_the_backend_refuses_is_learnt_for_that_account_and_model_alone(
@@ -152,7 +155,7 @@ async def test_a_model_that_no_plan_has_is_a_400_that_names_those_that_do(
         error = answer.json()["error"]
         assert (error["type"], error["code"], error["param"]) == (
             "invalid_request_error",
-            "model_not_supported",
+            "model_not_found",
             "model",
         )
         assert {"plus", "pro"} <= set(error["plans"])

@@ -296,7 +296,7 @@ async def test_of_another_request_only_what_the_backend_demands_is_changed(
         "safety_identifier": "s-1",
         "truncation": "auto",
         "prompt_cache_retention": "24h",
-        "codex_capabilities": {"x": 1},
+        "codex_capabilities": {"codex_passthrough": True},
         "store": True,
         "include": ["web_search_call.action.sources"],
     }

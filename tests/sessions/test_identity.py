@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from codexrelay.profiles import find_profiles
 from codexrelay.sessions.identity import session_key, user_turn
+from codexrelay.sessions.state import SessionState, TurnFacts, TurnOutcome, begin, end
 
 if TYPE_CHECKING:
     from codexrelay.protocol.raw import Json, JsonObject
@@ -44,6 +46,55 @@ def test_a_client_may_name_its_session(
 ) -> None:
     key = session_key(headers, body)
     assert key.text == text
+
+
+@pytest.mark.parametrize(
+    ("name", "headers", "body", "text"),
+    [
+        ("opencode", {"x-session-affinity": "ses_1"}, responses(prompt_cache_key="k"), "ses_1"),
+        ("opencode", {"session-id": "s"}, responses(prompt_cache_key="k"), "k"),
+        ("codex_cli", {"session-id": "1", "thread-id": "2"}, responses(), "1"),
+        ("codex_cli", {"thread-id": "2", "session_id": "3"}, responses(), "2"),
+        ("codex_cli", {"session_id": "3", "conversation_id": "4"}, responses(), "3"),
+        ("codex_cli", {"conversation_id": "4"}, responses(prompt_cache_key="k"), "4"),
+        ("codex_cli", {"x-client-request-id": "5"}, responses(prompt_cache_key="k"), "k"),
+        ("droid", {}, responses(prompt_cache_key="k", safety_identifier="s"), "k"),
+        ("droid", {}, responses(safety_identifier="s"), "s"),
+        ("pi", {"session_id": "3", "x-client-request-id": "5"}, responses(), "3"),
+        ("openai_sdk", {}, responses(session_id="b", safety_identifier="s"), "b"),
+        ("openai_sdk", {}, responses(conversation_id="c"), "c"),
+        ("openai_sdk", {"session_id": "3"}, responses(session_id="b"), "3"),
+    ],
+)
+def test_each_program_names_its_sessions_in_places_of_its_own(
+    name: str, headers: dict[str, str], body: JsonObject, text: str
+) -> None:
+    assert session_key(headers, body, find_profiles()[name]).text == text
+
+
+@pytest.mark.parametrize("name", find_profiles())
+def test_a_user_may_name_the_session_whatever_the_program(name: str) -> None:
+    headers = {"x-session-id": "mine", "session-id": "s", "session_id": "s"}
+    body = responses(prompt_cache_key="k")
+    assert session_key(headers, body, find_profiles()[name]).text == "mine"
+
+
+def test_an_end_users_id_is_no_session_where_it_means_the_user() -> None:
+    sdk = find_profiles()["openai_sdk"]
+    one, other = (responses(opening, safety_identifier="user-1") for opening in (_FIRST, _SECOND))
+    assert session_key({}, one, sdk) != session_key({}, other, sdk)
+
+
+_REMINDER: JsonObject = {"role": "user", "content": [{"type": "text", "text": "reminder"}]}
+
+
+def test_the_prompt_tells_conversations_apart_where_a_program_speaks_as_the_user_first() -> None:
+    agent, droid = {"user-agent": "factory-cli/0.225.2"}, find_profiles()["droid"]
+    first = session_key(agent, chat(_SYSTEM, _REMINDER, _FIRST), droid)
+    other = session_key(agent, chat(_SYSTEM, _REMINDER, _SECOND), droid)
+    later = chat(_SYSTEM, _REMINDER, _FIRST, _CALL, _RESULT, _ANSWER, _SECOND)
+    assert first != other
+    assert session_key(agent, later, droid) == first
 
 
 @pytest.mark.parametrize(
@@ -129,3 +180,21 @@ def test_user_turns_are_found_in_responses_requests_too() -> None:
 def test_what_a_client_says_behind_the_users_message_does_not_end_its_turns_beginning() -> None:
     update: JsonObject = {"type": "configuration_update", "reasoning": {"effort": "low"}}
     assert user_turn(responses(_FIRST, update)).opens
+
+
+def test_a_title_request_leaves_the_task_its_turn_state() -> None:
+    """OpenCode asks for a title at the same time, in the same session."""
+    generate: JsonObject = {"role": "user", "content": "Generate a title:"}
+    task, title = user_turn(chat(_SYSTEM, _FIRST)), user_turn(chat(_SYSTEM, generate, _FIRST))
+    follow_up = user_turn(chat(_SYSTEM, _FIRST, _CALL, _RESULT))
+    for order in ((task, title), (title, task)):
+        state = SessionState()
+        for turn in order:
+            value = "of the task" if turn is task else "of the title"
+            served = TurnOutcome(
+                user_turn=turn.name, opens=turn.opens, account_id="a", turn_state=value
+            )
+            state = end(state, served)
+        plan = begin(state, TurnFacts(user_turn=follow_up.name, opens=follow_up.opens))
+        assert plan.turn_state is not None
+        assert plan.turn_state.value == "of the task"

@@ -220,14 +220,17 @@ async def test_while_it_waits_for_a_quota(tmp_path: Path) -> None:
 
 
 async def test_while_it_learns_which_plans_have_the_model(tmp_path: Path) -> None:
-    catalogue_asked = trio.Event()
+    catalogue_asked, answer_now = trio.Event(), trio.Event()
 
     async def script(caller: Caller) -> None:
         while head := await caller.request():
             if head.startswith(b"GET"):
                 catalogue_asked.set()
-                await caller.left()
-                return
+                await answer_now.wait()
+                catalogue = b'{"models":[{"slug":"gpt-5.5","available_in_plans":["pro"]}]}'
+                length = b"content-length: %d\r\n\r\n" % len(catalogue)
+                await caller.send(b"HTTP/1.1 200 X\r\n" + length + catalogue)
+                continue
             body = (
                 b'{"detail":"The model is not supported when using Codex with a ChatGPT account"}'
             )
@@ -240,12 +243,11 @@ async def test_while_it_learns_which_plans_have_the_model(tmp_path: Path) -> Non
     ):
         async with relay.open_turn(ask()):
             await catalogue_asked.wait()
-        await upstream.until_open(0)
-        await at_rest(relay)
-        # Whoever comes next asks for the catalogue anew.
-        catalogue_asked = trio.Event()
-        async with relay.open_turn(ask(model="gpt-5.4")):
-            await catalogue_asked.wait()
+        left = await relay.journal("last", state="client")
+        assert left["state"] == "client left"
+        # The question is the relay's own: its answer serves whoever comes next.
+        answer_now.set()
+        await eventually(lambda: relay.services.catalogue.plans_offering("gpt-5.5") == {"pro"})
         await at_rest(relay)
 
 

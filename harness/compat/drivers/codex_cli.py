@@ -11,7 +11,7 @@ import base64
 import json
 from typing import TYPE_CHECKING, Final
 
-from harness.compat.drivers.driver import Driver, NpmProgram, Order, Variant
+from harness.compat.drivers.driver import Driver, NpmProgram, Order, Variant, with_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,29 +25,24 @@ CLIENT_ACCOUNT_ID: Final = "00000000-0000-4000-8000-0000000c11e7"
 _NOWHERE: Final = "https://127.0.0.1:1"
 _YEAR_2100_UNIX_S: Final = 4_102_444_800
 
-_COMMON: Final = """\
+#: What a run wants besides. Arguments beat the file.
+_OF_A_RUN: Final = (
+    'approval_policy="never"',
+    # Its own sandbox needs kernel features that containers often lack.
+    'sandbox_mode="danger-full-access"',
+    "check_for_update_on_startup=false",
+    "analytics.enabled=false",
+    "feedback.enabled=false",
+    "features.apps=false",
+    "features.plugins=false",
+    "features.remote_plugin=false",
+)
+#: For somebody who keeps his ChatGPT login: no block is printed for it, and the built-in provider
+#: takes no headers. What he asks of the relay stands in the model's name.
+_KEEPS_LOGIN: Final = """\
 model = "{model}"
-approval_policy = "never"
-# Its own sandbox needs kernel features that containers often lack.
-sandbox_mode = "danger-full-access"
-check_for_update_on_startup = false
-"""
-_SWITCHED_OFF: Final = """
-[analytics]
-enabled = false
-[feedback]
-enabled = false
-[features]
-apps = false
-plugins = false
-remote_plugin = false
-"""
-_CUSTOM_PROVIDER: Final = """
-[model_providers.relay]
-name = "Relay"
-base_url = "{url}"
-wire_api = "responses"
-env_key = "RELAY_API_KEY"
+openai_base_url = "{url}"
+chatgpt_base_url = "{nowhere}/backend-api/"
 """
 
 
@@ -63,36 +58,33 @@ class CodexCli:
     variants: Final = (
         Variant(name="codex", protocol="responses", model="gpt-5.5"),
         # The newer request shape: no `tools`, but an input item that holds them.
-        Variant(name="codex-lite", protocol="responses", model="gpt-5.6-sol"),
+        Variant(name="codex-lite", protocol="responses", model="gpt-5.6-sol", tools_in_input=True),
         Variant(name=LOGIN, protocol="responses", model="gpt-5.5"),
     )
     interrupted_status: Final = 1
     logs: Final[tuple[str, ...]] = ()
 
     def files(self, order: Order) -> Mapping[str, str]:
-        """Return its configuration, and for the login variant a made-up login."""
-        common = _COMMON.format(model=order.variant.model)
+        """Return the printed configuration, or that of the login variant and a made-up login."""
         if order.variant.name != LOGIN:
-            provider = _CUSTOM_PROVIDER.format(url=order.api_url)
-            config = f'{common}model_provider = "relay"\n{_SWITCHED_OFF}{provider}'
-            return {"codex/config.toml": config}
-        urls = (
-            f'openai_base_url = "{order.api_url}"\nchatgpt_base_url = "{_NOWHERE}/backend-api/"\n'
-        )
+            return {"codex/config.toml": order.block_for(self.name).text}
+        model = with_parameters(order.variant.model, order.capabilities or {})
+        config = _KEEPS_LOGIN.format(model=model, url=order.api_url, nowhere=_NOWHERE)
         return {
-            "codex/config.toml": f"{common}{urls}{_SWITCHED_OFF}",
+            "codex/config.toml": config,
             "codex/auth.json": json.dumps(_made_up_login(order.client_key)),
         }
 
     def arguments(self, order: Order) -> tuple[str, ...]:
         """Return one prompt, answered without a terminal."""
-        return ("exec", "--skip-git-repo-check", order.prompt)
+        overrides = (argument for pair in _OF_A_RUN for argument in ("-c", pair))
+        return ("exec", "--skip-git-repo-check", *overrides, order.prompt)
 
     def environment(self, order: Order) -> Mapping[str, str]:
         """Return its folder, its key, and nowhere to refresh the made-up login."""
         return {
             "CODEX_HOME": str(order.home / "codex"),
-            "RELAY_API_KEY": order.client_key,
+            **order.key_variable,
             "CODEX_REFRESH_TOKEN_URL_OVERRIDE": f"{_NOWHERE}/oauth/token",
         }
 

@@ -3,19 +3,39 @@
 A driver only says things: which files the program wants to find, how it is called, what it does
 when interrupted. Everything that acts (installing, writing, starting, killing) stands elsewhere,
 once for all programs.
+
+Of the relay a program is told with the very block that `codexrelay client-config` prints for people
+(`Order.block_for`). What only a run wants (no questions, no vendors' services, a home of its own)
+is said in another place: a second layer of configuration, arguments or variables.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
+
+from codexrelay.cli.client_config.programs import find_programs
+from codexrelay.cli.client_config.programs.program import (
+    CAPABILITIES,
+    KEY_VARIABLE,
+    NAME,
+    Block,
+    Target,
+    WireProtocol,
+    pairs_of,
+)
+from codexrelay.protocol.capabilities import Given
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-WireProtocol: TypeAlias = Literal["chat", "responses"]
+__all__ = ["NAME", "Driver", "NpmProgram", "Order", "PythonProgram", "Variant", "WireProtocol"]
+
+_PROGRAMS: Final = find_programs()
+#: What the models of the simulator can read.
+_CONTEXT_TOKENS: Final = 272_000
 
 
 @attrs.frozen(kw_only=True)
@@ -46,6 +66,8 @@ class Variant:
     name: str
     protocol: WireProtocol
     model: str
+    #: It sends no `tools`, but an item of its input that holds them.
+    tools_in_input: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -60,11 +82,41 @@ class Order:
     #: What the program presents as its API key. It must never reach the backend.
     client_key: str
     prompt: str
+    #: What its configuration asks of the relay; None: what a block has by itself.
+    capabilities: Given | None = None
 
     @property
     def api_url(self) -> str:
         """Return the base URL as OpenAI-compatible programs want it."""
         return f"{self.relay_url}/v1"
+
+    def block_for(self, program: str) -> Block:
+        """Return what a person pastes for the program.
+
+        Both ways to give the key are used: over chat it stands in the block, as in a relay that
+        takes any; else the block names the variable, as where client keys are configured.
+        """
+        target = Target(
+            protocol=self.variant.protocol,
+            api_url=self.api_url,
+            model=self.variant.model,
+            context_tokens=_CONTEXT_TOKENS,
+            key=self.client_key if self.variant.protocol == "chat" else None,
+            capabilities=CAPABILITIES if self.capabilities is None else self.capabilities,
+        )
+        return _PROGRAMS[program].block(target)
+
+    @property
+    def key_variable(self) -> Mapping[str, str]:
+        """Return the variable that a block may name, set."""
+        return {KEY_VARIABLE: self.client_key}
+
+
+def with_parameters(model: str, parameters: Given) -> str:
+    """Return the name of a model that asks for these too (`gpt-5.5?reasoning_effort=low`)."""
+    name, *rest = model.split("?", 1)
+    query = "&".join((*rest, *pairs_of(parameters)))
+    return f"{name}?{query}" if query else name
 
 
 class Driver(Protocol):

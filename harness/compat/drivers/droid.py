@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
-from harness.compat.drivers.driver import Driver, NpmProgram, Order, Variant
+from harness.compat.drivers.driver import NAME, Driver, NpmProgram, Order, Variant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_PROVIDERS: Final = {"chat": "generic-chat-completion-api", "responses": "openai"}
+#: What a run wants besides.
+_OF_A_RUN: Final = {
+    "cloudSessionSync": False,
+    "enableDroidShield": False,
+    "autoUpdateEnabled": False,
+}
 
 
 class Droid:
@@ -25,9 +30,9 @@ class Droid:
         paths=("@factory/cli-{platform}/bin/droid",),
     )
     variants: Final = (
-        # With a GPT-like name in chat mode Droid puts an error text of its own in front of the
-        # prompt ("appears to be an OpenAI model"), hence the one slug that has no such name.
-        Variant(name="droid-chat", protocol="chat", model="codex-auto-review"),
+        # Over chat Droid takes every model of the catalogue for OpenAI's and puts an error text of
+        # its own in front of the prompt ("appears to be an OpenAI model"), hence an alias.
+        Variant(name="droid-chat", protocol="chat", model="relay-model"),
         Variant(name="droid-responses", protocol="responses", model="gpt-5.5"),
     )
     interrupted_status: Final = 0
@@ -35,33 +40,20 @@ class Droid:
     logs: Final = (".factory/logs/*.log",)
 
     def files(self, order: Order) -> Mapping[str, str]:
-        """Return settings with the relay as a custom model."""
-        model = {
-            "model": order.variant.model,
-            "id": "custom:relay",
-            "index": 0,
-            "displayName": "Relay",
-            "baseUrl": order.api_url,
-            "apiKey": order.client_key,
-            "provider": _PROVIDERS[order.variant.protocol],
-            "maxOutputTokens": 32_000,
+        """Return the printed settings as the user's own, and a layer over them."""
+        return {
+            ".factory/settings.json": order.block_for(self.name).text,
+            ".factory/settings.local.json": json.dumps(_OF_A_RUN),
         }
-        settings = {
-            "customModels": [model],
-            "cloudSessionSync": False,
-            "enableDroidShield": False,
-            "autoUpdateEnabled": False,
-        }
-        return {".factory/settings.json": json.dumps(settings, indent=1)}
 
     def arguments(self, order: Order) -> tuple[str, ...]:
         """Return one prompt, answered without a terminal."""
-        return ("exec", "-m", "custom:relay", order.prompt)
+        return ("exec", "-m", f"custom:{NAME}", order.prompt)
 
     def environment(self, order: Order) -> Mapping[str, str]:
         """Return what keeps it from its vendor's services and the system's key store."""
-        del order  # the settings file says it all
         return {
+            **order.key_variable,
             "FACTORY_AIRGAP_ENABLED": "1",
             "FACTORY_DISABLE_KEYRING": "1",
             "FACTORY_DROID_AUTO_UPDATE_ENABLED": "false",

@@ -11,14 +11,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 WHOLE: Final = "-whole"
+#: The file that the block is put into, below the home.
+_BLOCK: Final = "hello.py"
 
 
 class OpenAISdk:
-    """`sdk_client.py`: a conversation with one tool, streamed, or answered with one JSON body."""
+    """A conversation with one tool, streamed, or answered with one JSON body."""
 
     name: Final = "sdk"
     program: Final = PythonProgram(
-        distribution="openai", script=Path(__file__).parent.parent / "sdk_client.py"
+        distribution="openai", script=Path(__file__).parents[1] / "sdk_client.py"
     )
     variants: Final = (
         Variant(name="sdk-chat", protocol="chat", model="gpt-5.5"),
@@ -30,19 +32,18 @@ class OpenAISdk:
     logs: Final[tuple[str, ...]] = ()
 
     def files(self, order: Order) -> Mapping[str, str]:
-        """Return nothing: it takes everything from its arguments."""
-        del order
-        return {}
+        """Return the printed start of a program, with which the conversation goes on."""
+        return {_BLOCK: order.block_for("openai").text}
 
     def arguments(self, order: Order) -> tuple[str, ...]:
         """Return what `sdk_client.py` wants to know."""
         variant = order.variant
         shape = "whole" if variant.name.endswith(WHOLE) else "streamed"
-        return (order.api_url, variant.protocol, shape, variant.model, order.prompt)
+        return (str(order.home / _BLOCK), variant.protocol, shape, order.prompt)
 
     def environment(self, order: Order) -> Mapping[str, str]:
-        """Return the key where the SDK looks for it."""
-        return {"OPENAI_API_KEY": order.client_key}
+        """Return the key where the block may look for it."""
+        return order.key_variable
 
 
 DRIVER: Final[Driver] = OpenAISdk()

@@ -9,12 +9,18 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
-from harness.compat.drivers.driver import Driver, NpmProgram, Order, Variant
+from harness.compat.drivers.driver import NAME, Driver, NpmProgram, Order, Variant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_PROVIDER_PACKAGES: Final = {"chat": "@ai-sdk/openai-compatible", "responses": "@ai-sdk/openai"}
+#: What a run wants besides: no questions, no company, no other provider.
+_OF_A_RUN: Final = {
+    "autoupdate": False,
+    "share": "disabled",
+    "enabled_providers": [NAME],
+    "permission": {"*": "allow"},
+}
 
 
 class OpenCode:
@@ -39,35 +45,12 @@ class OpenCode:
     logs: Final = ("data/opencode/log/*.log",)
 
     def files(self, order: Order) -> Mapping[str, str]:
-        """Return a configuration with the relay as the only provider."""
-        model = order.variant.model
-        provider = {
-            "npm": _PROVIDER_PACKAGES[order.variant.protocol],
-            "name": "Relay",
-            "options": {"baseURL": order.api_url, "apiKey": order.client_key},
-            "models": {
-                model: {
-                    "name": model,
-                    "reasoning": True,
-                    "tool_call": True,
-                    "limit": {"context": 272_000, "output": 64_000},
-                }
-            },
-        }
-        config = {
-            "autoupdate": False,
-            "share": "disabled",
-            "model": f"relay/{model}",
-            "small_model": f"relay/{model}",
-            "enabled_providers": ["relay"],
-            "permission": {"*": "allow"},
-            "provider": {"relay": provider},
-        }
-        return {"config/opencode/opencode.json": json.dumps(config, indent=1)}
+        """Return the printed configuration as the user's own."""
+        return {"config/opencode/opencode.json": order.block_for(self.name).text}
 
     def arguments(self, order: Order) -> tuple[str, ...]:
         """Return one prompt, answered without a terminal."""
-        return ("run", "-m", f"relay/{order.variant.model}", order.prompt)
+        return ("run", "-m", f"{NAME}/{order.variant.model}", order.prompt)
 
     def environment(self, order: Order) -> Mapping[str, str]:
         """Keep its folders inside the home and its downloads switched off."""
@@ -76,7 +59,13 @@ class OpenCode:
             for kind in ("config", "data", "cache", "state")
         }
         switched_off = ("MODELS_FETCH", "AUTOUPDATE", "LSP_DOWNLOAD", "DEFAULT_PLUGINS", "SHARE")
-        return folders | {f"OPENCODE_DISABLE_{what}": "1" for what in switched_off}
+        return {
+            **folders,
+            **{f"OPENCODE_DISABLE_{what}": "1" for what in switched_off},
+            # Laid over the file.
+            "OPENCODE_CONFIG_CONTENT": json.dumps(_OF_A_RUN),
+            **order.key_variable,
+        }
 
 
 DRIVER: Final[Driver] = OpenCode()

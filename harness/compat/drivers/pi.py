@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Final
 
-from harness.compat.drivers.driver import Driver, NpmProgram, Order, Variant
+from harness.compat.drivers.driver import NAME, Driver, NpmProgram, Order, Variant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-_APIS: Final = {"chat": "openai-completions", "responses": "openai-responses"}
 
 
 class Pi:
@@ -31,26 +28,12 @@ class Pi:
     logs: Final[tuple[str, ...]] = ()
 
     def files(self, order: Order) -> Mapping[str, str]:
-        """Return a model list with the relay as its one provider."""
-        model = {
-            "id": order.variant.model,
-            "name": order.variant.model,
-            "reasoning": True,
-            "input": ["text", "image"],
-            "contextWindow": 272_000,
-            "maxTokens": 64_000,
-        }
-        provider = {
-            "baseUrl": order.api_url,
-            "api": _APIS[order.variant.protocol],
-            "apiKey": order.client_key,
-            "models": [model],
-        }
-        return {"agent/models.json": json.dumps({"providers": {"relay": provider}}, indent=1)}
+        """Return the printed list of models."""
+        return {"agent/models.json": order.block_for(self.name).text}
 
     def arguments(self, order: Order) -> tuple[str, ...]:
         """Return one prompt, answered without a terminal."""
-        chosen = ("--provider", "relay", "--model", order.variant.model)
+        chosen = ("--provider", NAME, "--model", order.variant.model)
         return ("--offline", "-p", *chosen, order.prompt)
 
     def environment(self, order: Order) -> Mapping[str, str]:
@@ -60,6 +43,7 @@ class Pi:
             "PI_OFFLINE": "1",
             "PI_TELEMETRY": "0",
             "PI_SKIP_VERSION_CHECK": "1",
+            **order.key_variable,
         }
 
 

@@ -10,6 +10,7 @@ import contextlib
 import math
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -20,15 +21,19 @@ from codexrelay.accounts.account import Account, Loaded
 from codexrelay.accounts.files import Fingerprint
 from codexrelay.accounts.issuer import Issuer
 from codexrelay.accounts.pool import Ask, By, Choice, Place, Pool
+from codexrelay.accounts.quota_alerts import QuotaAlerts
+from codexrelay.accounts.record import iso
 from codexrelay.accounts.refresh import CLOSING_S, Outcome, Refresher, RefreshResult
 from codexrelay.accounts.refusal import refusal_of
+from codexrelay.accounts.settings import ManagedOAuthSettings
 from codexrelay.accounts.sources import Sources
 from codexrelay.accounts.standing import EFFECTS, Effect, PassedOver, Saving
 from codexrelay.accounts.strategies import find_strategies
 from codexrelay.accounts.strategies.strategy import StrategySettings
 from codexrelay.accounts.turnstile import Turnstile
 from codexrelay.accounts.waiting import Granted, Patience, Queue, nobody_is_told
-from codexrelay.errors import NoAccountError, UnusableFilesError
+from codexrelay.errors import NoAccountError, UnusableFilesError, in_words
+from codexrelay.protocol import limits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -36,7 +41,7 @@ if TYPE_CHECKING:
     import httpx
 
     from codexrelay.accounts.issuer import RefreshReason
-    from codexrelay.accounts.settings import ManagedOAuthSettings
+    from codexrelay.accounts.strategies.strategy import Selector
     from codexrelay.errors import AccountError, Problem
     from codexrelay.protocol.faults import Fault
     from codexrelay.protocol.limits import Limits
@@ -132,10 +137,16 @@ async def open_lender(
         )
         lender = Lender(
             sources=sources,
-            pool=_pool(settings, rng),
+            pool=Pool(
+                _selector(settings, rng),
+                max_concurrent_turns=settings.max_concurrent_turns,
+                probe_every_s=settings.rate_limit_local_cooldown_cap_seconds,
+            ),
             refresher=refresher,
             refresh_buffer_s=float(settings.refresh_buffer_seconds),
             wall_clock=wall_clock,
+            settings=settings,
+            rng=rng,
         )
         await lender.rescan()
         nursery.start_soon(lender.keep_saving)
@@ -148,18 +159,15 @@ async def open_lender(
             nursery.cancel_scope.cancel()
 
 
-def _pool(settings: ManagedOAuthSettings, rng: random.Random) -> Pool:
-    strategy = find_strategies()[settings.selection_strategy]
-    return Pool(
-        strategy.start(
-            StrategySettings(
-                session_affinity_ttl_s=float(settings.session_affinity_ttl_seconds),
-                session_affinity_max_entries=settings.session_affinity_max_entries,
-                rng=rng,
-            )
-        ),
-        max_concurrent_turns=settings.max_concurrent_turns,
-        probe_every_s=settings.rate_limit_local_cooldown_cap_seconds,
+def _selector(settings: ManagedOAuthSettings, rng: random.Random) -> Selector:
+    return find_strategies()[settings.selection_strategy].start(_strategy_settings(settings, rng))
+
+
+def _strategy_settings(settings: ManagedOAuthSettings, rng: random.Random) -> StrategySettings:
+    return StrategySettings(
+        session_affinity_ttl_s=float(settings.session_affinity_ttl_seconds),
+        session_affinity_max_entries=settings.session_affinity_max_entries,
+        rng=rng,
     )
 
 
@@ -172,7 +180,11 @@ class Lender:
     refresher: Refresher
     refresh_buffer_s: float
     wall_clock: Callable[[], float]
+    #: As they are now; see `change`.
+    settings: ManagedOAuthSettings = attrs.field(factory=ManagedOAuthSettings)
+    rng: random.Random = attrs.field(factory=random.Random)
     queue: Queue = attrs.field(init=False)
+    _alerts: QuotaAlerts = attrs.field(factory=QuotaAlerts, init=False)
     #: Leases that are held now.
     leased: int = attrs.field(default=0, init=False)
     _loaded: Loaded = attrs.field(factory=Loaded, init=False)
@@ -272,6 +284,7 @@ class Lender:
         """See `Lease.observe`."""
         self.pool.observe(lease.account, seen)
         self.queue.serve()
+        self._alert(lease.account, seen)
         self._after_learning()
 
     def report(self, lease: Lease, fault: Fault, *, model: str | None) -> None:
@@ -294,6 +307,8 @@ class Lender:
             )
         if EFFECTS[fault.kind] is not Effect.NONE:
             self.queue.look_again()
+        if (seen := limits.from_headers(fault.headers, now_unix_s=now_unix_s)) is not None:
+            self._alert(lease.account, seen)
         self._after_learning()
 
     async def rescan(self) -> None:
@@ -308,12 +323,60 @@ class Lender:
             # Behind the thread: a scan that was cancelled before it ran has answered nobody.
             self._answered, self._scanned_unix_s = asked, began_unix_s
             if scanned is not None:
-                first, before = self._fingerprint is None, self._loaded.problems
-                self._fingerprint, self._loaded = scanned
-                self.pool.update(self._loaded.accounts, now_unix_s=self.wall_clock())
-                self.queue.look_again()
-                if not first:  # those are told by whoever starts the relay, in their place
-                    _tell(before, self._loaded.problems)
+                self._take_over(*scanned)
+
+    @contextlib.asynccontextmanager
+    async def change(self, settings: ManagedOAuthSettings) -> AsyncIterator[Callable[[], None]]:
+        """Get ready for other settings; calling what this gives lets them act, without waiting.
+
+        The account files are looked at first. Until the block ends nobody else reads them or writes
+        marks, so that nothing is taken over that has been overtaken. A lease that is held stays.
+        Only some of the settings can change: see the keys that can while the relay runs.
+        """
+        sources = attrs.evolve(self.sources, allowed=settings.accounts)
+        async with self._disk:
+            known = self._fingerprint if settings.accounts == self.sources.allowed else None
+            scanned = await trio.to_thread.run_sync(_scan, sources, known)
+            yield partial(self._change, settings, sources, scanned)
+
+    def _change(
+        self,
+        settings: ManagedOAuthSettings,
+        sources: Sources,
+        scanned: tuple[Fingerprint, Loaded] | None,
+    ) -> None:
+        self.pool.change(
+            max_concurrent_turns=settings.max_concurrent_turns,
+            probe_every_s=settings.rate_limit_local_cooldown_cap_seconds,
+            selector=self._other_selector(settings),
+        )
+        self.refresh_buffer_s = float(settings.refresh_buffer_seconds)
+        self.settings, self.sources = settings, sources
+        if scanned is not None:
+            self._take_over(*scanned)
+        self.queue.serve()
+        self.queue.wake()
+
+    def _other_selector(self, settings: ManagedOAuthSettings) -> Selector | None:
+        """Return the selector that goes by `settings`, None if the present one does.
+
+        A strategy that stays keeps what it remembers, session-affinity its bindings.
+        """
+        wanted = _strategy_settings(settings, self.rng)
+        if settings.selection_strategy != self.settings.selection_strategy:
+            return _selector(settings, self.rng)
+        if wanted == _strategy_settings(self.settings, self.rng) or self.pool.adapt(wanted):
+            return None
+        return _selector(settings, self.rng)
+
+    def _take_over(self, fingerprint: Fingerprint, loaded: Loaded) -> None:
+        """Let what was read from the account files act."""
+        first, before = self._fingerprint is None, self._loaded.problems
+        self._fingerprint, self._loaded = fingerprint, loaded
+        self.pool.update(loaded.accounts, now_unix_s=self.wall_clock())
+        self.queue.look_again()
+        if not first:  # those are told by whoever starts the relay, in their place
+            _tell(before, loaded.problems)
 
     async def keep_saving(self) -> None:
         """Store what the pool learns: what others would miss soon after, the rest some time.
@@ -405,6 +468,22 @@ class Lender:
     def _give_back(self, place: Place) -> None:
         self.pool.give_back(place)
         self.queue.serve()
+
+    def _alert(self, account: Account, seen: Limits) -> None:
+        """Tell the owner where little of the quota is left, once."""
+        if not self.settings.quota_remaining_alerts_enabled:
+            return
+        thresholds = self.settings.quota_remaining_alert_thresholds_percent
+        for alert in self._alerts.observe(account.id, seen, thresholds=thresholds):
+            length_s, resets_at = alert.window.length_s, alert.window.resets_at_unix_s
+            log.warning(
+                "account's quota runs low",
+                account=account.id,
+                window=alert.window_name if length_s is None else in_words(length_s),
+                remaining_percent=round(alert.remaining_percent, 2),
+                below_percent=alert.threshold_percent,
+                resets_at=None if resets_at is None else iso(resets_at),
+            )
 
     def _after_learning(self) -> None:
         if self.pool.saving is Saving.NO:

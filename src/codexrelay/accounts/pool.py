@@ -7,7 +7,7 @@ whole state behind. Refreshing, reading and storing happen around it, in `lender
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import attrs
 
@@ -28,6 +28,7 @@ from codexrelay.protocol import limits
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from codexrelay.accounts.strategies.strategy import StrategySettings
     from codexrelay.protocol.faults import Fault
     from codexrelay.protocol.limits import Limits
 
@@ -102,6 +103,14 @@ class Learnt:
     before: Account
 
 
+@runtime_checkable
+class Adaptable(Protocol):
+    """A selector that can go by other settings without forgetting what it remembers."""
+
+    def adapt(self, settings: StrategySettings) -> None:
+        """Go by `settings` from now on."""
+
+
 @attrs.define(eq=False)
 class Pool:
     """All accounts, in byte order of their ids, and who is next."""
@@ -150,6 +159,32 @@ class Pool:
             return None
         standing.reread(account, now_unix_s=now_unix_s)
         return standing.account
+
+    # What the configuration says.
+
+    def change(
+        self,
+        *,
+        max_concurrent_turns: int | None,
+        probe_every_s: float,
+        selector: Selector | None = None,
+    ) -> None:
+        """Go by other settings from now on; without `selector` the present one goes on.
+
+        Who has a place keeps it, also where more turns are running now than may be.
+        """
+        self.max_concurrent_turns, self.probe_every_s = max_concurrent_turns, probe_every_s
+        for standing in (*self._standings.values(), *self._gone.values()):
+            standing.probe_every_s = probe_every_s
+        if selector is not None:
+            self._selector = selector
+
+    def adapt(self, settings: StrategySettings) -> bool:
+        """Let the strategy go by other settings; False if it can only begin anew with them."""
+        if isinstance(self._selector, Adaptable):
+            self._selector.adapt(settings)
+            return True
+        return False
 
     # Choosing.
 

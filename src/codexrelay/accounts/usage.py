@@ -53,7 +53,12 @@ def usage_url(api_base_url: str) -> str:
 
 
 async def fetch_usage(
-    transport: httpx.AsyncBaseTransport, account: Account, *, api_base_url: str, now_unix_s: float
+    transport: httpx.AsyncBaseTransport,
+    account: Account,
+    *,
+    api_base_url: str,
+    now_unix_s: float,
+    user_agent: str = USER_AGENT,
 ) -> Limits:
     """Return what the backend says of the account's quota now.
 
@@ -65,11 +70,12 @@ async def fetch_usage(
         account: whose usage; its token must be one that the backend takes.
         api_base_url: as turns use it.
         now_unix_s: wall clock.
+        user_agent: who asks.
 
     Raises:
         UsageUnavailableError: no connection, a refusal, or an answer without limits.
     """
-    request = httpx.Request("GET", usage_url(api_base_url), headers=_headers(account))
+    request = httpx.Request("GET", usage_url(api_base_url), headers=_headers(account, user_agent))
     try:
         answer = await exchange(transport, request)
     except httpx.RequestError as error:
@@ -92,12 +98,12 @@ async def fetch_usage(
     return limits
 
 
-def _headers(account: Account) -> dict[str, str]:
+def _headers(account: Account, user_agent: str) -> dict[str, str]:
     headers = {
         "accept": "application/json",
         "accept-encoding": "identity",
         "authorization": f"Bearer {account.credentials.access_token}",
-        "user-agent": USER_AGENT,
+        "user-agent": user_agent,
     }
     if account.workspace_id is not None:
         headers["chatgpt-account-id"] = account.workspace_id

@@ -9,11 +9,15 @@ import click
 
 from codexrelay import __version__
 
-#: Command -> what it does. Its module here has its name, and is imported only for it: who starts
-#: the relay need not wait for what signs accounts in.
+#: Command -> what it does. Its module here has its name, with `_` for `-`, and is imported only for
+#: it: who starts the relay need not wait for what signs accounts in.
 _COMMANDS: Final = {
     "serve": "Relay requests of coding agents to the Codex backend until interrupted.",
     "accounts": "Sign in, list, renew and remove the accounts that the relay uses.",
+    "models": "List the models, with their efforts, context and plans.",
+    "config": "Show, check and explain the configuration.",
+    "client-config": "Print what an agent program must be told to use the relay.",
+    "doctor": "Look for what is wrong, and say which command mends it.",
     "explain": "Tell how a turn went through the accounts.",
 }
 
@@ -27,7 +31,8 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(importlib.import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command = getattr(importlib.import_module(f"{__name__}.{name}"), name)
         if not isinstance(command, click.Command):
             raise TypeError(f"{cmd_name} is no click command")
         return command

@@ -17,7 +17,10 @@ _ONE_WORD: Final = re.compile(r"[^\s\"'=]+")
 
 
 def configure(level: str) -> None:
-    """Send log lines of at least `level` to stderr, and the libraries' warnings with them."""
+    """Send log lines of at least `level` to stderr, and the libraries' warnings with them.
+
+    It may be called again: loggers that were used before follow.
+    """
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
@@ -28,9 +31,11 @@ def configure(level: str) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
+        # A logger that was cached would keep the level that was in force when it was first used.
+        cache_logger_on_first_use=False,
     )
-    logging.basicConfig(level=max(threshold, logging.WARNING), stream=sys.stderr)
+    logging.basicConfig(stream=sys.stderr)
+    logging.getLogger().setLevel(max(threshold, logging.WARNING))
 
 
 def _render(_logger: WrappedLogger, _method: str, event: EventDict) -> str:

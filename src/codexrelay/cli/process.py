@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 import httpx
+import structlog
 import trio
 
 from codexrelay.accounts.legacy import LegacyStore
@@ -19,8 +20,12 @@ from codexrelay.accounts.sources import Sources
 from codexrelay.accounts.store import AccountStore
 from codexrelay.accounts.turnstile import Turnstile
 from codexrelay.backends.codex.backend import CodexBackend
-from codexrelay.backends.codex.catalogue import Catalogue
+from codexrelay.backends.transports import trust
+from codexrelay.backends.transports.connection import Origin
 from codexrelay.backends.transports.direct import DirectTransport
+from codexrelay.backends.transports.stock import StockTransport
+from codexrelay.config.proxies import Named, ways
+from codexrelay.errors import ConfigError, Problem
 from codexrelay.relay.active import ActiveTurns
 from codexrelay.relay.budgets import Budgets
 from codexrelay.relay.instances import Instance, Instances
@@ -29,17 +34,20 @@ from codexrelay.relay.turn import Relay
 from codexrelay.server import listen
 from codexrelay.server.app import create_app
 from codexrelay.server.journal import Journal
-from codexrelay.server.models import fetch_models
-from codexrelay.server.services import Services
+from codexrelay.server.models import open_catalogue
+from codexrelay.server.services import Current, Services
 from codexrelay.sessions.registry import SessionRegistry
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator
 
     from codexrelay.accounts.settings import ManagedOAuthSettings
     from codexrelay.backends.codex.settings import CodexBackendSettings
     from codexrelay.config.settings import Settings
     from codexrelay.server.drain import Drain
+
+_log = structlog.get_logger("codexrelay.process")
 
 
 @attrs.frozen(kw_only=True)
@@ -52,8 +60,8 @@ class World:
     wall_clock: Callable[[], float]
     #: Returns 32 random hexadecimal digits.
     new_id: Callable[[], str]
-    #: Returns the proxy for a URL, None for a direct way.
-    proxy_for: Callable[[str], str | None]
+    #: Returns the proxy that the environment names for a URL, None for a direct way.
+    proxy_for: Callable[[str], Named | None]
     #: What chance decides: which account takes a turn, how long to pause between refreshes.
     rng: random.Random = attrs.field(factory=random.Random)
 
@@ -78,20 +86,19 @@ async def run(
     Raises:
         ConfigError: the address cannot be listened on.
     """
-    async with _instances(settings, world) as instances, trio.open_nursery() as nursery:
-        relay = Relay(
-            instances=instances,
-            mover=BodyMover(),
-            active=ActiveTurns(),
-            keep_alive_s=settings.server.keep_alive_s,
-            wall_clock=world.wall_clock,
-        )
+    async with open_relay(settings, world) as relay, trio.open_nursery() as nursery:
         services = Services(
             relay=relay,
             sessions=SessionRegistry(nursery),
-            catalogue=Catalogue(partial(fetch_models, relay, session_id=world.new_id())),
+            catalogue=await open_catalogue(
+                settings,
+                relay,
+                session_id=world.new_id(),
+                wall_clock=world.wall_clock,
+                warn=_log.warning,
+            ),
             journal=Journal(Path(settings.sessions.state_path)),
-            settings=settings.server,
+            current=Current(settings),
             drain=drain,
             wall_clock=world.wall_clock,
             new_id=world.new_id,
@@ -111,6 +118,19 @@ async def run(
         task_status.started(Running(url=url, services=services))
         await drain.ended.wait()
         nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_relay(settings: Settings, world: World) -> AsyncIterator[Relay]:
+    """Open what turns run on, without a server before it."""
+    async with _instances(settings, world) as instances:
+        yield Relay(
+            instances=instances,
+            mover=BodyMover(),
+            active=ActiveTurns(),
+            keep_alive_s=settings.server.keep_alive_s,
+            wall_clock=world.wall_clock,
+        )
 
 
 async def _stop_turns(drain: Drain, active: ActiveTurns) -> None:
@@ -134,9 +154,9 @@ async def _instances(settings: Settings, world: World) -> AsyncIterator[Instance
 async def _instance(
     name: str, codex: CodexBackendSettings, world: World, turnstile: Turnstile
 ) -> AsyncIterator[Instance]:
-    managed, budgets = codex.extra.codex.managed_oauth, codex.budgets
+    managed = codex.extra.codex.managed_oauth
     async with (
-        transport_of(codex, proxy=world.proxy_for(codex.api_base_url)) as transport,
+        transport_of(codex, instance=name, proxy_for=world.proxy_for) as transport,
         open_lender(
             sources_of(managed, world.legacy_folders(name)),
             managed,
@@ -147,25 +167,67 @@ async def _instance(
             turnstile=turnstile,
         ) as lender,
     ):
-        yield Instance(
+        instance = Instance(
             name=name,
-            weight=codex.weight,
             lender=lender,
             backend=CodexBackend(
                 transport=transport,
                 base_url=httpx.URL(codex.api_base_url),
-                connect_s=budgets.connect_s,
+                connect_s=codex.budgets.connect_s,
                 wall_clock=world.wall_clock,
+                identity=codex.identity,
             ),
-            budgets=Budgets(
-                connect_s=budgets.connect_s,
-                headers_s=budgets.headers_s,
-                first_event_s=budgets.first_event_s,
-                silence_s=codex.timeout if budgets.silence_s is None else budgets.silence_s,
-                turn_s=budgets.turn_s,
-            ),
-            limit_patience_s=managed.max_rate_limit_wait_seconds,
+            budgets=_budgets(codex),
         )
+        _configure(instance, codex)
+        yield instance
+
+
+async def adopt(services: Services, settings: Settings) -> None:
+    """Let settings act that differ from those in force where keys can change; others are ignored.
+
+    The account files are looked at on the way. Then everything changes at once, so that no request
+    sees one half of the old and one of the new; what runs keeps what it began with. Cancelled, it
+    has changed all or nothing.
+    """
+    relay, family = services.relay, dict(settings.backends.family)
+    async with AsyncExitStack() as stack:
+        changes = []
+        for instance in relay.instances.members:
+            managed = family[instance.name].extra.codex.managed_oauth
+            changes.append(await stack.enter_async_context(instance.lender.change(managed)))
+        # No checkpoint from here to the end of the block.
+        services.current.settings = settings
+        services.drain.grace_s = settings.server.drain_grace_s
+        relay.keep_alive_s = settings.server.keep_alive_s
+        relay.instances.weigh({name: codex.weight for name, codex in family.items()})
+        for instance in relay.instances.members:
+            _configure(instance, family[instance.name])
+        for change in changes:
+            change()
+
+
+def _configure(instance: Instance, codex: CodexBackendSettings) -> None:
+    """Set the figures of an instance that may change while it serves."""
+    instance.weight = codex.weight
+    instance.budgets = _budgets(codex)
+    instance.limit_patience_s = codex.extra.codex.managed_oauth.max_rate_limit_wait_seconds
+    if isinstance(instance.backend, CodexBackend):
+        # Another one, over the same connections: an attempt that runs keeps its own.
+        instance.backend = attrs.evolve(
+            instance.backend, connect_s=codex.budgets.connect_s, identity=codex.identity
+        )
+
+
+def _budgets(codex: CodexBackendSettings) -> Budgets:
+    budgets = codex.budgets
+    return Budgets(
+        connect_s=budgets.connect_s,
+        headers_s=budgets.headers_s,
+        first_event_s=budgets.first_event_s,
+        silence_s=codex.timeout if budgets.silence_s is None else budgets.silence_s,
+        turn_s=budgets.turn_s,
+    )
 
 
 def sources_of(managed: ManagedOAuthSettings, legacy_folders: tuple[Path, ...]) -> Sources:
@@ -180,16 +242,37 @@ def sources_of(managed: ManagedOAuthSettings, legacy_folders: tuple[Path, ...]) 
 
 @asynccontextmanager
 async def transport_of(
-    codex: CodexBackendSettings, *, proxy: str | None
+    codex: CodexBackendSettings, *, instance: str, proxy_for: Callable[[str], Named | None]
 ) -> AsyncIterator[httpx.AsyncBaseTransport]:
-    """Open an instance's way to its backend and its sign-in service."""
+    """Open an instance's way to its backend and its sign-in service.
+
+    `proxy_for` is what the environment says, asked where the block does not say it itself.
+
+    Raises:
+        ConfigError: a proxy that does not work, or certificates that cannot be read.
+    """
+    block = f"backends.{instance.replace('-', '_')}"
+    urls = (codex.api_base_url, codex.extra.codex.oauth_issuer)
+    proxies = ways(urls, codex.proxy, key=f"{block}.proxy", proxy_for=proxy_for)
+    origins = {Origin.of(httpx.URL(url)) for url in urls} | {p.origin for p in proxies.values()}
     transport: httpx.AsyncBaseTransport
     if codex.transport == "direct":
-        transport = DirectTransport()
+        needed = codex.ca_file is not None or any(one.scheme == "https" for one in origins)
+        context = _trusting(codex.ca_file, key=f"{block}.ca_file") if needed else None
+        transport = DirectTransport(ssl_context=context, proxies=proxies)
     else:
-        # Without a limit on connections: httpcore leaks its slots when requests are cancelled
-        # (encode/httpcore issue 1093). Goes when that is repaired.
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
-        transport = httpx.AsyncHTTPTransport(limits=limits, proxy=proxy)
+        context = _trusting(codex.ca_file, key=f"{block}.ca_file")
+        transport = StockTransport(ssl_context=context, proxies=proxies)
     async with transport:
         yield transport
+
+
+def _trusting(ca_file: str | None, *, key: str) -> ssl.SSLContext:
+    problem = None if ca_file is None else trust.problem_with(ca_file)
+    if problem is not None:
+        raise ConfigError((Problem(key, problem),))
+    try:
+        return trust.trusting(ca_file)
+    except OSError as error:
+        told = f"the certificates that it names cannot be read: {error.strerror or error}"
+        raise ConfigError((Problem("SSL_CERT_FILE", told),)) from None

@@ -17,36 +17,24 @@ import structlog
 import trio
 
 from codexrelay.cli import logs, process
+from codexrelay.cli.flags import given, key_flags
 from codexrelay.cli.process import Running, World
-from codexrelay.cli.signals import endings, forget_closed, terminals
+from codexrelay.cli.signals import endings, forget_closed, is_closed, is_hangup, terminals
 from codexrelay.config.folders import legacy_folders
-from codexrelay.config.keys import KEYS
-from codexrelay.config.loading import load
+from codexrelay.config.live import Live, Sources
 from codexrelay.config.proxies import proxy_for
 from codexrelay.errors import ConfigError
 from codexrelay.server.drain import Drain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from codexrelay.config.loading import Loaded
+    from codexrelay.config.settings import Settings
 
 #: Exit status for a configuration that cannot be used.
 _UNUSABLE: Final = 2
+#: A terminal may be closed a moment after SIGHUP has come because of it.
+_CLOSING_S: Final = 2.0
 
 _log = structlog.get_logger("codexrelay.serve")
-
-
-def _flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command one flag for each configuration key; values are checked with the rest."""
-    for key in reversed(tuple(KEYS.values())):
-        told = key.name
-        if isinstance(key.field.default, str | int | float):
-            told += f"  [default: {key.field.default}]"
-        # click takes identifiers only: `server__port` for `server.port`.
-        option = click.option(key.flag, "__".join(key.path), metavar="VALUE", help=told)
-        command = option(command)
-    return command
 
 
 @click.command()
@@ -56,13 +44,17 @@ def _flags(command: Callable[..., None]) -> Callable[..., None]:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Configuration file (YAML); the variable CODEXRELAY_CONFIG may name it too.",
 )
-@_flags
+@key_flags
 def serve(config_path: Path | None, **flags: str | None) -> None:
-    """Relay requests of coding agents to the Codex backend until interrupted."""
-    given = {name.replace("__", "."): value for name, value in flags.items()}
+    """Relay requests of coding agents to the Codex backend until interrupted.
+
+    A configuration file that changes is read again within two seconds, and at once on SIGHUP; what
+    needs a restart is named. SIGHUP from a terminal that is closed ends the relay.
+    """
+    sources = Sources(config_path=config_path, environ=dict(os.environ), flags=given(flags))
     try:
-        loaded = load(config_path=config_path, environ=os.environ, flags=given)
-        trio.run(_serve, loaded)
+        live = Live.load(sources)
+        trio.run(_serve, live)
     except* ConfigError as group:
         for problem in _problems(group):
             click.echo(f"codexrelay: {problem}", err=True)
@@ -79,8 +71,8 @@ def _problems(group: BaseExceptionGroup[ConfigError]) -> list[str]:
     ]
 
 
-async def _serve(loaded: Loaded) -> None:
-    settings = loaded.settings
+async def _serve(live: Live) -> None:
+    settings = live.settings
     logs.configure(settings.server.log_level)
     world = World(
         legacy_folders=lambda name: legacy_folders(settings, os.environ, instance=name),
@@ -90,14 +82,20 @@ async def _serve(loaded: Loaded) -> None:
     )
     drain = Drain(grace_s=settings.server.drain_grace_s)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_drain_on_signal, drain, nursery.cancel_scope)
+        nursery.start_soon(heed_signals, drain, live, nursery.cancel_scope, terminals())
         async with trio.open_nursery() as relay:
             running = await relay.start(partial(process.run, settings, world, drain))
             click.echo(f"codexrelay listening on {running.url}", err=True)
             _calm_the_collector()
             click.echo(_accounts(running), err=True)
-            _warn(loaded, running)
+            _warn(live, running)
+            nursery.start_soon(live.keep, partial(_adopt, running))
         nursery.cancel_scope.cancel()
+
+
+async def _adopt(running: Running, settings: Settings) -> None:
+    await process.adopt(running.services, settings)
+    logs.configure(settings.server.log_level)
 
 
 def _calm_the_collector() -> None:
@@ -121,22 +119,40 @@ def _accounts(running: Running) -> str:
     return f"codexrelay accounts: none; {instances.members[0].lender.nothing_to_lend()}"
 
 
-def _warn(loaded: Loaded, running: Running) -> None:
+def _warn(live: Live, running: Running) -> None:
     """Say what should be looked at, behind the two lines that programs wait for."""
-    for warning in loaded.warnings:
+    for warning in live.warnings:
         _log.warning(str(warning))
     for instance in running.services.relay.instances.members:
         for problem in instance.lender.problems():
             _log.warning("an account file has a problem", problem=str(problem))
 
 
-async def _drain_on_signal(drain: Drain, process_scope: trio.CancelScope) -> None:
-    """Stop politely on the first signal, at once on the second."""
-    seen_by_somebody = terminals()
-    # SIGINT even where the shell, for a job in the background, has it ignored.
-    with trio.open_signal_receiver(*{signal.SIGINT, *endings()}) as received:
-        async for _ in received:
-            forget_closed(seen_by_somebody)
-            if drain.draining:
-                process_scope.cancel()
-            drain.begin()
+async def heed_signals(
+    drain: Drain, live: Live, process_scope: trio.CancelScope, seen_by_somebody: tuple[int, ...]
+) -> None:
+    """Stop politely on the first signal, at once on the second; see `signals` for SIGHUP.
+
+    `seen_by_somebody` are the descriptors that were terminals at the start.
+    """
+
+    def end() -> None:
+        forget_closed(seen_by_somebody)
+        if drain.draining:
+            process_scope.cancel()
+        drain.begin()
+
+    async def look_again() -> None:
+        await trio.sleep(_CLOSING_S)
+        if is_closed(seen_by_somebody) and not drain.draining:
+            end()
+
+    async with trio.open_nursery() as nursery:
+        # SIGINT even where the shell, for a job in the background, has it ignored.
+        with trio.open_signal_receiver(*{signal.SIGINT, *endings()}) as received:
+            async for one in received:
+                if not is_hangup(one) or is_closed(seen_by_somebody):
+                    end()
+                else:
+                    live.ask()
+                    nursery.start_soon(look_again)

@@ -1,4 +1,9 @@
-"""The signals that ask a program to end, and the terminal that may be gone with one of them."""
+"""The signals that ask a program to end, and the terminal that may be gone with one of them.
+
+SIGHUP has two meanings. It is what a system sends when a terminal is closed, and then the relay
+ends, as any program does; to a program that has no terminal, or has it still, it says "read your
+configuration again".
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ from typing import Final
 
 #: Asked for by Ctrl-C, by a supervisor, and by a terminal that is closed; Windows has no SIGHUP.
 _NAMES: Final = ("SIGINT", "SIGTERM", "SIGHUP")
-_OUTPUTS: Final = (1, 2)
+_STANDARD: Final = (0, 1, 2)
 
 
 def endings() -> tuple[signal.Signals, ...]:
@@ -25,9 +30,19 @@ def endings() -> tuple[signal.Signals, ...]:
     )
 
 
+def is_hangup(received: int) -> bool:
+    """Tell whether a signal is SIGHUP."""
+    return received == getattr(signal, "SIGHUP", None)
+
+
 def terminals() -> tuple[int, ...]:
-    """Return those of stdout and stderr, by descriptor, that are a terminal now."""
-    return tuple(descriptor for descriptor in _OUTPUTS if os.isatty(descriptor))
+    """Return those of stdin, stdout and stderr, by descriptor, that are a terminal now."""
+    return tuple(descriptor for descriptor in _STANDARD if os.isatty(descriptor))
+
+
+def is_closed(descriptors: tuple[int, ...]) -> bool:
+    """Tell whether one of these, which were terminals, is none any more."""
+    return not all(os.isatty(descriptor) for descriptor in descriptors)
 
 
 def forget_closed(descriptors: tuple[int, ...]) -> None:
@@ -37,6 +52,6 @@ def forget_closed(descriptors: tuple[int, ...]) -> None:
     """
     for descriptor in descriptors:
         if not os.isatty(descriptor):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
+            nowhere = os.open(os.devnull, os.O_RDWR)
             os.dup2(nowhere, descriptor)
             os.close(nowhere)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from codexrelay.config.keys import Given, Reading, key_named
-from codexrelay.config.values import from_text
+from codexrelay.config.keys import Given, Origin, Reading, from_outside, key_named
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+    from codexrelay.errors import Problem
 
 
 def read(flags: Mapping[str, object]) -> Reading:
@@ -18,11 +19,15 @@ def read(flags: Mapping[str, object]) -> Reading:
         KeyError: a path is no key, which is a mistake in the command that declares the flag.
     """
     return Reading(
-        found=tuple(_given(name, value) for name, value in flags.items() if value is not None)
+        found=tuple(
+            found
+            for name, value in flags.items()
+            if value is not None
+            for found in _found(name, value)
+        )
     )
 
 
-def _given(name: str, value: object) -> Given:
+def _found(name: str, value: object) -> Iterator[Given | Problem]:
     key = key_named(name)
-    said = from_text(value, key.wanted) if isinstance(value, str) else value
-    return Given(key=key, value=said, where=key.flag)
+    return from_outside(key.path, value, place=key.flag, origin=Origin("flag", key.flag))

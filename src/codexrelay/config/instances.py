@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from codexrelay.config.keys import FIRST_BLOCK, KEYS, Given, Key, Reading, in_block
+import attrs
+
+from codexrelay.config.keys import FIRST_BLOCK, Given, Origin, Reading, in_block
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,32 +22,33 @@ def number_of(block: str) -> int:
     return int(block.rpartition(".")[2])
 
 
-def not_given(block: str, *, values: Mapping[str, object], places: Mapping[str, str]) -> Reading:
-    """Return the keys of a further block that are missing in `values`, with what they are then.
+def not_given(block: str, known: Mapping[str, Given]) -> Reading:
+    """Return the keys of a further block that are missing in `known`, with what they are then.
 
-    Both mappings are by full key path and have every key of the first block.
+    `known` is by full key path and has every key of the first block.
     """
     return Reading(
         found=tuple(
-            _not_given(key, block, values, places)
-            for key in KEYS.values()
-            if key.path[: len(FIRST_BLOCK)] == FIRST_BLOCK
-            and in_block(key, block).name not in values
+            _not_given(first, block, known)
+            for first in known.values()
+            if first.key.path[: len(FIRST_BLOCK)] == FIRST_BLOCK
+            and in_block(first.key, block).name not in known
         )
     )
 
 
-def _not_given(
-    first: Key, block: str, values: Mapping[str, object], places: Mapping[str, str]
-) -> Given:
-    key = in_block(first, block)
-    match first.path[len(FIRST_BLOCK) :]:
+def _not_given(first: Given, block: str, known: Mapping[str, Given]) -> Given:
+    key = in_block(first.key, block)
+    match first.key.path[len(FIRST_BLOCK) :]:
         case ("weight",) | ("auth_path",) | (*_, "managed_oauth", "accounts"):
-            own = first.field.default
+            own = key.default
         case (*_, "managed_oauth", "storage_path"):
-            own = f"{values[first.name]}.{number_of(block)}"
+            own = f"{first.value}.{number_of(block)}"
         case (*_, "managed_oauth", "allow_legacy_fallback"):
-            own = values.get(".".join(("backends", block, "auth_path"))) is not None
+            auth_path = known.get(".".join(("backends", block, "auth_path")))
+            own = auth_path is not None and auth_path.value is not None
         case _:
-            return Given(key=key, value=values[first.name], where=places[first.name])
-    return Given(key=key, value=own, where=key.name)
+            taken_over = first.origin.kind != "default"
+            origin = attrs.evolve(first.origin, taken_over=taken_over)
+            return attrs.evolve(first, key=key, origin=origin)
+    return Given(key=key, value=own, where=key.name, origin=Origin("default"))

@@ -3,36 +3,53 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    TypeAlias,
+    TypeGuard,
+    cast,
+    get_args,
+    get_type_hints,
+)
 
 import attrs
 
-from codexrelay.config.settings import NO_KEY, SECRET, Settings
-from codexrelay.config.values import conform, shown, without_login
+from codexrelay.config.dropped import why_dropped
+from codexrelay.config.settings import Settings
+from codexrelay.config.values import conform, from_text, is_mapping, shown, told, without_login
 from codexrelay.errors import Problem
 from codexrelay.protocol.model_id import instance_named
+from codexrelay.protocol.raw import parse
+from codexrelay.setting import About, about
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 KeyPath: TypeAlias = tuple[str, ...]
 
 #: The block of the backend that flags and the environment speak of. Further instances of it have
 #: the same keys, in a block beside it: `backends.openai_codex.2`.
 FIRST_BLOCK: Final = ("backends", "openai_codex")
+#: Stands in a path for the names that users choose: `models.aliases.*`.
+ANY: Final = "*"
 #: Parts of a path that would only make flags longer, since they are for the first block alone.
 _NOT_IN_FLAGS: Final = frozenset({"server", "backends", "openai_codex", "extra", "codex"})
 
 
 @attrs.frozen(kw_only=True)
 class Key:
-    """One setting."""
+    """One setting, or one entry of a setting that is a mapping."""
 
     path: KeyPath
-    #: The annotation of its field, resolved.
+    #: What it takes: the annotation of its field, resolved.
     wanted: object
-    field: attrs.Attribute[object]
+    field: attrs.Attribute[Any]
+    about: About
 
     @property
     def name(self) -> str:
@@ -45,6 +62,39 @@ class Key:
         parts = (part.replace("_", "-") for part in self.path if part not in _NOT_IN_FLAGS)
         return "--" + "-".join(parts)
 
+    @property
+    def is_mapping(self) -> bool:
+        """Whether it holds entries whose names users choose."""
+        return is_mapping(self.wanted)
+
+    @property
+    def default(self) -> object:
+        """What it is when no source gives it."""
+        return self.about.default
+
+    @property
+    def takes(self) -> str:
+        """In few words, `whole number >= 0 or null`."""
+        return told(self.wanted, text=self.about.path or "text", bounds=self.about.bounds)
+
+    @property
+    def facts(self) -> str:
+        """What the key takes, which variables give it, and whether it needs a restart."""
+        restart = () if self.about.live else ("restart",)
+        return "; ".join((self.takes, *self.about.variables, *restart))
+
+    @property
+    def help(self) -> str:
+        """What its flag means."""
+        default = self.default
+        known = isinstance(default, str | int | float)
+        word = str(default).lower() if isinstance(default, bool) else default
+        return f"{self.about.meaning}  [{self.name}{f'; default: {word}' if known else ''}]"
+
+    def said(self, text: str) -> object:
+        """Return what a text from the environment or a flag says for this key."""
+        return from_text(text, self.wanted)
+
     def check(self, value: object) -> object:
         """Return `value` as the settings class takes it.
 
@@ -54,11 +104,14 @@ class Key:
         """
         try:
             conformed = conform(value, self.wanted)
+            if self.about.one_will_do and isinstance(conformed, str):
+                conformed = (conformed,)
             self._check_range(conformed)
         except ValueError as error:
-            given = "" if self.field.metadata.get(SECRET) else f", not {shown(value)}"
+            said_alone = self.about.secret or not str(error).startswith("must be")
+            given = "" if said_alone else f", not {shown(value)}"
             raise ValueError(without_login(f"{error}{given}")) from None
-        return conformed
+        return conformed if self.field.converter is None else self._converted(conformed)
 
     def _check_range(self, value: object) -> None:
         if self.field.validator is None:
@@ -71,6 +124,21 @@ class Key:
             name_first, value_last = f"'{self.field.name}' ", f": {value}"
             raise ValueError(what.removeprefix(name_first).removesuffix(value_last)) from None
 
+    def _converted(self, value: object) -> object:
+        convert = cast("Callable[[object], object]", self.field.converter)
+        return convert(value)
+
+
+@attrs.frozen
+class Origin:
+    """Which source a value is from."""
+
+    kind: Literal["default", "file", "variable", "flag"]
+    #: `FILE:LINE`, the variable or the flag; None for a default.
+    place: str | None = None
+    #: A further block has it from the first one.
+    taken_over: bool = False
+
 
 @attrs.frozen(kw_only=True)
 class Given:
@@ -80,6 +148,7 @@ class Given:
     value: object
     #: What a message calls the place: the key and its line, the variable, or the flag.
     where: str
+    origin: Origin
     #: What a relative path counts from; None is the working directory.
     folder: Path | None = None
 
@@ -95,27 +164,56 @@ class Reading:
     further: tuple[str, ...] = ()
 
 
+@functools.cache
 def parts_of(
     settings: type[attrs.AttrsInstance],
-) -> Iterator[tuple[attrs.Attribute[object], object]]:
-    """Yield the fields of a settings class that are keys or sections, with their annotations."""
+) -> tuple[tuple[attrs.Attribute[Any], object, About], ...]:
+    """Return the fields of a settings class that are keys or sections, with their annotations."""
     annotations = get_type_hints(settings)
-    for field in attrs.fields(settings):
-        if NO_KEY not in field.metadata:
-            yield field, annotations[field.name]
+    return tuple(
+        (field, annotations[field.name], said)
+        for field in attrs.fields(settings)
+        if (said := about(field))
+    )
 
 
 def keys_of(settings: type[attrs.AttrsInstance], path: KeyPath = ()) -> Iterator[Key]:
     """Yield the keys of a settings class and of the classes inside it."""
-    for field, wanted in parts_of(settings):
+    for field, wanted, said in parts_of(settings):
         here = (*path, field.name)
-        if isinstance(wanted, type) and attrs.has(wanted):
+        if is_section(wanted):
             yield from keys_of(wanted, here)
         else:
-            yield Key(path=here, wanted=wanted, field=field)
+            takes = cast("type", wanted) | str if said.one_will_do else wanted
+            yield Key(path=here, wanted=takes, field=field, about=said)
 
 
-def _sections(paths: Iterable[KeyPath]) -> dict[KeyPath, list[str]]:
+def is_section(wanted: object) -> TypeGuard[type[attrs.AttrsInstance]]:
+    """Return whether an annotation is a settings class."""
+    return isinstance(wanted, type) and attrs.has(wanted)
+
+
+def sections_of(
+    settings: type[attrs.AttrsInstance], path: KeyPath = ()
+) -> Iterator[tuple[KeyPath, About]]:
+    """Yield the sections of a settings class and of the classes inside it."""
+    for field, wanted, said in parts_of(settings):
+        if is_section(wanted):
+            yield (*path, field.name), said
+            yield from sections_of(wanted, (*path, field.name))
+
+
+def _entries_of(mapping: Key) -> Iterator[Key]:
+    """Yield the keys inside a mapping, with ANY for the name that its user chooses."""
+    here = (*mapping.path, ANY)
+    if mapping.about.entries is not None:
+        yield from keys_of(mapping.about.entries, here)
+    else:
+        (_, each) = get_args(mapping.wanted)
+        yield attrs.evolve(mapping, path=here, wanted=each)
+
+
+def _names_inside(paths: Iterable[KeyPath]) -> dict[KeyPath, list[str]]:
     sections: dict[KeyPath, list[str]] = {}
     for path in paths:
         for depth, name in enumerate(path):
@@ -126,8 +224,21 @@ def _sections(paths: Iterable[KeyPath]) -> dict[KeyPath, list[str]]:
 
 
 KEYS: Final[Mapping[KeyPath, Key]] = {key.path: key for key in keys_of(Settings)}
-#: What holds keys or other sections -> the names inside.
-SECTIONS: Final[Mapping[KeyPath, Sequence[str]]] = _sections(KEYS)
+_ENTRIES: Final[Mapping[KeyPath, Key]] = {
+    entry.path: entry for key in KEYS.values() if key.is_mapping for entry in _entries_of(key)
+}
+_MAPPINGS: Final = tuple(key.path for key in KEYS.values() if key.is_mapping)
+#: What holds keys, entries or other sections -> the names inside.
+SECTIONS: Final[Mapping[KeyPath, Sequence[str]]] = _names_inside((*KEYS, *_ENTRIES))
+#: Variable -> the path of the key or section that it gives; of several for one, the strongest last.
+VARIABLES: Final[Mapping[str, KeyPath]] = {
+    variable: path
+    for path, said in (
+        *sections_of(Settings),
+        *((key.path, key.about) for key in KEYS.values()),
+    )
+    for variable in said.variables
+}
 
 
 def key_named(name: str) -> Key:
@@ -146,6 +257,16 @@ def block_named(name: str) -> str | None:
     return instance.replace("-", "_")
 
 
+def canonical(name: str, section: KeyPath) -> str:
+    """Return how a key that stands in `section` is called: some names may be written otherwise."""
+    if section == FIRST_BLOCK[:1]:
+        return block_named(name) or name
+    first = in_first_block(section)
+    if first in KEYS and KEYS[first].about.entries is not None:  # names of client programs
+        return name.lower().replace("-", "_")
+    return name
+
+
 def in_block(key: Key, block: str) -> Key:
     """Return the key of `block` that corresponds to a key of the first one."""
     return attrs.evolve(key, path=("backends", block, *key.path[len(FIRST_BLOCK) :]))
@@ -159,23 +280,84 @@ def in_first_block(path: KeyPath) -> KeyPath:
     return path
 
 
-def key_at(path: KeyPath) -> Key:
-    """Return the key at this path, in a further block too; raises KeyError when there is none."""
-    return attrs.evolve(KEYS[in_first_block(path)], path=path)
+def in_table(path: KeyPath) -> KeyPath:
+    """Return the path under which `SECTIONS` and the keys have it: without names users choose."""
+    first = in_first_block(path)
+    for mapping in _MAPPINGS:
+        depth = len(mapping)
+        if first[:depth] == mapping and len(first) > depth:
+            return (*mapping, ANY, *first[depth + 1 :])
+    return first
+
+
+def mapping_of(path: KeyPath) -> KeyPath | None:
+    """Return the path of the mapping in which an entry stands; None for what is no entry."""
+    table = in_table(path)
+    return path[: table.index(ANY)] if ANY in table else None
+
+
+def key_at(path: KeyPath) -> Key | None:
+    """Return the key or entry at this path, in a further block too; None when there is none."""
+    table = in_table(path)
+    key = _ENTRIES.get(table) or KEYS.get(table)
+    return None if key is None else attrs.evolve(key, path=path)
+
+
+def from_outside(
+    path: KeyPath, value: object, *, place: str, origin: Origin
+) -> Iterator[Given | Problem]:
+    """Yield what a variable or flag says for a key, a whole section or a mapping.
+
+    Text is read as text can say it; a section or a mapping is a JSON object there.
+    """
+    key = key_at(path)
+    if in_table(path) not in SECTIONS and key is not None:
+        said = key.said(value) if isinstance(value, str) else value
+        yield Given(key=key, value=said, where=place, origin=origin)
+        return
+    try:
+        inside = parse(value) if isinstance(value, str) else value
+    except ValueError:
+        inside = value
+    if isinstance(inside, dict):
+        yield from spread(path, inside, place=place, origin=origin)
+    else:
+        yield Problem(place, f"must be a JSON object, not {shown(value)}")
+
+
+def spread(
+    path: KeyPath, value: object, *, place: str, origin: Origin
+) -> Iterator[Given | Problem]:
+    """Yield what a whole section or mapping says, given as one value at `place`."""
+    where = f"{'.'.join(path)} ({place})"
+    key = key_at(path)
+    if in_table(path) in SECTIONS:
+        if not isinstance(value, dict):
+            yield Problem(where, f"must be a mapping of keys, not {shown(value)}")
+            return
+        for name, inside in value.items():
+            here = (*path, canonical(str(name), path))
+            yield from spread(here, inside, place=place, origin=origin)
+    elif key is not None:
+        yield Given(key=key, value=value, where=where, origin=origin)
+    else:
+        yield Problem(where, unknown_key(path))
 
 
 def unknown_key(path: KeyPath) -> str:
-    """Return what to say about a key that does not exist, in a section that does."""
+    """Return what to say about a key that does not exist, in a section that does or is refused."""
     *section, name = path
-    first = in_first_block(path)
-    if first[:-1] == FIRST_BLOCK and block_named(block := f"{FIRST_BLOCK[-1]}.{name}"):
+    table = in_table(path)
+    if reason := why_dropped(".".join(table)):
+        return f"not supported: {reason}"
+    if table[:-1] == FIRST_BLOCK and block_named(block := f"{FIRST_BLOCK[-1]}.{name}"):
         return f"unknown key; an instance is a block of its own: write {block}"
-    beside = SECTIONS[first[:-1]]
+    beside = SECTIONS[table[:-1]]
     if alike := difflib.get_close_matches(name, beside, n=1):
         return f"unknown key; did you mean {'.'.join((*section, alike[0]))}?"
     for key in KEYS.values():
         if key.path[-1] == name:
-            inside = first[:2] == FIRST_BLOCK == key.path[:2]
+            inside = table[:2] == FIRST_BLOCK == key.path[:2]
             meant = in_block(key, path[1]) if inside else key
             return f"unknown key; did you mean {meant.name}?"
     return f"unknown key; known here: {', '.join(beside)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
@@ -12,8 +12,19 @@ from codexrelay.backends.codex.settings import CodexBackendSettings
 from codexrelay.config import environment, instances, rules, yaml_file
 from codexrelay.config import flags as flag_source
 from codexrelay.config.folders import absolute
-from codexrelay.config.keys import KEYS, Given, KeyPath, Reading, in_first_block, parts_of
+from codexrelay.config.keys import (
+    KEYS,
+    Given,
+    KeyPath,
+    Origin,
+    Reading,
+    in_first_block,
+    is_section,
+    mapping_of,
+    parts_of,
+)
 from codexrelay.config.settings import Settings
+from codexrelay.config.values import is_mapping
 from codexrelay.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -21,13 +32,6 @@ if TYPE_CHECKING:
 
 #: Names the YAML file where `--config` does not. No file is read unless one of them names it.
 CONFIG_VARIABLE: Final = "CODEXRELAY_CONFIG"
-#: Keys that name folders; the settings hold them as absolute paths.
-_FOLDERS: Final = (
-    "sessions.state_path",
-    "backends.openai_codex.auth_path",
-    "backends.openai_codex.extra.codex.managed_oauth.storage_path",
-)
-
 _Settings = TypeVar("_Settings", bound=attrs.AttrsInstance)
 
 
@@ -38,6 +42,9 @@ class Loaded:
     settings: Settings
     #: What should be looked at, one log line each.
     warnings: tuple[Problem, ...]
+    #: Every key and every entry of a mapping by full key path, with its value as the settings have
+    #: it and the source it is from.
+    found: Mapping[str, Given] = attrs.field(repr=False)
 
 
 def load(
@@ -63,17 +70,17 @@ def load(
     problems = (*merged.problems, *merged.judge(rules.PROBLEM_RULES, settings))
     if problems:
         raise ConfigError(problems)
-    return Loaded(settings, (*merged.warnings, *merged.judge(rules.WARNING_RULES, settings)))
+    warnings = (*merged.warnings, *merged.judge(rules.WARNING_RULES, settings))
+    return Loaded(settings, warnings, merged.found)
 
 
 @attrs.define(eq=False)
 class _Merged:
-    """What the sources taken so far say together; mappings are by full key path."""
+    """What the sources taken so far say together."""
 
     environ: Mapping[str, str]
-    values: dict[str, object] = attrs.field(factory=dict)
-    #: What a message calls the place that a value comes from.
-    places: dict[str, str] = attrs.field(factory=dict)
+    #: With values as the settings have them.
+    found: dict[str, Given] = attrs.field(factory=dict)
     #: Further blocks of the backend that some source has.
     further: set[str] = attrs.field(factory=set)
     #: Keys for which some source gave a value of no use; those of further blocks stand here under
@@ -96,7 +103,8 @@ class _Merged:
         self, judges: Mapping[rules.Rule, tuple[str, ...]], settings: Settings
     ) -> Iterator[Problem]:
         """Yield what the rules find in `settings`, without those that read a faulty key."""
-        configured = rules.Configured(settings=settings, places=self.places, environ=self.environ)
+        places = {name: given.where for name, given in self.found.items()}
+        configured = rules.Configured(settings=settings, places=places, environ=self.environ)
         for rule, keys in judges.items():
             if self.faulty.isdisjoint(keys):
                 # What several blocks take over from the first one is said once.
@@ -105,38 +113,40 @@ class _Merged:
     def complete(self) -> None:
         """Fill in what the further blocks do not give, once all sources have spoken."""
         for block in self.further:
-            self.take(instances.not_given(block, values=self.values, places=self.places))
+            self.take(instances.not_given(block, self.found))
 
     def settings(self) -> Settings:
         """Return the settings that the values make."""
-        settings = _build(Settings, self.values)
+        settings = _build(Settings, self.found)
         further = tuple(
             (
                 block.replace("_", "-"),
-                _build(CodexBackendSettings, self.values, ("backends", block)),
+                _build(CodexBackendSettings, self.found, ("backends", block)),
             )
             for block in sorted(self.further, key=instances.number_of)
         )
         return attrs.evolve(settings, backends=attrs.evolve(settings.backends, further=further))
 
     def _take_value(self, given: Given) -> None:
-        name = given.key.name
-        in_first = ".".join(in_first_block(given.key.path))
+        key = given.key
         try:
-            value = given.key.check(given.value)
-            if in_first in _FOLDERS and isinstance(value, str):
+            value = key.check(given.value)
+            if key.about.path is not None and isinstance(value, str):
                 value = str(absolute(value, folder=given.folder, environ=self.environ))
         except ValueError as error:
             self.problems.append(Problem(given.where, str(error)))
-            self.faulty.add(in_first)
+            of_mapping = mapping_of(key.path)
+            self.faulty.add(".".join(in_first_block(of_mapping or key.path)))
         else:
-            self.values[name], self.places[name] = value, given.where
+            self.found[key.name] = attrs.evolve(given, value=value)
 
 
 def _defaults() -> Reading:
     return Reading(
         found=tuple(
-            Given(key=key, value=key.field.default, where=key.name) for key in KEYS.values()
+            Given(key=key, value=key.default, where=key.name, origin=Origin("default"))
+            for key in KEYS.values()
+            if not key.is_mapping
         )
     )
 
@@ -149,15 +159,28 @@ def _file(config_path: Path | None, environ: Mapping[str, str]) -> Reading:
     return Reading()
 
 
-def _build(
-    settings: type[_Settings], values: Mapping[str, object], path: KeyPath = ()
-) -> _Settings:
-    """Return the settings class with `values`, which has every key."""
+def _build(settings: type[_Settings], found: Mapping[str, Given], path: KeyPath = ()) -> _Settings:
+    """Return the settings class with what was found, which has every key."""
     arguments: dict[str, object] = {}
-    for field, wanted in parts_of(settings):
+    for field, wanted, _ in parts_of(settings):
         here = (*path, field.name)
-        if isinstance(wanted, type) and attrs.has(wanted):
-            arguments[field.name] = _build(wanted, values, here)
+        if is_section(wanted):
+            arguments[field.name] = _build(wanted, found, here)
+        elif is_mapping(wanted):
+            arguments[field.name] = _entries(found, here)
         else:
-            arguments[field.name] = values[".".join(here)]
+            arguments[field.name] = found[".".join(here)].value
     return settings(**arguments)
+
+
+def _entries(found: Mapping[str, Given], mapping: KeyPath) -> dict[str, object]:
+    """Return what a mapping holds; an entry that is null is none."""
+    entries: dict[str, Any] = {}
+    for given in found.values():
+        if mapping_of(given.key.path) == mapping and given.value is not None:
+            *names, last = given.key.path[len(mapping) :]
+            at = entries
+            for name in names:
+                at = at.setdefault(name, {})
+            at[last] = given.value
+    return entries

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import attrs
 
 from codexrelay.accounts.settings import DEFAULT_ISSUER, ManagedOAuthSettings
-from codexrelay.backends.codex.settings import DEFAULT_API_BASE_URL, CodexBackendSettings
+from codexrelay.backends.codex.settings import (
+    DEFAULT_API_BASE_URL,
+    CodexBackendSettings,
+    CodexSettings,
+)
 from codexrelay.config.folders import legacy_folders
 from codexrelay.config.settings import Settings
-from codexrelay.errors import Problem
+from codexrelay.errors import Problem, RequestError
+from codexrelay.profiles import find_profiles
+from codexrelay.protocol.capabilities import read_parameters
+from codexrelay.protocol.model_choice import choose
+from codexrelay.relay.reactors import find_reactors
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from codexrelay.profiles.profile import Profile
 
 
 @attrs.frozen(kw_only=True)
@@ -78,6 +88,13 @@ _ENABLED: Final = f"{_MANAGED}.enabled"
 _STORAGE_PATH: Final = f"{_MANAGED}.storage_path"
 _ACCOUNTS: Final = f"{_MANAGED}.accounts"
 _LEGACY: Final = f"{_MANAGED}.allow_legacy_fallback"
+_CA_FILE: Final = f"{_FIRST}.ca_file"
+_AGENTS: Final = f"{_FIRST}.extra.codex.agent_capabilities"
+_REACTORS: Final = f"{_FIRST}.extra.codex.tool_call_reactors"
+_BYPASS: Final = "bypass_tool_call_reactor"
+_DEFAULT_BYPASS: Final = f"{_FIRST}.extra.codex.default_capabilities.{_BYPASS}"
+_ADAPTATIONS: Final = "profiles.adaptations"
+_ALIASES: Final = "models.aliases"
 #: A random key of 16 characters (base64) has 96 bits; what is shorter was made up by a person.
 _GOOD_KEY_LENGTH: Final = 16
 
@@ -156,6 +173,83 @@ def _shared_auth_json(configured: Configured) -> Iterator[Problem]:
                 )
 
 
+def _no_ca_file(configured: Configured) -> Iterator[Problem]:
+    for block in configured.blocks():
+        ca_file = block.codex.ca_file
+        if ca_file is not None and not Path(ca_file).is_file():
+            yield Problem(block.place(_CA_FILE), f"there is no file {ca_file}")
+
+
+def _unknown_profile(configured: Configured) -> Iterator[Problem]:
+    for block in configured.blocks():
+        for name, inside in block.codex.extra.codex.agent_capabilities.items():
+            if problem := _unknown("profile", name, find_profiles()):
+                yield Problem(block.place(f"{_AGENTS}.{name}.{next(iter(inside))}"), problem)
+
+
+def _unknown_reactor(configured: Configured) -> Iterator[Problem]:
+    for block in configured.blocks():
+        names = block.codex.extra.codex.tool_call_reactors
+        # Nothing is looked for in vain: finding reactors means importing them.
+        known = find_reactors() if names != CodexSettings().tool_call_reactors else names
+        for name in names:
+            if problem := _unknown("reactor", name, known):
+                yield Problem(block.place(_REACTORS), problem)
+
+
+def _unknown_adaptation(configured: Configured) -> Iterator[Problem]:
+    known = {
+        f"{profile.name}.{name}"
+        for profile in find_profiles().values()
+        for name in profile.adaptations
+    }
+    for name in configured.settings.profiles.adaptations:
+        if _plain(name) not in known and (problem := _unknown("adaptation", name, known)):
+            yield Problem(configured.places[_ADAPTATIONS], problem)
+
+
+def _bad_alias(configured: Configured) -> Iterator[Problem]:
+    taken: dict[str, str] = {}
+    for alias, model in configured.settings.models.aliases.items():
+        if problem := _wrong_with(alias, model, taken):
+            yield Problem(configured.places[f"{_ALIASES}.{alias}"], problem)
+        taken.setdefault(alias.lower(), alias)
+
+
+def _wrong_with(alias: str, model: str, taken: Mapping[str, str]) -> str | None:
+    if not alias:
+        return "an alias needs a name"
+    if "?" in alias:
+        return "no alias has a `?` in its name: parameters stand behind what it means"
+    if alias.lower() in taken:
+        return f"{taken[alias.lower()]} is the same alias: case does not matter"
+    try:
+        read_parameters(choose(model, aliases={}, known=()).capabilities)
+    except RequestError as error:
+        return str(error)
+    return None
+
+
+def _idle_adaptation(configured: Configured) -> Iterator[Problem]:
+    for name in configured.settings.profiles.adaptations:
+        profile = find_profiles().get(_plain(name).partition(".")[0])
+        if profile is not None and all(_bypasses(block, profile) for block in configured.blocks()):
+            yield Problem(
+                configured.places[_ADAPTATIONS],
+                f"{name} does nothing unless a request asks for it: bypass_tool_call_reactor is "
+                f"true; set it to false in agent_capabilities.{profile.name}",
+            )
+
+
+def _bypasses(block: _Block, profile: Profile) -> bool:
+    """Return whether the tool calls of a profile's requests are left alone by default."""
+    codex = block.codex.extra.codex
+    bypass = codex.agent_capabilities.get(profile.name, {}).get(_BYPASS)
+    if bypass is None:
+        bypass = codex.default_capabilities.bypass_tool_call_reactor
+    return bool(profile.capabilities.get(_BYPASS, True) if bypass is None else bypass)
+
+
 def _short_client_key(configured: Configured) -> Iterator[Problem]:
     for number, key in enumerate(configured.settings.server.client_keys, start=1):
         if len(key) < _GOOD_KEY_LENGTH:
@@ -194,12 +288,32 @@ PROBLEM_RULES: Final[Mapping[Rule, tuple[str, ...]]] = {
     _no_auth_json: (_AUTH_PATH, _ENABLED, _LEGACY),
     _shared_store: (_STORAGE_PATH, _ENABLED, _ACCOUNTS),
     _shared_auth_json: (_AUTH_PATH, _ENABLED, _LEGACY),
+    _no_ca_file: (_CA_FILE,),
+    _unknown_profile: (_AGENTS,),
+    _unknown_reactor: (_REACTORS,),
+    _unknown_adaptation: (_ADAPTATIONS,),
+    _bad_alias: (_ALIASES,),
 }
 WARNING_RULES: Final[Mapping[Rule, tuple[str, ...]]] = {
     _short_client_key: (_CLIENT_KEYS,),
+    _idle_adaptation: (_ADAPTATIONS, _AGENTS, _DEFAULT_BYPASS),
     _foreign_backend: (_API_BASE_URL,),
     _foreign_issuer: (_ISSUER,),
 }
+
+
+def _plain(name: str) -> str:
+    """Return a name of a profile or an adaptation as the profiles have it."""
+    return name.lower().replace("-", "_")
+
+
+def _unknown(kind: str, name: str, known: Collection[str]) -> str | None:
+    """Return what to say about a name that nothing here has."""
+    if name in known:
+        return None
+    alike = difflib.get_close_matches(name, known, n=1)
+    there = f"did you mean {alike[0]}?" if alike else f"known: {', '.join(sorted(known)) or 'none'}"
+    return f"there is no {kind} {name}; {there}"
 
 
 def _overlap(

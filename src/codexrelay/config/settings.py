@@ -1,61 +1,78 @@
 """The whole configuration: the settings classes of all packages, composed.
 
-A field is a key of `config.yaml`; `config.example.yaml` shows every one of them.
+A field that is declared as a `setting` or a `section` is a key of `config.yaml`;
+`config.example.yaml`, which is drawn from here, shows every one of them.
 """
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 import attrs
-from attrs import validators as v
 
 from codexrelay.backends.codex.settings import CodexBackendSettings
 from codexrelay.protocol.model_id import FAMILY
 from codexrelay.sessions.settings import SessionsSettings
-
-#: Metadata of a field whose value no message and no repr may show.
-SECRET: Final = "secret"
-#: Metadata of a field that is no key.
-NO_KEY: Final = "no key"
-
-
-def _masked(secrets: tuple[str, ...]) -> str:
-    return f"<{len(secrets)} hidden>"
+from codexrelay.setting import section, setting
 
 
 @attrs.frozen(kw_only=True)
 class ServerSettings:
     """`server`: the side that clients see."""
 
-    #: Address to listen on. Beyond this machine only together with `client_keys`.
-    host: str = "127.0.0.1"
-    #: 0 lets the system choose one.
-    port: int = attrs.field(default=8787, validator=[v.ge(0), v.le(65535)])
-    #: Seconds that running turns are given to end when the relay stops.
-    drain_grace_s: float = attrs.field(default=10.0, validator=v.ge(0))
-    #: Seconds of silence after which a streaming client is sent a sign of life.
-    keep_alive_s: float = attrs.field(default=15.0, validator=v.gt(0))
-    #: Largest request body, counted after decompression.
-    max_body_bytes: int = attrs.field(default=64 * 1024 * 1024, validator=v.ge(1))
-    #: Clients must present one of these as their API key; none means that any key will do.
-    client_keys: tuple[str, ...] = attrs.field(default=(), repr=_masked, metadata={SECRET: True})
-    #: Names under which clients may call the relay, besides the loopback ones.
-    allowed_hosts: tuple[str, ...] = ()
-    #: Least severe log line that is written.
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    host: str = setting(
+        "127.0.0.1",
+        "Address to listen on. Beyond this machine only together with client_keys.",
+    )
+    port: int = setting(
+        8787, "Port to listen on; 0 lets the system choose one.", at_least=0, at_most=65535
+    )
+    drain_grace_s: float = setting(
+        10.0,
+        "Seconds that running turns are given to end when the relay stops.",
+        at_least=0,
+        live=True,
+    )
+    keep_alive_s: float = setting(
+        15.0,
+        "Seconds of silence after which a streaming client is sent a sign of life.",
+        above=0,
+        live=True,
+    )
+    max_body_bytes: int = setting(
+        64 * 1024 * 1024,
+        "Largest request body in bytes, counted after decompression.",
+        at_least=1,
+        live=True,
+    )
+    client_keys: tuple[str, ...] = setting(
+        (),
+        """
+        Clients must present one of these as their API key (16 characters or more); none: any key
+        will do.
+        """,
+        secret=True,
+        live=True,
+    )
+    allowed_hosts: tuple[str, ...] = setting(
+        (), "Names under which clients may call the relay, besides the loopback ones.", live=True
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = setting(
+        "info", "Least severe log line that is written.", live=True
+    )
 
 
 @attrs.frozen(kw_only=True)
 class BackendsSettings:
     """`backends`: one block for each instance of the backend."""
 
-    openai_codex: CodexBackendSettings = attrs.field(factory=CodexBackendSettings)
-    #: The instances beside it, by name and in order of their numbers: `openai_codex.2` in the file
-    #: is `openai-codex.2` here. Nothing in them is left to be filled in.
-    further: tuple[tuple[str, CodexBackendSettings], ...] = attrs.field(
-        default=(), metadata={NO_KEY: True}
+    openai_codex: CodexBackendSettings = section(
+        CodexBackendSettings, "The name is the same in any case and with - for _."
     )
+    #: The instances beside it, by name and in order of their numbers: `openai_codex.2` in the file
+    #: is `openai-codex.2` here. Nothing in them is left to be filled in. No key of its own.
+    further: tuple[tuple[str, CodexBackendSettings], ...] = ()
 
     @property
     def family(self) -> tuple[tuple[str, CodexBackendSettings], ...]:
@@ -64,9 +81,47 @@ class BackendsSettings:
 
 
 @attrs.frozen(kw_only=True)
+class ModelsSettings:
+    """`models`: what clients may call a model."""
+
+    aliases: Mapping[str, str] = setting(
+        {},
+        """
+        Names of your own for models: alias -> what a client could write as well, parameters
+        included. For example {fast: "gpt-5.5?reasoning_effort=low"}. Parameters that a client adds
+        to the alias win.
+        """,
+        live=True,
+    )
+    strict: bool = setting(
+        False,
+        "Refuse models that the catalogue does not have, instead of letting the backend decide.",
+        live=True,
+    )
+
+
+@attrs.frozen(kw_only=True)
+class ProfilesSettings:
+    """`profiles`: what is done for single client programs."""
+
+    adaptations: tuple[str, ...] = setting(
+        (),
+        """
+        What is switched on for single client programs, such as opencode.shell_as_bash; none is by
+        itself. They act where bypass_tool_call_reactor (below) is false.
+        """,
+        live=True,
+    )
+
+
+@attrs.frozen(kw_only=True)
 class Settings:
     """The root of `config.yaml`."""
 
-    server: ServerSettings = ServerSettings()
-    sessions: SessionsSettings = attrs.field(factory=SessionsSettings)
-    backends: BackendsSettings = BackendsSettings()
+    server: ServerSettings = section(ServerSettings, "The side that clients see.")
+    sessions: SessionsSettings = section(SessionsSettings, "What is kept of sessions and turns.")
+    models: ModelsSettings = section(ModelsSettings, "What clients may call a model.")
+    profiles: ProfilesSettings = section(
+        ProfilesSettings, "What is done for single client programs."
+    )
+    backends: BackendsSettings = section(BackendsSettings, "Where turns are sent.")

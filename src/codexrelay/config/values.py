@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Final, Literal, Union, get_args, get_origin
+from typing import Final, Literal, Union, get_args, get_origin
 
 from codexrelay.protocol.raw import parse
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _WORDS: Final[Mapping[object, str]] = {
     bool: "true, yes, on, false, no or off",
@@ -28,6 +26,8 @@ _BOOLEANS: Final[Mapping[str, bool]] = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
     **dict.fromkeys(("0", "false", "no", "off"), False),
 }
+#: Characters of a text that a message repeats: prompts are long.
+_SHOWN: Final = 100
 _URL_LOGIN: Final = re.compile(r"//[^/@\s]*@")
 
 
@@ -40,23 +40,21 @@ def conform(value: object, wanted: object) -> object:
     Raises:
         ValueError: `wanted` does not take `value`; the text says what it takes.
     """
-    if not any(_takes(value, member) for member in _members(wanted)):
-        raise ValueError(f"must be {in_words(wanted)}")
-    if isinstance(value, list):
-        return tuple(value)
-    if isinstance(value, int) and float in _members(wanted):
-        return float(value)
-    return value
+    for member in _members(wanted):
+        if _takes(value, member):
+            return _represented(value, member)
+    raise ValueError(f"must be {in_words(wanted)}")
 
 
 def from_text(text: str, wanted: object) -> object:
     """Return what `text`, from the environment or a flag, says where `wanted` is taken.
 
-    A list is a JSON array or separated by commas. Text that says no such thing is returned as it
-    is; `conform` then refuses it.
+    A list is a JSON array or, where a single text is none, separated by commas. Text that says no
+    such thing is returned as it is; `conform` then refuses it.
     """
-    for member in _members(wanted):
-        value = _read(text, member)
+    members = _members(wanted)
+    for member in members:
+        value = _read(text, member, by_commas=str not in members)
         if _takes(value, member):
             return value
     return text
@@ -65,6 +63,21 @@ def from_text(text: str, wanted: object) -> object:
 def in_words(wanted: object) -> str:
     """Return what the annotation takes, so that it follows `must be`."""
     return " or ".join(_member_in_words(member) for member in _members(wanted))
+
+
+def told(wanted: object, *, text: str = "text", bounds: tuple[str, ...] = ()) -> str:
+    """Return what the annotation takes, shorter than in a message: `whole number >= 0 or null`.
+
+    `text` is what a text means; `bounds` are those of a number.
+    """
+    within = " ".join(("", *bounds))
+    short: Mapping[object, str] = {
+        bool: "true or false",
+        int: f"whole number{within}",
+        float: f"number{within}",
+        str: text,
+    }
+    return " or ".join(_told(member, short) for member in _members(wanted))
 
 
 def shown(value: object) -> str:
@@ -77,7 +90,8 @@ def shown(value: object) -> str:
         case int() | float():
             return f"the number {value}"
         case str():
-            return f"the text {value!r}" if value else "an empty text"
+            short = value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…"
+            return f"the text {short!r}" if value else "an empty text"
         case list() | tuple():
             items = ("a list" if isinstance(item, list | tuple) else shown(item) for item in value)
             return f"[{', '.join(items)}]"
@@ -90,6 +104,11 @@ def shown(value: object) -> str:
 def without_login(text: str) -> str:
     """Return the text without user and password of a URL in it."""
     return _URL_LOGIN.sub("//…@", text)
+
+
+def is_mapping(wanted: object) -> bool:
+    """Return whether the annotation is that of a mapping, hence takes names of the user's own."""
+    return get_origin(wanted) is Mapping
 
 
 def _members(wanted: object) -> tuple[object, ...]:
@@ -105,11 +124,26 @@ def _takes(value: object, member: object) -> bool:
     if get_origin(member) is tuple:
         (each, _) = get_args(member)  # tuple[str, ...]
         return isinstance(value, list | tuple) and all(_takes(item, each) for item in value)
+    if is_mapping(member):
+        return isinstance(value, dict) and _is_json(value)
     if member is str:
         return isinstance(value, str) and value != ""
     if member is int or member is float:
         return _is_number(value, member)
     return isinstance(value, bool if member is bool else NoneType)
+
+
+def _is_json(value: object) -> bool:
+    """Return whether YAML gave what JSON can say: no dates, and names that are text."""
+    match value:
+        case dict():
+            return all(isinstance(name, str) and _is_json(each) for name, each in value.items())
+        case list():
+            return all(map(_is_json, value))
+        case int() | float():
+            return abs(value) <= sys.float_info.max
+        case _:
+            return value is None or isinstance(value, str)
 
 
 def _is_number(value: object, member: object) -> bool:
@@ -121,11 +155,24 @@ def _is_number(value: object, member: object) -> bool:
     return isinstance(value, int | float) and abs(value) <= sys.float_info.max
 
 
-def _read(text: str, member: object) -> object:
+def _represented(value: object, member: object) -> object:
+    if isinstance(value, list | tuple):
+        (each, _) = get_args(member)
+        return tuple(_represented(item, each) for item in value)
+    if member is float and isinstance(value, int):
+        return float(value)
+    return value
+
+
+def _read(text: str, member: object, *, by_commas: bool) -> object:
     try:
         if get_origin(member) is tuple:
-            is_json = text.lstrip().startswith("[")
-            return parse(text) if is_json else [item.strip() for item in text.split(",")]
+            (each, _) = get_args(member)
+            if text.lstrip().startswith("[") or is_mapping(each):
+                return parse(text)
+            return (
+                [from_text(item.strip(), each) for item in text.split(",")] if by_commas else text
+            )
         if member is int:
             return int(text)
         if member is float:
@@ -137,10 +184,19 @@ def _read(text: str, member: object) -> object:
     return _BOOLEANS.get(text.strip().lower(), text) if member is bool else text
 
 
+def _told(member: object, short: Mapping[object, str]) -> str:
+    if get_origin(member) is tuple:
+        (each, _) = get_args(member)
+        return "list of JSON objects" if is_mapping(each) else f"list of {short[each]}s"
+    if is_mapping(member):
+        return "mapping"
+    return short.get(member) or _member_in_words(member)
+
+
 def _member_in_words(member: object) -> str:
     if get_origin(member) is Literal:
         words = get_args(member)
         return f"one of {', '.join(words)}" if len(words) > 1 else str(words[0])
     if get_origin(member) is tuple:
         return f"a list (each item: {in_words(get_args(member)[0])})"
-    return _WORDS[member]
+    return "a JSON object" if is_mapping(member) else _WORDS[member]

@@ -7,27 +7,32 @@ duplicate keys.
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Final
 
 import attrs
 import yaml
 
+from codexrelay.config.dropped import why_dropped
 from codexrelay.config.keys import (
     FIRST_BLOCK,
-    KEYS,
     SECTIONS,
     Given,
+    Key,
     KeyPath,
+    Origin,
     Reading,
-    block_named,
-    in_first_block,
+    canonical,
+    in_table,
     key_at,
     unknown_key,
 )
 from codexrelay.errors import Problem
 
 _NULL: Final = "tag:yaml.org,2002:null"
+_TEXT: Final = "tag:yaml.org,2002:str"
+_DEEPEST: Final = 8
 #: The names that YAML's errors quote are the file's own text, hence perhaps a key written without
 #: quotes.
 _QUOTED_NAME: Final = re.compile(r"(alias|handle) '.*'")
@@ -49,6 +54,43 @@ def read(path: Path, *, named_by: str) -> Reading:
     if root is not None and not _is_empty(root):
         walk.section(root, ())
     return Reading(found=tuple(walk.found), further=tuple(walk.further))
+
+
+class _OneLine(yaml.SafeDumper):
+    """Writes texts of several lines in one."""
+
+
+def _text(dumper: _OneLine, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar(_TEXT, text, style='"' if "\n" in text else None)
+
+
+_OneLine.add_representer(str, _text)
+
+
+def in_one_line(value: object) -> str:
+    """Return a value as the file can say it, in one line whatever its length."""
+    text: str = yaml.dump(
+        _plain(value),
+        Dumper=_OneLine,
+        default_flow_style=True,
+        allow_unicode=True,
+        sort_keys=False,
+        width=sys.maxsize,
+    )
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _plain(value: object) -> object:
+    """Return lists for tuples, and whole numbers without a fraction."""
+    match value:
+        case tuple() | list():
+            return [_plain(each) for each in value]
+        case dict():
+            return {name: _plain(each) for name, each in value.items()}
+        case float() if value.is_integer():
+            return int(value)
+        case _:
+            return value
 
 
 @attrs.define(eq=False)
@@ -73,13 +115,14 @@ class _Walk:
             self._entry(key_node, value_node, here)
 
     def _entry(self, key_node: yaml.Node, value_node: yaml.Node, path: KeyPath) -> None:
-        first = in_first_block(path)
-        if first == FIRST_BLOCK != path:
+        if in_table(path) == FIRST_BLOCK != path:
             self.further.append(path[-1])
-        if first in SECTIONS:
+        if in_table(path) in SECTIONS:
             self.section(value_node, path)
-        elif first in KEYS:
-            self._leaf(value_node, path)
+        elif (key := key_at(path)) is not None:
+            self._leaf(value_node, key)
+        elif why_dropped(".".join(in_table(path))):
+            self._dropped(key_node, value_node, path)
         elif path[:-1] == ("backends",):
             self._complain(
                 key_node,
@@ -90,29 +133,47 @@ class _Walk:
         else:
             self._complain(key_node, path, unknown_key(path))
 
-    def _leaf(self, node: yaml.Node, path: KeyPath) -> None:
+    def _leaf(self, node: yaml.Node, key: Key) -> None:
         try:
             value = _value(node)
         except ValueError as error:
-            self._complain(node, path, str(error))
+            self._complain(node, key.path, str(error))
             return
-        where = self._where(node, path)
         self.found.append(
-            Given(key=key_at(path), value=value, where=where, folder=self.path.parent)
+            Given(
+                key=key,
+                value=value,
+                where=self._where(node, key.path),
+                origin=Origin("file", self._place(node)),
+                folder=self.path.parent,
+            )
         )
+
+    def _dropped(self, key_node: yaml.Node, value_node: yaml.Node, path: KeyPath) -> None:
+        """Complain of each key that is refused; of a block of the backend as a whole."""
+        is_block = path[:-1] == FIRST_BLOCK[:1]
+        # Links can make a mapping endless; no key that is refused stands deeper than this.
+        if isinstance(value_node, yaml.MappingNode) and not is_block and len(path) < _DEEPEST:
+            for inside, value in value_node.value:
+                self._dropped(inside, value, (*path, _name(inside, path)))
+            if value_node.value:
+                return
+        self._complain(key_node, path, unknown_key(path))
 
     def _complain(self, node: yaml.Node, path: KeyPath, what: str) -> None:
         self.found.append(Problem(self._where(node, path), what))
 
     def _where(self, node: yaml.Node, path: KeyPath) -> str:
-        place = f"{self.path}:{_line(node)}"
+        place = self._place(node)
         return f"{'.'.join(path)} ({place})" if path else place
+
+    def _place(self, node: yaml.Node) -> str:
+        return f"{self.path}:{_line(node)}"
 
 
 def _name(node: yaml.Node, path: KeyPath) -> str:
-    """Return a key's name; names of backends are the same in any case and with `-` for `_`."""
     name = str(node.value) if isinstance(node, yaml.ScalarNode) else "?"
-    return block_named(name) or name if path == ("backends",) else name
+    return canonical(name, path)
 
 
 def _value(node: yaml.Node) -> object:

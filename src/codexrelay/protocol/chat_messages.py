@@ -23,10 +23,37 @@ _FUNCTION: Final = "function_call"
 _CUSTOM: Final = "custom_tool_call"
 
 
+def system_head(messages: Sequence[Json]) -> int:
+    """Return how many messages of role `system` lead the conversation."""
+    for i, message in enumerate(messages):
+        if not (is_object(message) and message.get("role") == "system"):
+            return i
+    return len(messages)
+
+
+def system_texts(messages: Sequence[Json]) -> list[str]:
+    """Return the texts of these first, leading system messages, part by part.
+
+    Raises:
+        RequestError: one is malformed.
+    """
+    return [
+        str(part["text"])
+        for i, message in enumerate(messages)
+        if is_object(message)
+        for part in input_parts(message.get("content"), f"messages[{i}].content", allowed=TEXT)
+        if is_object(part)
+    ]
+
+
 def translate_messages(
-    messages: Sequence[Json], tools: ToolMap, recall: Callable[[str], Sequence[JsonObject]]
+    messages: Sequence[Json],
+    tools: ToolMap,
+    recall: Callable[[str], Sequence[JsonObject]],
+    *,
+    skipped: int = 0,
 ) -> list[Json]:
-    """Return the input items for `messages`.
+    """Return the input items for `messages`, without the first `skipped` ones.
 
     `recall` returns the encrypted reasoning that an earlier answer gave before the call with this
     id. It is put back in front of that call, so that the model sees its own thoughts on a tool as
@@ -36,7 +63,7 @@ def translate_messages(
         RequestError: a message is malformed, or a tool result answers no earlier call.
     """
     history = _History(tools=tools, recall=recall)
-    for i, message in enumerate(messages):
+    for i, message in enumerate(messages[skipped:], skipped):
         history.add(object_at(message, f"messages[{i}]"), f"messages[{i}]")
     return history.items
 

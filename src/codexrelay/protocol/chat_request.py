@@ -2,23 +2,34 @@
 
 What the client asked for arrives, in the words of Responses; what the backend would reject is left
 out and named; what cannot be meant by it is refused. Absent stays absent.
+
+With `protocol: openai-responses` a client may write Responses fields beside its messages, or
+`input` in their place, and is checked for them as a Responses client is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from codexrelay.protocol import environment_context, prompt, relay_fields, tool_schema
 from codexrelay.protocol.chat_fields import flag_at, list_at, name_at, object_at, refused, text_at
-from codexrelay.protocol.chat_messages import dropped_keys, translate_messages
-from codexrelay.protocol.chat_tools import ToolMap, translate_choice, translate_tools
-from codexrelay.protocol.raw import JsonObject
+from codexrelay.protocol.chat_messages import (
+    dropped_keys,
+    system_head,
+    system_texts,
+    translate_messages,
+)
+from codexrelay.protocol.chat_tools import ToolMap, custom_names, translate_choice, translate_tools
+from codexrelay.protocol.raw import Json, JsonObject, get_list
+from codexrelay.protocol.responses_request import checked, fit_items
+from codexrelay.protocol.shaping import CHAT, Shaping
+from codexrelay.protocol.tool_text import read_back
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from codexrelay.protocol.raw import Json
+    from collections.abc import Callable
 
 #: Fields that are read here. All others are left out: the backend answers 400 to what it does not
 #: know (wire notes 2.3).
@@ -41,8 +52,11 @@ _READ: Final = frozenset(
         "n",
     }
 )
-#: Fields that are meant for the relay itself.
-_OURS: Final = frozenset({"codex_capabilities", "extra_body"})
+#: Fields of Responses that are read beside them where `protocol` says so.
+_READ_AS_RESPONSES: Final = frozenset(
+    {"input", "instructions", "reasoning", "text", "include", "client_metadata"}
+)
+_ENCRYPTED_REASONING: Final = "reasoning.encrypted_content"
 
 #: Names that clients use for a tier, where the backend's differs (wire notes 2.3).
 _TIERS: Final = {"fast": "priority"}
@@ -62,13 +76,21 @@ class ChatTurn:
     model: str
     #: The client's fields that were not forwarded, in its order (`user`, `messages[].name`).
     dropped: tuple[str, ...]
+    #: Names of the client's tools that its `tool_schema_mode` leaves out.
+    dropped_tools: tuple[str, ...] = ()
 
 
-def translate(body: JsonObject, *, recall: Callable[[str], Sequence[JsonObject]]) -> ChatTurn:
+def translate(
+    body: JsonObject,
+    *,
+    recall: Callable[[str], Sequence[JsonObject]],
+    shaping: Shaping = CHAT,
+) -> ChatTurn:
     """Translate a chat request. `body` is not changed; the result shares its inner values.
 
     `recall` returns the encrypted reasoning items that preceded the tool call with this id in an
     earlier answer (`ChatStream.reasoning`), oldest first; none if they are not known (any more).
+    `shaping` is what was asked of this request; the default is what nobody has configured.
 
     Raises:
         RequestError: the request is malformed or asks for what the backend cannot do; `param` names
@@ -76,45 +98,153 @@ def translate(body: JsonObject, *, recall: Callable[[str], Sequence[JsonObject]]
     """
     _check_choices(body.get("n"))
     model = name_at(body.get("model"), "model")
-    messages = list_at(body.get("messages"), "messages")
-    if not messages:
+    beside = _beside(body, shaping)
+    messages = [] if beside.items is not None else list_at(body.get("messages"), "messages")
+    if not messages and beside.items is None:
         raise refused("`messages` must hold at least one message", "messages")
     tools, tool_map = translate_tools(body)
     stream, include_usage = _streaming(body)
+    # First, because the history is read by the tools that were offered.
+    arranged = tool_schema.arrange(
+        _present(tools=[*tools] or None, tool_choice=translate_choice(body), input=beside.items),
+        shaping.capabilities.tool_schema_mode,
+        shaping.tool_schema,
+    )
+    offered = arranged.body
+    tool_map = tool_map.with_names(custom_names(get_list(offered, "tools")))
+    items = None if beside.items is None else get_list(offered, "input")
+    told = _tell(messages, items, beside, tool_map, recall, shaping)
     return ChatTurn(
         body={
             "model": model,
-            # Required, and any string will do; the client's system text stays where it stands.
-            "instructions": "",
-            "input": translate_messages(messages, tool_map, recall),
+            "instructions": told.instructions,
+            "input": told.items,
             **_present(
-                tools=[*tools] or None,
-                tool_choice=translate_choice(body),
+                tools=offered.get("tools"),
+                tool_choice=offered.get("tool_choice"),
                 parallel_tool_calls=_flag(body, "parallel_tool_calls"),
-                reasoning=_reasoning(body),
-                text=_text(body) or None,
+                reasoning=_merged(_reasoning(body), beside.reasoning),
+                text=_merged(_text(body) or None, beside.text),
                 service_tier=_service_tier(body),
                 prompt_cache_key=_text_field(body, "prompt_cache_key"),
+                client_metadata=beside.client_metadata,
             ),
             "store": False,
             "stream": True,
             # The only way to think on where the last turn ended, as nothing is stored.
-            "include": ["reasoning.encrypted_content"],
+            "include": [*beside.include, _ENCRYPTED_REASONING],
         },
         tools=tool_map,
         stream=stream,
         include_usage=include_usage,
         model=model,
-        dropped=(*_dropped_fields(body), *dropped_keys(messages)),
+        dropped=(*_dropped_fields(body, shaping), *dropped_keys(messages)),
+        dropped_tools=arranged.dropped,
     )
 
 
-def _dropped_fields(body: JsonObject) -> list[str]:
+def _dropped_fields(body: JsonObject, shaping: Shaping) -> list[str]:
+    as_responses = shaping.capabilities.protocol == "openai-responses"
     return [
         key
         for key, value in body.items()
-        if value is not None and key not in _READ and key not in _OURS
+        if value is not None
+        and key not in _READ
+        and key not in relay_fields.NAMES
+        and not (as_responses and key in _READ_AS_RESPONSES)
     ]
+
+
+@attrs.frozen
+class _Told:
+    """What the model is told: the texts of this request, in their places."""
+
+    instructions: str
+    items: list[Json]
+
+
+def _tell(
+    messages: Sequence[Json],
+    items: list[Json] | None,
+    beside: _Beside,
+    tools: ToolMap,
+    recall: Callable[[str], Sequence[JsonObject]],
+    shaping: Shaping,
+) -> _Told:
+    """Put system text, environment and conversation where the modes want them.
+
+    The conversation are `items`, or else the messages.
+    """
+    mode, said = shaping.capabilities.prompt_mode, shaping.said
+    head = system_head(messages)
+    more = (*([beside.instructions] if beside.instructions else []), *said.system_prompt)
+    # Messages that are already where they belong stay as they are. So do those behind which
+    # nothing comes: a conversation cannot be empty.
+    if mode == "codex_default" or head == len(messages):
+        placed = prompt.place(mode, shaping.prompt, more)
+        moved = 0
+    else:
+        placed = prompt.place(mode, shaping.prompt, (*system_texts(messages[:head]), *more))
+        moved = head
+    if items is None:
+        items = translate_messages(messages, tools, recall, skipped=moved)
+        if shaping.capabilities.tool_text_format == "xml":
+            items = read_back(items)
+    if placed.at_head:
+        items = prompt.led_by(placed.at_head, items, behind=head - moved)
+    if shaping.capabilities.include_environment_context:
+        items = environment_context.with_message(items, said.environment)
+    return _Told(placed.instructions, items)
+
+
+@attrs.frozen(kw_only=True)
+class _Beside:
+    """The Responses fields of a Chat request."""
+
+    #: Instead of messages; None: there are none.
+    items: list[Json] | None = None
+    instructions: str | None = None
+    reasoning: JsonObject | None = None
+    text: JsonObject | None = None
+    client_metadata: JsonObject | None = None
+    include: Sequence[Json] = ()
+
+
+_NOTHING: Final = _Beside()
+
+
+def _beside(body: JsonObject, shaping: Shaping) -> _Beside:
+    """Read the Responses fields, where `protocol` says that they count.
+
+    Raises:
+        RequestError: one is malformed, or the conversation stands in both places.
+    """
+    if shaping.capabilities.protocol == "openai-chat":
+        return _NOTHING
+    instead = body.get("input") is not None
+    if instead and body.get("messages") is not None:
+        raise refused("give `messages` or `input`, not both", "input")
+    # Checked as a Responses request is, also where its conversation is in messages.
+    checked(body if instead else {**body, "input": []})
+    include = get_list(body, "include")
+    return _Beside(
+        items=fit_items(body, shaping) if instead else None,
+        instructions=_text_field(body, "instructions"),
+        reasoning=_object_field(body, "reasoning"),
+        text=_object_field(body, "text"),
+        client_metadata=_object_field(body, "client_metadata"),
+        include=[wanted for wanted in include if wanted != _ENCRYPTED_REASONING],
+    )
+
+
+def _merged(chat: JsonObject | None, responses: JsonObject | None) -> JsonObject | None:
+    """Return both, the Responses fields beating those of Chat."""
+    return chat if responses is None else {**(chat or {}), **responses}
+
+
+def _object_field(body: JsonObject, key: str) -> JsonObject | None:
+    value = body.get(key)
+    return None if value is None else object_at(value, key)
 
 
 def _present(**fields: Json) -> JsonObject:

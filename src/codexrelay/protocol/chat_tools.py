@@ -17,7 +17,7 @@ from codexrelay.protocol.raw import is_object, parse_object
 from codexrelay.protocol.web_search import renamed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from codexrelay.protocol.raw import Json, JsonObject
 
@@ -32,6 +32,11 @@ class ToolMap:
 
     #: Names of the tools that take raw text instead of JSON arguments.
     custom: frozenset[str] = frozenset()
+
+    def with_names(self, custom: Iterable[str]) -> ToolMap:
+        """Return the map with further tools that take raw text."""
+        more = self.custom.union(custom)
+        return self if len(more) == len(self.custom) else ToolMap(custom=more)
 
     def raw_input(self, name: str, arguments: str) -> str | None:
         """Return the text that a function call carries for a custom tool, None if it does not.
@@ -62,7 +67,7 @@ def translate_tools(body: JsonObject) -> tuple[list[JsonObject], ToolMap]:
         for i, function in enumerate(list_at(given, "functions")):
             param = f"functions[{i}]"
             tools.append(_named({"type": "function", **object_at(function, param)}, param))
-    return tools, ToolMap(custom=frozenset(_custom_names(tools)))
+    return tools, ToolMap(custom=frozenset(custom_names(tools)))
 
 
 def translate_choice(body: JsonObject) -> Json:
@@ -126,5 +131,8 @@ def _named(tool: JsonObject, param: str) -> JsonObject:
     return tool
 
 
-def _custom_names(tools: list[JsonObject]) -> Iterator[str]:
-    return (str(tool["name"]) for tool in tools if tool["type"] == "custom")
+def custom_names(tools: Iterable[Json]) -> Iterator[str]:
+    """Yield the names of the tools, in their flat form, that take raw text."""
+    for tool in tools:
+        if is_object(tool) and tool.get("type") == "custom":
+            yield str(tool["name"])

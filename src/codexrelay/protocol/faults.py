@@ -28,6 +28,8 @@ from codexrelay.protocol.raw import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from codexrelay.protocol.raw import Json
 
 
@@ -202,6 +204,7 @@ def from_response(
     error = _error_of(status, body)
     kind = _kind_of_status(status, error)
     error["type"] = error["type"] or _TYPE[kind]
+    _name_model(kind, error)
     return _with_times(
         kind, status if kind is not FaultKind.UNUSABLE else 403, error, headers, now_unix_s
     )
@@ -223,6 +226,7 @@ def from_event(event: JsonObject, *, now_unix_s: float) -> Fault:
     if kind is None:
         kind = _kind_of_status(status, error) if status else FaultKind.OVERLOADED
     error["type"] = error["type"] or _TYPE[kind]
+    _name_model(kind, error)
     headers = {name.lower(): str(value) for name, value in get_object(event, "headers").items()}
     return _with_times(kind, status or _in_stream_status(kind, error), error, headers, now_unix_s)
 
@@ -265,6 +269,34 @@ def slow(budget: str, seconds: float) -> Fault:
         f"{told} (budget {budget}; configure backends.openai_codex.budgets.{budget})",
         code=f"upstream_timeout_{budget.removesuffix('_s')}",
     )
+
+
+def not_offered(
+    told: str, *, heard: str = "", plans: Sequence[str] = (), available: Sequence[str] = ()
+) -> Fault:
+    """No account may have the model.
+
+    Args:
+        told: what the relay knows of its accounts.
+        heard: the backend's words, if it was asked.
+        plans: those that have the model.
+        available: models that can be had.
+    """
+    message = told
+    if available:
+        message += (
+            f". Available: {', '.join(available)}; models.aliases can give one of them this name"
+        )
+    if heard:
+        message += f". The backend said: {heard}"
+    error = error_object(
+        message,
+        type=_TYPE[FaultKind.UNSUPPORTED],
+        plans=list(plans),
+        available=list(available),
+    )
+    _name_model(FaultKind.UNSUPPORTED, error)
+    return Fault(kind=FaultKind.UNSUPPORTED, status=_STATUS[FaultKind.UNSUPPORTED], error=error)
 
 
 def shutting_down() -> Fault:
@@ -358,6 +390,16 @@ def _words_of(status: int, body: bytes) -> str:
     if text:
         return f"the backend answered {status}: {' '.join(text.split())[:_EXCERPT_CHARACTERS]}"
     return f"the backend answered {status} without a body"
+
+
+def _name_model(kind: FaultKind, error: JsonObject) -> None:
+    """Say of a refused model what OpenAI's own API says: the backend gives no code with its words.
+
+    Clients read `model_not_found` as a name that must be changed, and do not ask again.
+    """
+    if kind is FaultKind.UNSUPPORTED:
+        error["code"] = error.get("code") or "model_not_found"
+        error["param"] = error.get("param") or "model"
 
 
 def _kind_of_code(error: JsonObject) -> FaultKind | None:

@@ -1,7 +1,8 @@
 """A client's Responses request, made fit for the Codex backend: a closed list of changes.
 
 Raw stays raw: whatever is not named here goes out as it was received, unknown fields, item types
-and tool types included. Every change that was made is named in `ShapedRequest.changes`.
+and tool types included. With `codex_passthrough: false` only known fields go out, and texts and
+tools are those of their modes. Every change that was made is named in `ShapedRequest.changes`.
 
 Source: wire notes 2.3; the 400 texts of the backend; captured requests of Codex CLI 0.169, OpenCode
 1.18, Droid 0.225, pi 0.73 and the openai SDK 3.54.
@@ -14,11 +15,14 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from codexrelay.errors import RequestError
+from codexrelay.protocol import environment_context, prompt, relay_fields, tool_schema, typed_view
 from codexrelay.protocol.raw import Json, JsonObject, get_list, get_text, is_object, kind_of
+from codexrelay.protocol.shaping import RESPONSES, Shaping
+from codexrelay.protocol.tool_text import read_back
 from codexrelay.protocol.web_search import renamed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 #: Fields that the backend answers with 400 `Unsupported parameter`.
 _UNSUPPORTED: Final = (
@@ -41,9 +45,6 @@ _UNSUPPORTED: Final = (
     "presence_penalty",
     "frequency_penalty",
 )
-#: Fields that speak to the relay.
-_OURS: Final = ("codex_capabilities", "extra_body")
-
 #: Item type -> how the backend's ids of such items begin.
 _ID_PREFIXES: Final[Mapping[str, tuple[str, ...]]] = {
     "message": ("msg_",),
@@ -94,8 +95,11 @@ class ShapedRequest:
     model: str
     #: Whether the client asked for a stream; upstream always streams.
     stream: bool
-    #: Every change, as `PATH: WHAT`. A path counts items as the client sent them.
+    #: Every change, as `PATH: WHAT`. A path counts items as the client sent them, but for calls
+    #: and results that were read back from its texts.
     changes: tuple[str, ...]
+    #: Names of the client's tools that its `tool_schema_mode` leaves out.
+    dropped_tools: tuple[str, ...] = ()
 
 
 def is_codex_shaped(
@@ -113,13 +117,20 @@ def is_codex_shaped(
     return is_object(first) and first.get("type") == "additional_tools"
 
 
-def shape(body: Json, *, session_cache_key: str | None, codex_shaped: bool) -> ShapedRequest:
+def shape(
+    body: Json,
+    *,
+    session_cache_key: str | None,
+    codex_shaped: bool,
+    shaping: Shaping = RESPONSES,
+) -> ShapedRequest:
     """Return the request that goes upstream. `body` itself is not changed.
 
     Args:
         body: the client's decoded body.
         session_cache_key: `prompt_cache_key` for a client that sends none; None adds none.
         codex_shaped: see `is_codex_shaped`.
+        shaping: what was asked of this request; the default is what nobody has configured.
 
     Raises:
         RequestError: the request cannot be sent, and why.
@@ -127,15 +138,38 @@ def shape(body: Json, *, session_cache_key: str | None, codex_shaped: bool) -> S
     given, model = checked(body)
     changes = _Changes(dict(given))
     _drop_fields(changes)
-    _shape_input(changes, codex_shaped=codex_shaped)
+    passes = shaping.capabilities.codex_passthrough
+    if not passes:
+        _keep_known(changes, shaping)
+    _shape_input(changes, shaping, codex_shaped=codex_shaped)
     _rename_web_search(changes)
-    _fill(changes, session_cache_key=session_cache_key, codex_shaped=codex_shaped)
+    dropped: tuple[str, ...] = ()
+    if passes:
+        _fill_instructions(changes, codex_shaped=codex_shaped)
+        changes.lead("codex_system_prompt", shaping.said.system_prompt)
+    else:
+        dropped = _arrange_tools(changes, shaping, codex_shaped=codex_shaped)
+        _place_prompt(changes, shaping, codex_shaped=codex_shaped)
+    _tell_environment(changes, shaping)
+    _fill(changes, session_cache_key=session_cache_key)
     return ShapedRequest(
         body=changes.body,
         model=model,
         stream=given.get("stream") is True,
         changes=tuple(changes.named),
+        dropped_tools=dropped,
     )
+
+
+def fit_items(body: JsonObject, shaping: Shaping) -> list[Json]:
+    """Return the `input` of a checked body as items that the backend takes and can resolve.
+
+    Raises:
+        RequestError: no item is left.
+    """
+    changes = _Changes({"input": body["input"]})
+    _shape_input(changes, shaping, codex_shaped=False)
+    return get_list(changes.body, "input")
 
 
 # --- what is refused
@@ -221,38 +255,64 @@ class _Changes:
         self.body[field] = value
         self.name(field, what)
 
+    def lead(self, what: str, sections: Sequence[str]) -> None:
+        """Put client text at the head of the input."""
+        if sections:
+            items = prompt.led_by(sections, get_list(self.body, "input"))
+            self.set("input", f"with {what}", value=items)
+
 
 def _drop_fields(changes: _Changes) -> None:
     """Remove what the backend refuses, what speaks to the relay, and what says nothing."""
-    for field in (*_UNSUPPORTED, *_OURS, "background", "previous_response_id"):
+    for field in (*_UNSUPPORTED, "background", "previous_response_id"):
         if field in changes.body:
+            del changes.body[field]
+            changes.name(field, "removed")
+    if not relay_fields.NAMES.isdisjoint(changes.body):
+        for field in sorted(relay_fields.NAMES & changes.body.keys()):
             del changes.body[field]
             changes.name(field, "removed")
 
 
-def _shape_input(changes: _Changes, *, codex_shaped: bool) -> None:
+def _keep_known(changes: _Changes, shaping: Shaping) -> None:
+    """Leave out the fields that nobody here knows."""
+    protocol = shaping.capabilities.protocol
+    changes.body, unknown = typed_view.known_fields(changes.body, protocol)
+    for field in unknown:
+        changes.name(field, f"removed, {protocol} has no such field")
+
+
+def _shape_input(changes: _Changes, shaping: Shaping, *, codex_shaped: bool) -> None:
     """Make `input` a list of items that the backend takes and can resolve.
 
     Raises:
-        RequestError: no item is left.
+        RequestError: no item is left, or one is not of the conversation that it has to be.
     """
     given = changes.body["input"]
     if isinstance(given, str):
         changes.set("input", "a list with one user message", value=[_user_message(given)])
         return
-    kept: list[Json] = []
+    items = get_list(changes.body, "input")
+    if shaping.capabilities.tool_text_format == "xml" and (back := read_back(items)) != items:
+        changes.set("input", "tool text as calls and results", value=back)
+        items = back
+    kept: list[tuple[str, Json]] = []
     dropped: list[str] = []
-    for index, item in enumerate(get_list(changes.body, "input")):
+    for index, item in enumerate(items):
         path = f"input[{index}]"
         why = _why_dropped(item, codex_shaped=codex_shaped)
         if why is None:
-            kept.append(_shape_item(changes, path, item, codex_shaped=codex_shaped))
+            kept.append((path, _shape_item(changes, path, item, codex_shaped=codex_shaped)))
         else:
             changes.name(path, f"removed, {why}")
             dropped.append(f"{path}: {why}")
     if dropped and not kept:
         raise RequestError(message=f"nothing of `input` can be sent ({dropped[0]})", param="input")
-    changes.body["input"] = kept
+    if shaping.capabilities.protocol == "openai-chat":
+        rebuilt = not shaping.capabilities.codex_passthrough
+        changes.body["input"] = typed_view.conversation(kept, rebuilt=rebuilt)
+    else:
+        changes.body["input"] = [item for _, item in kept]
 
 
 def _user_message(text: str) -> JsonObject:
@@ -318,7 +378,7 @@ def _rename_web_search(changes: _Changes) -> None:
         changes.set("tool_choice", "web_search", value=new)
 
 
-def _fill(changes: _Changes, *, session_cache_key: str | None, codex_shaped: bool) -> None:
+def _fill(changes: _Changes, *, session_cache_key: str | None) -> None:
     """Set the fields without which the backend refuses, forgets or misses its cache."""
     body = changes.body
     if body.get("store") is not False:
@@ -333,7 +393,47 @@ def _fill(changes: _Changes, *, session_cache_key: str | None, codex_shaped: boo
         changes.set("service_tier", "priority instead of fast", value="priority")
     if session_cache_key is not None and not body.get("prompt_cache_key"):
         changes.set("prompt_cache_key", "the session's", value=session_cache_key)
-    # Codex CLI 0.169 sends none, and its lite models want none.
-    none_given = body.get("instructions") is None
-    if none_given and ("instructions" in body or not codex_shaped):
+
+
+def _fill_instructions(changes: _Changes, *, codex_shaped: bool) -> None:
+    """Codex CLI 0.169 sends none, and its lite models want none."""
+    none_given = changes.body.get("instructions") is None
+    if none_given and ("instructions" in changes.body or not codex_shaped):
         changes.set("instructions", "empty", value="")
+
+
+# --- what was asked of the relay
+
+
+def _arrange_tools(changes: _Changes, shaping: Shaping, *, codex_shaped: bool) -> tuple[str, ...]:
+    """Offer the tools of the mode; return the names of the client's that are left out."""
+    arranged = tool_schema.arrange(
+        changes.body,
+        shaping.capabilities.tool_schema_mode,
+        shaping.tool_schema,
+        absent_stays_absent=codex_shaped,
+    )
+    changes.body = arranged.body
+    changes.named += arranged.changes
+    return arranged.dropped
+
+
+def _place_prompt(changes: _Changes, shaping: Shaping, *, codex_shaped: bool) -> None:
+    """Put the system texts where the mode wants them."""
+    given = get_text(changes.body, "instructions")
+    client = (*([given] if given else []), *shaping.said.system_prompt)
+    if codex_shaped and not client:
+        return  # its prompt is in its input: absent stays absent
+    mode = shaping.capabilities.prompt_mode
+    placed = prompt.place(mode, shaping.prompt, client)
+    if placed.instructions != given:
+        changes.set("instructions", f"prompt_mode {mode}", value=placed.instructions)
+    changes.lead("the client's system text", placed.at_head)
+
+
+def _tell_environment(changes: _Changes, shaping: Shaping) -> None:
+    if shaping.capabilities.include_environment_context:
+        items = get_list(changes.body, "input")
+        told = environment_context.with_message(items, shaping.said.environment)
+        if told is not items:
+            changes.set("input", "with the environment", value=told)

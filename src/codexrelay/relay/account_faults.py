@@ -17,7 +17,7 @@ from codexrelay.errors import (
     TurnedAwayError,
     Waiting,
 )
-from codexrelay.protocol.faults import Fault, FaultKind
+from codexrelay.protocol.faults import Fault, FaultKind, not_offered
 from codexrelay.protocol.openai_errors import error_object
 
 if TYPE_CHECKING:
@@ -45,8 +45,12 @@ _HOPE: Final = (
 )
 
 
-def fault_of(errors: Sequence[AccountError], *, after: Fault | None) -> Fault:
+def fault_of(
+    errors: Sequence[AccountError], *, after: Fault | None, available: Sequence[str] = ()
+) -> Fault:
     """Return the fault the client sees; `after` was the turn's last one, if there was any.
+
+    `available` are the models that can be had, for a turn whose model cannot.
 
     `errors` are what each instance said that the turn was offered, one at least. A pool that ran
     dry in the middle of a turn answers with what upstream said, unless that was only one account's
@@ -67,17 +71,9 @@ def fault_of(errors: Sequence[AccountError], *, after: Fault | None) -> Fault:
                 retry_after_s=error.retry_after_s,
             )
         case ModelNotOfferedError():
-            return Fault(
-                kind=FaultKind.UNSUPPORTED,
-                status=400,
-                error=error_object(
-                    str(error),
-                    type="invalid_request_error",
-                    code="model_not_supported",
-                    param="model",
-                    plans=list(error.plans),
-                ),
-            )
+            refused = after is not None and after.kind is FaultKind.UNSUPPORTED
+            heard = after.message if after is not None and refused else ""
+            return not_offered(str(error), heard=heard, plans=error.plans, available=available)
         case RefreshUnavailableError():
             return Fault(
                 kind=FaultKind.OVERLOADED,

@@ -38,6 +38,10 @@ class Offer(Protocol):
     def plans(self) -> frozenset[str] | None:
         """The plans that offer it; None: not known."""
 
+    @property
+    def available(self) -> tuple[str, ...]:
+        """Models that can be had, for a client that asked for one that cannot."""
+
     async def learn(self) -> None:
         """Find out, where it is not known; takes a few seconds at most."""
 
@@ -46,6 +50,7 @@ class _NoOffer:
     """Nothing is known, and nothing can be found out."""
 
     plans = None
+    available = ()
 
     async def learn(self) -> None:
         """See `Offer.learn`."""
@@ -124,7 +129,7 @@ async def climb(wish: Wish, ladder: Ladder, record: Record, attempt: Attempting)
                 record.refuses(instance, error)
                 errors.append(error)
         if not ladder.strip():
-            return fault_of(errors, after=last)
+            return fault_of(errors, after=last, available=wish.offer.available)
 
 
 @attrs.frozen

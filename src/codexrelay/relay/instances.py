@@ -18,7 +18,7 @@ from codexrelay.protocol.model_id import FAMILY
 from codexrelay.relay.budgets import Budgets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from codexrelay.accounts.account import Account
 
@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 _FIRST: Final = f"{FAMILY}.1"
 
 
-@attrs.frozen(kw_only=True, eq=False)
+@attrs.define(kw_only=True, eq=False)
 class Instance:
-    """One configured backend, with the accounts that it is used with."""
+    """One configured backend, with the accounts that it is used with.
+
+    Its figures may change between two attempts, when the configuration does.
+    """
 
     lender: Lender
     backend: Backend
@@ -82,6 +85,14 @@ class Instances:
         lines = [instance.lender.queue for instance in self.members]
         for line in lines:
             line.neighbours = [other for other in lines if other is not line]
+
+    def weigh(self, weights: Mapping[str, int]) -> None:
+        """Give the instances, by name, other shares of the turns."""
+        if weights != {instance.name: instance.weight for instance in self.members}:
+            # What was saved up by the old weights would serve an instance that has none any more.
+            self._credit.clear()
+        for instance in self.members:
+            instance.weight = weights[instance.name]
 
     def route(
         self,

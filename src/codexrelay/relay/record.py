@@ -13,6 +13,8 @@ from codexrelay.accounts.standing import PassedOver
 from codexrelay.protocol.faults import Fault, Reached
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from codexrelay.accounts.lender import Lease
     from codexrelay.accounts.pool import Choice
     from codexrelay.protocol.raw import Headers
@@ -120,10 +122,11 @@ class Record:
         return trio.current_time() - self.began_at_s
 
 
-def own_headers(request_id: str, record: Record) -> Headers:
+def own_headers(request_id: str, record: Record, adjusted: Sequence[str] = ()) -> Headers:
     """Return the headers of ours: what the request is called, and who served it or was asked last.
 
-    Account ids are letters, digits and a few signs, so they may stand in a header.
+    `adjusted` is what was asked for and is done in another way, as `what=asked->done`. Account ids
+    are letters, digits and a few signs, so they may stand in a header.
     """
     headers = [(b"x-codexrelay-request-id", request_id.encode("ascii"))]
     if record.tried:
@@ -132,6 +135,11 @@ def own_headers(request_id: str, record: Record) -> Headers:
         headers.append((b"x-codexrelay-account", last.account.encode("ascii")))
         if last.reasoning_stripped:
             headers.append((b"x-codexrelay-reasoning-stripped", b"%d" % last.reasoning_stripped))
+    if adjusted:
+        told = ", ".join(adjusted)
+        # A part of it is the client's own: nothing but visible ASCII may stand in a header.
+        safe = "".join(sign if sign.isascii() and sign.isprintable() else "?" for sign in told)
+        headers.append((b"x-codexrelay-adjusted", safe.encode("ascii")))
     return headers
 
 

@@ -93,6 +93,8 @@ class Turn:
     request_id: str
     #: Which of upstream's headers the client gets.
     passed_on: Callable[[Head], Headers]
+    #: What was asked for and is done in another way: the client is told it in a header.
+    adjusted: tuple[str, ...] = ()
     #: Told once how it ended, whatever happened; must not fail.
     ended: Callable[[Ending], None] = _nobody_is_told
     #: Told when it begins to wait in line for an account; must not fail.
@@ -102,7 +104,7 @@ class Turn:
     served: Callable[[str, str | None], Awaitable[None]] = _nobody_asks
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True, eq=False)
 class Relay:
     """What turns share: wired once, at start."""
 
@@ -167,7 +169,7 @@ class _Run:
             client,
             keep_alive_s=relay.keep_alive_s,
             keep_alive=turn.reply.keep_alive,
-            own_headers=own_headers(turn.request_id, self.record),
+            own_headers=own_headers(turn.request_id, self.record, turn.adjusted),
             headers=turn.reply.headers,
         )
         #: The turn is planned for the first instance; an attempt counts by those of its own.
@@ -189,7 +191,7 @@ class _Run:
     @property
     def own_headers(self) -> Headers:
         """The headers of ours, as the turn stands."""
-        return own_headers(self.turn.request_id, self.record)
+        return own_headers(self.turn.request_id, self.record, self.turn.adjusted)
 
     async def attempt(self, instance: Instance, lease: Lease, tried: Tried) -> Served | Fault:
         """One upstream request on one account."""

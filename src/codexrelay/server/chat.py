@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from codexrelay.protocol.call_filter import FilteredStream, FilteredWhole
 from codexrelay.protocol.chat_request import translate
 from codexrelay.protocol.chat_stream import ChatStream
 from codexrelay.protocol.chat_whole import ChatWhole
 from codexrelay.protocol.encrypted import digest_of
 from codexrelay.relay.reply import StreamedReply, WholeReply
-from codexrelay.server import turns
+from codexrelay.server import tool_calls, turns
 from codexrelay.server.incoming import receive
+from codexrelay.server.models import fit_model
 from codexrelay.server.responses import PATH
 from codexrelay.server.turns import Planned
 from codexrelay.server.upstream import UpstreamRequests, session_id_for
@@ -22,6 +24,8 @@ from codexrelay.sessions.state import LeftBehind
 if TYPE_CHECKING:
     from quart import Request
 
+    from codexrelay.protocol.call_filter import CallFilter
+    from codexrelay.relay.reply import Reply
     from codexrelay.server.asgi import DeliveredResponse
     from codexrelay.server.services import Services
 
@@ -30,14 +34,26 @@ _log = structlog.get_logger("codexrelay.chat")
 
 async def answer(request: Request, services: Services) -> DeliveredResponse:
     """Serve one Chat Completions request."""
-    incoming = await receive(request, services)
+    incoming = await receive(request, services, route="openai-chat")
     begun = await turns.begin(incoming, services)
     reasoning = begun.plan.reasoning
-    chat = translate(incoming.body, recall=lambda call_id: reasoning.get(call_id, ()))
-    if chat.dropped:
-        _log.debug("parameters not forwarded", request=incoming.id, dropped=list(chat.dropped))
-    body = {**chat.body}
-    body["prompt_cache_key"] = body.get("prompt_cache_key") or begun.key.cache_key
+    chat = translate(
+        incoming.body,
+        recall=lambda call_id: reasoning.get(call_id, ()),
+        shaping=incoming.shaping,
+    )
+    turns.tell_of_tools(chat.dropped_tools, begun, services)
+    cache_key = chat.body.get("prompt_cache_key") or begun.key.cache_key
+    body, adjusted = fit_model(
+        {**chat.body, "prompt_cache_key": cache_key}, incoming.choice, services, spoken="chat"
+    )
+    _log.debug(
+        "request translated",
+        request=incoming.id,
+        capabilities=incoming.capabilities,
+        dropped=list(chat.dropped),
+        adjusted=adjusted,
+    )
     now_unix_s = services.wall_clock()
     made = ChatStream if chat.stream else ChatWhole
     reply = made(
@@ -59,10 +75,17 @@ async def answer(request: Request, services: Services) -> DeliveredResponse:
             body=body,
             session_id=session_id_for(body, begun.key.cache_key),
         ),
-        reply=StreamedReply(reply) if isinstance(reply, ChatStream) else WholeReply(reply),
+        reply=_reply(reply, tool_calls.wanted(incoming, body, services)),
         left_behind=partial(_left_behind, reply),
+        adjusted=adjusted,
     )
     return turns.respond(planned, services)
+
+
+def _reply(answer: ChatStream | ChatWhole, calls: CallFilter | None) -> Reply:
+    if isinstance(answer, ChatStream):
+        return StreamedReply(answer if calls is None else FilteredStream(answer, calls))
+    return WholeReply(answer if calls is None else FilteredWhole(answer, calls))
 
 
 def _left_behind(reply: ChatStream | ChatWhole) -> LeftBehind:

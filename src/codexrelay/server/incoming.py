@@ -1,4 +1,7 @@
-"""A request as the routes see it: an id, headers with lower-case names, a JSON object."""
+"""A request as the routes see it: an id, headers with lower-case names, a JSON object.
+
+What it says to the relay has been taken out of the body, and what follows from it is known.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,22 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from codexrelay.protocol.model_id import read_model_id
+from codexrelay.profiles import recognise
+from codexrelay.profiles.profile import Profile
+from codexrelay.protocol import capabilities, relay_fields
+from codexrelay.protocol.capabilities import Capabilities
+from codexrelay.protocol.model_choice import ModelChoice
 from codexrelay.protocol.raw import JsonObject
+from codexrelay.protocol.relay_fields import RelayFields
+from codexrelay.protocol.shaping import Shaping
 from codexrelay.server.decode import parse_body, read_body
+from codexrelay.server.models import choose_model
+from codexrelay.server.policy import Policy
 
 if TYPE_CHECKING:
     from quart import Request, Websocket
 
+    from codexrelay.protocol.capabilities import Dialect, Given
     from codexrelay.server.services import Services
 
 
@@ -24,26 +36,78 @@ class Incoming:
     id: str
     #: Lower-case names; of repeated headers the last one.
     headers: Mapping[str, str] = attrs.field(repr=False)
-    #: Its `model` is the name that the backend knows.
+    #: Its `model` is the name that the backend knows; nothing in it is for the relay.
     body: JsonObject = attrs.field(repr=False)
-    #: The instance of the backend that the client's name of the model asks for, None for any.
-    instance: str | None = attrs.field(default=None, repr=False)
+    #: What is known of the program that sent it.
+    profile: Profile = attrs.field(repr=False)
+    #: What the client's name of the model says.
+    choice: ModelChoice = attrs.field(repr=False)
+    capabilities: Capabilities = attrs.field(repr=False)
+    #: What it says to the relay.
+    said: RelayFields = attrs.field(repr=False)
+    #: What the configuration says of such requests.
+    policy: Policy = attrs.field(repr=False)
+
+    @property
+    def shaping(self) -> Shaping:
+        """How it becomes the backend's request."""
+        return Shaping(
+            capabilities=self.capabilities,
+            prompt=self.policy.prompt,
+            tool_schema=self.policy.tool_schema,
+            said=self.said,
+        )
 
 
-async def receive(request: Request, services: Services) -> Incoming:
+async def receive(request: Request, services: Services, *, route: Dialect) -> Incoming:
     """Read and decode a request.
 
     Raises:
-        RequestError: too large, wrongly encoded, or no JSON object.
+        RequestError: too large, wrongly encoded, or no JSON object; or what it says to the relay
+            cannot be meant.
     """
     data = await read_body(request, max_bytes=services.settings.max_body_bytes)
-    body, instance = parse_body(data), None
-    if isinstance(named := body.get("model"), str):
-        model = read_model_id(named)
-        instance, body["model"] = model.instance, model.slug
-    return Incoming(
-        id=f"req_{services.new_id()}", headers=headers_of(request), body=body, instance=instance
+    headers = headers_of(request)
+    body, said = relay_fields.split(parse_body(data))
+    choice = await _choice(body, services)
+    policy, profile = services.policy(choice.instance), recognise(headers, body)
+    layers = (
+        *configured(profile, policy),
+        capabilities.read_parameters(choice.capabilities),
+        *_in_header(request, headers),
+        *said.capabilities,
     )
+    return Incoming(
+        id=f"req_{services.new_id()}",
+        headers=headers,
+        body=body,
+        profile=profile,
+        choice=choice,
+        capabilities=capabilities.resolve(route, layers, default_text_format=policy.text_format),
+        said=said,
+        policy=policy,
+    )
+
+
+async def _choice(body: JsonObject, services: Services) -> ModelChoice:
+    """Read the model's name, and write the backend's own in its place."""
+    if not isinstance(named := body.get("model"), str):
+        return ModelChoice(slug="")  # the route says what is wrong with it
+    choice = await choose_model(named, services)
+    body["model"] = choice.slug
+    return choice
+
+
+def configured(profile: Profile, policy: Policy) -> tuple[Given, ...]:
+    """Return the capabilities that a program has before any request says so; later ones win."""
+    return (profile.capabilities, policy.defaults, policy.agents.get(profile.name, {}))
+
+
+def _in_header(request: Request, headers: Mapping[str, str]) -> tuple[Given, ...]:
+    if capabilities.HEADER not in headers:
+        return ()
+    sent = values_of(request, capabilities.HEADER.encode("ascii"))
+    return tuple(map(capabilities.read_header, sent))
 
 
 def values_of(request: Request | Websocket, name: bytes) -> list[str]:

@@ -1,68 +1,309 @@
-"""`GET /v1/models` and `/v1/models/{id}`: one body for OpenAI clients and for Codex CLI."""
+"""Models: `GET /v1/models`, what a client may call one, and how the backend is asked for them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import hashlib
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from quart import Response
+import attrs
+import trio
+from quart import Response, request
 
+from codexrelay.accounts.files import BrokenFileError
+from codexrelay.accounts.standing import plan_of, plans_of
 from codexrelay.backends.backend import UpstreamRequest
 from codexrelay.backends.codex import identity
+from codexrelay.backends.codex.catalogue import Catalogue, Models, packaged
+from codexrelay.backends.codex.catalogue_file import CatalogueFile, read_list
 from codexrelay.backends.codex.headers import request_headers
-from codexrelay.protocol.faults import Fault
-from codexrelay.protocol.models_list import model_object, openai_list
-from codexrelay.protocol.raw import dump, get_list, is_object, parse_object
+from codexrelay.backends.codex.listing import Listing, models_in, union
+from codexrelay.errors import NeedsReauthError
+from codexrelay.protocol.faults import Fault, FaultKind
+from codexrelay.protocol.fit import Defaults, fit
+from codexrelay.protocol.model_choice import choose
+from codexrelay.protocol.models_list import model_object, openai_list, unknown_model
+from codexrelay.protocol.raw import dump
+from codexrelay.relay.active import ActiveTurns
 from codexrelay.relay.climb import Wish
 from codexrelay.relay.unary import fetch
+from codexrelay.server.offer import available
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from codexrelay.accounts.account import Account
+    from codexrelay.config.settings import Settings
+    from codexrelay.protocol.model_choice import ModelChoice
     from codexrelay.protocol.raw import JsonObject
+    from codexrelay.relay.instances import Instance, Instances
     from codexrelay.relay.turn import Relay
     from codexrelay.server.services import Services
 
 
+# what clients ask for
+
+
+async def choose_model(text: str, services: Services) -> ModelChoice:
+    """Read the name of a model as a client wrote it.
+
+    Waits only before it refuses a model for which the backend's list was never asked.
+
+    Raises:
+        RequestError: 400, a parameter of the name is wrong; or `models.strict` is on, and the
+            catalogue has no such model.
+    """
+    settings, catalogue = services.current.settings.models, services.catalogue
+    choice = choose(text, aliases=settings.aliases, known=catalogue.now.by_slug)
+    if not settings.strict or choice.slug in catalogue.now.by_slug:
+        return choice
+    known = (await catalogue.models()).by_slug
+    choice = choose(text, aliases=settings.aliases, known=known)
+    if choice.slug not in known:
+        raise unknown_model(choice.slug, available(catalogue, services.relay.instances))
+    return choice
+
+
+def fit_model(
+    body: JsonObject,
+    choice: ModelChoice,
+    services: Services,
+    *,
+    spoken: Literal["responses", "chat"],
+) -> tuple[JsonObject, tuple[str, ...]]:
+    """Return the body as its model takes it, and what was adjusted: see `fit`."""
+    backends = services.current.settings.backends
+    named = (codex for name, codex in backends.family if name == choice.instance)
+    extra = next(named, backends.openai_codex).extra
+    defaults = Defaults(effort=extra.reasoning_effort, verbosity=extra.verbosity)
+    entry = services.catalogue.now.by_slug.get(choice.slug)
+    return fit(body, choice, entry, defaults, spoken=spoken)
+
+
 async def answer_list(services: Services) -> Response:
     """Serve the catalogue: `data` in the OpenAI shape and `models` in Codex's, in one body."""
-    models = await services.catalogue.models()
-    created = int(services.wall_clock())
-    return _json(openai_list(models, created=created))
+    models, aliases = await services.catalogue.models(), _aliases(services)
+    etag = etag_of(models, aliases)
+    if request.if_none_match.contains_weak(etag):
+        answer = Response(b"", 304)
+        answer.headers.pop("content-type", None)
+    else:
+        created = int(services.wall_clock())
+        answer = _json(openai_list(models.by_slug, aliases=aliases, created=created))
+    answer.set_etag(etag, weak=True)
+    return answer
 
 
-async def answer_one(services: Services, slug: str) -> Response:
-    """Serve one model.
+async def answer_one(services: Services, text: str) -> Response:
+    """Serve one model, by any of its names.
 
     Raises:
         RequestError: 404, nothing of that name is in the catalogue.
     """
     models = await services.catalogue.models()
-    return _json(model_object(models, slug, created=int(services.wall_clock())))
+    told = model_object(
+        models.by_slug,
+        text,
+        aliases=_aliases(services),
+        created=int(services.wall_clock()),
+        available=available(services.catalogue, services.relay.instances),
+    )
+    return _json(told)
 
 
-async def fetch_models(relay: Relay, *, session_id: str) -> list[JsonObject]:
-    """Ask the backend for its catalogue, on any account.
+def etag_of(models: Models, aliases: Mapping[str, str]) -> str:
+    """Return the tag of our own list, without its quotes: it changes when the list does."""
+    told: JsonObject = {"models": list(models.entries), "aliases": dict(aliases)}
+    return hashlib.sha256(dump(told)).hexdigest()[:32]
+
+
+def _aliases(services: Services) -> Mapping[str, str]:
+    return services.current.settings.models.aliases
+
+
+def _json(value: JsonObject) -> Response:
+    return Response(dump(value), 200, content_type="application/json")
+
+
+# what the backend is asked
+
+
+@attrs.frozen(kw_only=True)
+class Known:
+    """What is known of the models without the backend."""
+
+    #: The owner's list, else the packaged one.
+    otherwise: Models
+    #: The backend's lists of an earlier run.
+    kept: tuple[Listing, ...] = ()
+
+    @property
+    def models(self) -> Models:
+        """The best of it."""
+        if not self.kept:
+            return self.otherwise
+        return Models(union(self.kept), "cache", self.kept)
+
+
+def read_known(settings: Settings, warn: Callable[[str], None]) -> Known:
+    """Return what the disk knows of the models. Blocks.
+
+    What is wrong with a file is told to `warn`, and another list is used.
+    """
+    known = Known(otherwise=Models(packaged(), "packaged"))
+    own = settings.backends.openai_codex.extra.codex.model_catalog
+    if own.fallback_path is not None:
+        try:
+            models = Models(read_list(Path(own.fallback_path)), "file")
+            known = attrs.evolve(known, otherwise=models)
+        except BrokenFileError as error:
+            warn(f"{error}; the packaged list of models is used (model_catalog.fallback_path)")
+    if _asked(settings):
+        try:
+            known = attrs.evolve(known, kept=tuple(shelf_of(settings).load()))
+        except BrokenFileError as error:
+            warn(f"{error}; it is not used, and is replaced when the backend gives a list")
+    return known
+
+
+async def open_catalogue(
+    settings: Settings,
+    relay: Relay,
+    *,
+    session_id: str,
+    wall_clock: Callable[[], float],
+    warn: Callable[[str], None],
+) -> Catalogue:
+    """Return the catalogue as the configuration wants it, with what an earlier run has learnt.
+
+    `warn` is told as by `read_known`.
+    """
+    asked = _asked(settings)
+    known = await trio.to_thread.run_sync(read_known, settings, warn)
+    # A question behind the scenes is no turn: who waits for the turns to end need not wait for it.
+    apart = attrs.evolve(relay, active=ActiveTurns())
+    fetch = partial(fetch_listing, apart, asked, session_id=session_id, wall_clock=wall_clock)
+    own = settings.backends.openai_codex.extra.codex.model_catalog
+    catalogue = Catalogue(
+        fetch if asked else None,
+        partial(_plans, relay.instances, asked),
+        otherwise=known.otherwise,
+        shelf=shelf_of(settings),
+        fetch_s=own.discovery_timeout_seconds,
+    )
+    catalogue.remember(known.kept, client_version=identity.VERSION, now_unix_s=wall_clock())
+    return catalogue
+
+
+def _asked(settings: Settings) -> frozenset[str]:
+    """Return the instances that may be asked."""
+    family = settings.backends.family
+    return frozenset(n for n, c in family if c.extra.codex.model_catalog.discovery_enabled)
+
+
+def shelf_of(settings: Settings) -> CatalogueFile:
+    """Return where the backend's lists are kept."""
+    backends = tuple(codex.api_base_url for _, codex in settings.backends.family)
+    return CatalogueFile(Path(settings.sessions.state_path), backends)
+
+
+@attrs.frozen
+class _OfPlan:
+    """Asks accounts of one plan only: see `climb.Offer`."""
+
+    _plan: str | None
+    available = ()
+
+    @property
+    def plans(self) -> frozenset[str] | None:
+        """The plan; None: any will do."""
+        return None if self._plan is None else frozenset({self._plan})
+
+    async def learn(self) -> None:
+        """See `Offer.learn`. There is nothing to find out."""
+
+
+async def fetch_listing(
+    relay: Relay,
+    asked: frozenset[str],
+    plan: str | None,
+    *,
+    session_id: str,
+    wall_clock: Callable[[], float],
+) -> Listing:
+    """Ask the backend for its models, on an account of `plan`, of one of the instances `asked`.
 
     Raises:
-        LookupError: there is no account, or the backend gave no catalogue; the message says which.
+        LookupError: there is no account, or the backend gave no list; the message says which.
     """
-    request = UpstreamRequest(
+    question = UpstreamRequest(
         method="GET",
         # Models whose `minimal_client_version` is higher are left out (wire notes 5).
         path=f"/models?client_version={identity.VERSION}",
         headers=request_headers({}, session_id=session_id, turn_state=None, accept="*/*"),
     )
-    wish = Wish(route=relay.instances.members, aside=True)
-    result = await fetch(lambda _, stripped: request, relay, wish)  # noqa: ARG005 - named by the seam
+    members = [i for i in relay.instances.members if i.name in asked]
+    having = {i.name for i, account in _accounts(relay.instances, asked) if _has(account, plan)}
+    wish = Wish(
+        route=tuple(i for i in members if i.name in having) or tuple(members),
+        offer=_OfPlan(plan),
+        aside=True,
+    )
+    result = await fetch(lambda _, stripped: question, relay, wish)  # noqa: ARG005 - named by the seam
     if isinstance(result, Fault):
-        raise LookupError(result.message)  # noqa: TRY004 - no type is wrong
+        # Of accounts of other plans the pool says that they lack a model, which nobody asked for.
+        unable = result.kind is FaultKind.UNSUPPORTED
+        why = _why_nobody(relay.instances, asked, plan) if unable else result.message
+        raise LookupError(why)  # noqa: TRY004 - no type is wrong
     try:
-        models = get_list(parse_object(result.body), "models")
-    except ValueError as error:
-        raise LookupError(f"the backend's catalogue is no JSON object: {error}") from None
-    found = [model for model in models if is_object(model)]
-    if not found:
-        raise LookupError("the backend's catalogue is empty")
-    return found
+        models = models_in(result.body)
+    except LookupError as error:
+        raise LookupError(f"the backend's answer is no catalogue: {error}") from None
+    return Listing(
+        plan=_plan_of(relay.instances, result.account_id) or plan,
+        models=models,
+        etag=result.head.headers.get("etag"),
+        fetched_unix_s=wall_clock(),
+        client_version=identity.VERSION,
+    )
 
 
-def _json(value: JsonObject) -> Response:
-    return Response(dump(value), 200, content_type="application/json")
+def _plans(instances: Instances, asked: frozenset[str]) -> frozenset[str | None]:
+    """Return the plans of the accounts that are asked; only None where none has one."""
+    plans = frozenset(plan_of(account) for _, account in _accounts(instances, asked))
+    return plans - {None} or plans
+
+
+def _why_nobody(instances: Instances, asked: frozenset[str], plan: str | None) -> str:
+    """Say why no account of a plan can be asked."""
+    dead: dict[Instance, list[Account]] = {}
+    for instance, account in _accounts(instances, asked):
+        if _has(account, plan) and account.needs_reauth is not None:
+            dead.setdefault(instance, []).append(account)
+    told = [
+        str(
+            NeedsReauthError(
+                reasons=tuple((account.id, account.needs_reauth or "") for account in accounts),
+                legacy=all(account.origin == "legacy" for account in accounts),
+                instance=None if instance.is_first else instance.name,
+            )
+        )
+        for instance, accounts in dead.items()
+    ]
+    return "; ".join(told) or f"no account of plan {plan} can be asked"
+
+
+def _accounts(instances: Instances, asked: frozenset[str]) -> tuple[tuple[Instance, Account], ...]:
+    return tuple((i, account) for i, account in instances.accounts() if i.name in asked)
+
+
+def _has(account: Account, plan: str | None) -> bool:
+    return plan is None or plan in plans_of(account)
+
+
+def _plan_of(instances: Instances, account_id: str) -> str | None:
+    for instance, account in instances.accounts():
+        if instance.qualified(account.id) == account_id:
+            return plan_of(account)
+    return None

@@ -6,6 +6,8 @@ import attrs
 
 from codexrelay.accounts.standing import plan_of, plans_of
 from codexrelay.backends.codex.catalogue import Catalogue
+from codexrelay.backends.codex.listing import plans_in
+from codexrelay.protocol.models_list import is_listed
 from codexrelay.relay.instances import Instances
 
 
@@ -34,6 +36,24 @@ class ModelOffer:
         ours = {plan for account in accounts for plan in plans_of(account)}
         return offering | (ours - self._catalogue.named_plans)
 
+    @property
+    def available(self) -> tuple[str, ...]:
+        """The models that one of our accounts may have, as far as it is known."""
+        return available(self._catalogue, self._instances)
+
     async def learn(self) -> None:
         """Ask the backend for its catalogue, unless its last one is fresh."""
-        await self._catalogue.models()
+        await self._catalogue.refreshed()
+
+
+def available(catalogue: Catalogue, instances: Instances) -> tuple[str, ...]:
+    """Return the models that a person may choose, less those that none of our plans has."""
+    ours = {plan for _, account in instances.accounts() for plan in plans_of(account)}
+    # A plan that the catalogue does not know may have all of them.
+    every = not ours or bool(ours - catalogue.named_plans)
+    return tuple(
+        slug
+        for slug, entry in catalogue.now.by_slug.items()
+        if is_listed(entry)
+        and (every or (offering := plans_in(entry)) is None or not offering.isdisjoint(ours))
+    )

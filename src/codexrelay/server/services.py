@@ -7,11 +7,20 @@ from collections.abc import Callable
 import attrs
 
 from codexrelay.backends.codex.catalogue import Catalogue
-from codexrelay.config.settings import ServerSettings
+from codexrelay.config.settings import ServerSettings, Settings
 from codexrelay.relay.turn import Relay
 from codexrelay.server.drain import Drain
 from codexrelay.server.journal import Journal
+from codexrelay.server.notices import Notices
+from codexrelay.server.policy import Policies, Policy
 from codexrelay.sessions.registry import SessionRegistry
+
+
+@attrs.define(eq=False)
+class Current:
+    """The configuration as it is now. Read it when it is needed: it may change between requests."""
+
+    settings: Settings
 
 
 @attrs.frozen(kw_only=True)
@@ -22,9 +31,20 @@ class Services:
     sessions: SessionRegistry
     catalogue: Catalogue
     journal: Journal
-    settings: ServerSettings
+    current: Current
     drain: Drain
     #: Unix seconds.
     wall_clock: Callable[[], float]
     #: Returns a new random id of 32 hexadecimal digits.
     new_id: Callable[[], str]
+    notices: Notices = attrs.field(factory=Notices)
+    _policies: Policies = attrs.field(factory=Policies, init=False)
+
+    @property
+    def settings(self) -> ServerSettings:
+        """What the configuration says of the side that clients see, now."""
+        return self.current.settings.server
+
+    def policy(self, instance: str | None) -> Policy:
+        """Return what it says of requests to an instance, now; None: to any."""
+        return self._policies.of(self.current.settings, instance)

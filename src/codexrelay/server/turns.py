@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import attrs
+import structlog
 
 from codexrelay.backends.codex.headers import TURN_STATE, passed_on
 from codexrelay.errors import RequestError, SessionLostError
@@ -16,6 +17,7 @@ from codexrelay.relay.climb import Wish
 from codexrelay.relay.reply import Reply
 from codexrelay.relay.turn import Turn, run_turn
 from codexrelay.server.asgi import DeliveredResponse
+from codexrelay.server.explained import ExplainedReply
 from codexrelay.server.incoming import Incoming
 from codexrelay.server.offer import ModelOffer
 from codexrelay.server.turn_log import TurnLog, program_of
@@ -25,8 +27,15 @@ from codexrelay.sessions.identity import SessionKey, UserTurn, session_key, user
 from codexrelay.sessions.state import LeftBehind, TurnFacts, TurnOutcome, TurnPlan
 
 if TYPE_CHECKING:
+    from codexrelay.backends.backend import Head
+    from codexrelay.protocol.raw import Headers
     from codexrelay.server.asgi import ClientSender
     from codexrelay.server.services import Services
+
+#: Tag of the backend's list of models, in every answer of its.
+MODELS_ETAG: Final = "x-models-etag"
+
+_log = structlog.get_logger("codexrelay.turns")
 
 
 @attrs.frozen(kw_only=True)
@@ -52,6 +61,8 @@ class Planned:
     reply: Reply
     #: Says what the answer held for later turns, once it has ended.
     left_behind: Callable[[], LeftBehind]
+    #: What was asked for and is done in another way, as `what=asked->done`.
+    adjusted: tuple[str, ...] = ()
 
 
 async def begin(incoming: Incoming, services: Services) -> Begun:
@@ -61,7 +72,7 @@ async def begin(incoming: Incoming, services: Services) -> Begun:
         RequestError: the body is nested too deeply.
     """
     try:
-        key = session_key(incoming.headers, incoming.body)
+        key = session_key(incoming.headers, incoming.body, incoming.profile)
         turn = user_turn(incoming.body)
     except ValueError as error:
         raise RequestError(message=str(error), code="invalid_json") from None
@@ -74,7 +85,27 @@ async def begin(incoming: Incoming, services: Services) -> Begun:
         session = services.sessions.session(key)
         with contextlib.suppress(SessionLostError):  # its actor has just ended: begin it anew
             plan = await session.begin_turn(facts)
-            return Begun(key=key, session=session, user_turn=turn, plan=plan)
+            begun = Begun(key=key, session=session, user_turn=turn, plan=plan)
+            _give_hints(incoming, begun, services)
+            return begun
+
+
+def _give_hints(incoming: Incoming, begun: Begun, services: Services) -> None:
+    """Say what the program's user should know, once for each session."""
+    profile = incoming.profile
+    for hint in profile.hints(incoming.headers, incoming.body):
+        if services.notices.first(begun.key.cache_key, hint):
+            _log.warning(hint, request=incoming.id, profile=profile.name)
+
+
+def tell_of_tools(dropped: tuple[str, ...], begun: Begun, services: Services) -> None:
+    """Say, once for each session, that its client's tools are not offered to the model."""
+    if dropped and services.notices.first(begun.key.cache_key, "tools"):
+        _log.warning(
+            "tool_schema_mode codex_default: the client's tools are left out",
+            session=begun.key.cache_key,
+            tools=", ".join(dropped),
+        )
 
 
 def respond(planned: Planned, services: Services) -> DeliveredResponse:
@@ -89,18 +120,25 @@ def respond(planned: Planned, services: Services) -> DeliveredResponse:
     turn = Turn(
         request_for=planned.requests,
         wish=wish_of(planned.incoming, planned.begun, planned.requests, services, waits=waits),
-        reply=planned.reply,
+        reply=ExplainedReply(planned.reply),
         request_id=planned.incoming.id,
-        passed_on=passed_on,
+        passed_on=partial(_passed_on, services),
         ended=lambda ending: told.ended(ending, planned.reply.answer.terminal),
         waits=told.waits,
         served=partial(_served, planned),
+        adjusted=planned.adjusted,
     )
 
     async def deliver(client: ClientSender) -> None:
         await run_turn(turn, client, services.relay)
 
     return DeliveredResponse(deliver)
+
+
+def _passed_on(services: Services, head: Head) -> Headers:
+    """Return what the client gets of the answer's head; hear which models there are now."""
+    services.catalogue.noticed(head.headers.get(MODELS_ETAG))
+    return passed_on(head)
 
 
 def log_of(incoming: Incoming, begun: Begun, services: Services, *, protocol: str) -> TurnLog:
@@ -163,7 +201,7 @@ def wish_of(
     claim, opens = requests.claim, begun.user_turn.opens
     return Wish(
         route=services.relay.instances.route(
-            incoming.instance, claim=claim, session=session, opens=opens
+            incoming.choice.instance, claim=claim, session=session, opens=opens
         ),
         model=model,
         offer=ModelOffer(services.catalogue, services.relay.instances, model),

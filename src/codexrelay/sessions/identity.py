@@ -7,20 +7,18 @@ send nothing, so that the conversation's opening has to do (measured).
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import attrs
 
+from codexrelay.profiles.generic import PROFILE as GENERIC
 from codexrelay.protocol.raw import dump, get_list, get_text, is_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from codexrelay.profiles.profile import Profile
     from codexrelay.protocol.raw import Json, JsonObject
-
-#: In order: OpenCode, Codex CLI (today and before), pi.
-_HEADERS: Final = ("x-session-id", "x-session-affinity", "session-id", "session_id", "thread-id")
-_FIELDS: Final = ("prompt_cache_key", "session_id", "conversation_id")
 
 
 @attrs.frozen(kw_only=True)
@@ -38,31 +36,41 @@ class SessionKey:
         return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"
 
 
-def session_key(headers: Mapping[str, str], body: JsonObject) -> SessionKey:
-    """Return the key of the session that a request belongs to. Header names are lower-case."""
-    for name in _HEADERS:
+def session_key(
+    headers: Mapping[str, str], body: JsonObject, profile: Profile = GENERIC
+) -> SessionKey:
+    """Return the key of the session that a request belongs to. Header names are lower-case.
+
+    `profile` is the program's: it says where the program names its sessions.
+    """
+    for name in profile.session_headers:
         if value := headers.get(name):
             return SessionKey(text=value)
-    for name in _FIELDS:
+    for name in profile.session_fields:
         if value := get_text(body, name):
             return SessionKey(text=value)
-    return SessionKey(text=_fingerprint(headers, body))
+    return SessionKey(text=_fingerprint(headers, body, profile))
 
 
-def _fingerprint(headers: Mapping[str, str], body: JsonObject) -> str:
+def _fingerprint(headers: Mapping[str, str], body: JsonObject, profile: Profile) -> str:
     """Hash what stays the same while history is appended: system text and the first user message.
 
+    Of a program that speaks as the user itself, all user messages before the first answer count.
     The program's name (not its version) keeps two programs with the same opening apart.
     """
     program = headers.get("user-agent", "").partition("/")[0]
     opening: list[Json] = [program, body.get("instructions")]
+    asked = False
     for item in _items(body):
         role = item.get("role")
+        if asked and role != "user":
+            break
         if role in ("system", "developer", "user"):
             opening.append(item.get("content"))
-        if role == "user":
+        asked = asked or role == "user"
+        if asked and not profile.speaks_as_user:
             break
-    else:
+    if not asked:
         opening.append(body.get("input"))
     return hashlib.sha256(dump(opening)).hexdigest()
 

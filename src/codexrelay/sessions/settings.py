@@ -6,6 +6,8 @@ from typing import Final
 
 import attrs
 
+from codexrelay.setting import setting
+
 DEFAULT_STATE_PATH: Final = "var/codexrelay_state"
 
 
@@ -13,6 +15,11 @@ DEFAULT_STATE_PATH: Final = "var/codexrelay_state"
 class SessionsSettings:
     """`sessions`."""
 
-    #: Folder for what outlives the process, such as the journal of turns. A relative path counts
-    #: from the folder of the YAML file that names it, otherwise from the working directory.
-    state_path: str = DEFAULT_STATE_PATH
+    state_path: str = setting(
+        DEFAULT_STATE_PATH,
+        """
+        Folder for what outlives the relay, such as the journal of turns. A relative path counts
+        from this file's folder, by default from the working directory.
+        """,
+        path="folder",
+    )

@@ -63,6 +63,13 @@ class SessionAffinity:
         if (bound := self.bound(session, now_s=now_s)) is not None:
             self._bind(session, _Binding(bound, now_s))
 
+    def adapt(self, settings: StrategySettings) -> None:
+        """Go by other settings; what they leave of the bindings stays."""
+        self._ttl_s = settings.session_affinity_ttl_s
+        self._max_entries = settings.session_affinity_max_entries
+        while len(self._bindings) > self._max_entries:
+            self._bindings.popitem(last=False)
+
     def _bind(self, session: str, binding: _Binding) -> None:
         self._bindings[session] = binding
         self._bindings.move_to_end(session)

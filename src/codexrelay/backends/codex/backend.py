@@ -16,7 +16,9 @@ import trio
 from codexrelay.accounts.account import Account
 from codexrelay.backends.backend import Head, UpstreamRequest
 from codexrelay.backends.codex.headers import account_headers
+from codexrelay.backends.codex.identity import Identity, named
 from codexrelay.backends.transports.progress import Progress
+from codexrelay.backends.transports.proxy import ProxyTimeout
 from codexrelay.protocol import faults
 from codexrelay.protocol.faults import Reached
 
@@ -50,6 +52,8 @@ class CodexBackend:
     base_url: httpx.URL
     connect_s: float
     wall_clock: Callable[[], float]
+    #: Who requests say they come from.
+    identity: Identity = "codex"
     #: By path; there are three of them, and joining one costs as much as sending it.
     _urls: dict[str, httpx.URL] = attrs.field(factory=dict, init=False)
 
@@ -93,7 +97,7 @@ class CodexAttempt:
         """See `Attempt.send`."""
         backend = self._backend
         timeout = {"connect": backend.connect_s, "read": None, "write": WRITE_S, "pool": None}
-        headers = [*self._request.headers, *account_headers(self._account)]
+        headers = named(self._request.headers, account_headers(self._account), backend.identity)
         request = httpx.Request(
             self._request.method,
             backend.url(self._request.path),
@@ -104,8 +108,12 @@ class CodexAttempt:
         )
         try:
             response = self._response = await backend.transport.handle_async_request(request)
-        except httpx.ConnectTimeout:
-            return self._noted(faults.slow("connect_s", backend.connect_s))
+        except httpx.ConnectTimeout as error:
+            fault = faults.slow("connect_s", backend.connect_s)
+            if isinstance(error, ProxyTimeout):
+                error_object = fault.error | {"message": f"{fault.message}; {error}"}
+                fault = attrs.evolve(fault, error=error_object)
+            return self._noted(fault)
         except httpx.TransportError as error:
             if not isinstance(error, _BEFORE_SENDING):
                 self._progress.otherwise(Reached.UNKNOWN)

@@ -1,6 +1,7 @@
 """Headers towards the Codex backend, and those of its answers that clients get.
 
-Source of the request's list: Codex CLI 0.169 over HTTP, in its order (wire notes 2.1).
+Source of the request's list: Codex CLI 0.169 over HTTP, in its order (wire notes 2.1). Who the
+request says it comes from is in `identity`.
 """
 
 from __future__ import annotations
@@ -32,13 +33,27 @@ _FROM_CLIENT: Final = frozenset(
         "thread-id",
     }
 )
+#: Where each stands: as Codex CLI sends them. Others that a client may say itself stand behind the
+#: first of these, where Codex CLI has its situational ones.
+_PLACES: Final[Mapping[str, int]] = {
+    "x-codex-beta-features": 0,
+    "x-codex-window-id": 1,
+    "x-codex-turn-metadata": 2,
+    LITE: 3,
+    "x-codex-routing-hint": 4,
+    TURN_STATE: 6,
+    "x-client-request-id": 7,
+    "session-id": 8,
+    "thread-id": 9,
+}
+_ELSEWHERE: Final = 5
 #: Of the client's `x-codex-*`: these are set here, because they belong to an account.
 _NOT_FROM_CLIENT: Final = frozenset({TURN_STATE})
 #: Longer than any that was seen; servers refuse such heads as a whole.
 _LONGEST_VALUE: Final = 16384
 
 #: Answer headers that mean something to clients, besides all `x-codex-*`. Not `x-models-etag`: it
-#: would let Codex CLI ask for the catalogue again after every turn, since ours has no such tag.
+#: would let Codex CLI ask for the catalogue again after every turn, as our list has another tag.
 _TO_CLIENT: Final = frozenset(
     {"openai-model", "x-request-id", "x-oai-request-id", "x-reasoning-included"}
 )
@@ -49,27 +64,36 @@ def request_headers(
 ) -> tuple[tuple[str, str], ...]:
     """Return the headers of an upstream request, without those of the account.
 
+    Behind them stands what a client that is Codex CLI says of itself: the backend's block decides
+    whether that goes out (`identity.named`).
+
     `client` are the client's headers, lower-case; `session_id` names the session for a client that
     does not do so itself; `turn_state` is sent only to the account that gave it.
     """
     headers = {
-        "version": identity.VERSION,
         "x-codex-beta-features": identity.BETA_FEATURES,
         "x-client-request-id": session_id,
         "session-id": session_id,
         "thread-id": session_id,
     }
+    in_place = len(headers)
     headers |= dict(_said_by(client))
     if turn_state is not None:
         headers[TURN_STATE] = turn_state
-    headers |= {
-        "accept": accept,
-        "accept-encoding": "identity",
-        "content-type": "application/json",
-        "originator": identity.ORIGINATOR,
-        "user-agent": identity.USER_AGENT,
-    }
-    return tuple(headers.items())
+    # Without Codex CLI in front there is nothing to sort.
+    ours = headers.items() if len(headers) == in_place else sorted(headers.items(), key=_place)
+    return (
+        *ours,
+        ("accept", accept),
+        # Codex CLI leaves this out, and means the same by it.
+        ("accept-encoding", "identity"),
+        ("content-type", "application/json"),
+        *identity.said_by(client),
+    )
+
+
+def _place(header: tuple[str, str]) -> int:
+    return _PLACES.get(header[0], _ELSEWHERE)
 
 
 def _said_by(client: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,8 @@ import attrs
 import httpx
 import trio
 
-from codexrelay.backends.transports.tls import Tls
+from codexrelay.backends.transports.tls import Tls, TlsInTls
+from codexrelay.backends.transports.trust import way_out
 
 if TYPE_CHECKING:
     import ssl
@@ -62,11 +63,12 @@ class Connection:
     receives per event, and it allocates the block of each.
     """
 
+    #: Where it leads to: behind a tunnel the target, not the proxy.
     origin: Origin
     _socket: socket.socket
     #: Holds received bytes between two checkpoints only, hence may be everybody's.
     _room: memoryview
-    _tls: Tls | None = None
+    _tls: Tls | TlsInTls | None = None
     #: What the system has taken of all that was ever sent here, TLS included.
     sent_bytes: int = 0
 
@@ -119,7 +121,7 @@ class Connection:
                 continue
 
     async def shake_hands(self, tls: Tls) -> None:
-        """Put the connection under `tls`.
+        """Put the connection under `tls`; one that is under TLS already stays so below it.
 
         Raises:
             httpx.ConnectError: certificate or TLS of the peer are not acceptable.
@@ -130,12 +132,12 @@ class Connection:
                 to_send, done = tls.handshake()
                 if to_send:
                     await self.send(to_send)
-                if not done:
-                    size = await self._receive_into_room()
-                    tls.feed(self._room[:size])
-        except (OSError, httpx.WriteError) as error:
-            raise httpx.ConnectError(f"no TLS with {self.origin}: {error}") from error
-        self._tls = tls
+                if not done and not await self.receive(tls.feed):
+                    tls.feed(memoryview(b""))
+        except (OSError, httpx.NetworkError) as error:
+            told = f"no TLS with {self.origin}: {error}{way_out(error)}"
+            raise httpx.ConnectError(told) from error
+        self._tls = tls if self._tls is None else TlsInTls(self._tls, tls)
 
     @property
     def is_open(self) -> bool:

@@ -17,12 +17,16 @@ from codexrelay.backends.transports.connection import (
 from codexrelay.backends.transports.exchange import Exchange, Timeouts
 from codexrelay.backends.transports.idle import IdleConnections
 from codexrelay.backends.transports.progress import Progress
+from codexrelay.backends.transports.proxy import ProxyTimeout
+from codexrelay.backends.transports.trust import trusting
+from codexrelay.backends.transports.tunnel import open_tunnel
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from codexrelay.backends.transports.connection import Connection
+    from codexrelay.backends.transports.proxy import Proxy
 
 MAX_IDLE: Final = 100
 IDLE_S: Final = 60.0
@@ -35,24 +39,30 @@ class DirectTransport(httpx.AsyncBaseTransport):
     a few blocks cost. There is no limit of connections, hence no place to wait for and none to lose
     under cancellation: whoever needs a bound sets it where the work comes in.
 
-    No proxies, no HTTP/2: `httpx.AsyncHTTPTransport` has those. One event loop only.
+    No HTTP/2: `httpx.AsyncHTTPTransport` has that. One event loop only.
     """
 
     def __init__(
         self,
         *,
         ssl_context: ssl.SSLContext | None = None,
+        proxies: Mapping[Origin, Proxy] | None = None,
         max_idle: int = MAX_IDLE,
         idle_s: float = IDLE_S,
     ) -> None:
         """Make a transport that is not connected to anything yet.
 
         Args:
-            ssl_context: for HTTPS; None means httpx's default, made when it is first needed.
+            ssl_context: for HTTPS, targets' and proxies'; None means httpx's default, made when it
+                is first needed.
+            proxies: the proxy on the way to a target; to all others there is none. They stay as
+                they are, so that all connections to a target have come the same way, and idle ones
+                can take each other's place.
             max_idle: most idle connections kept per origin; 0 keeps none.
             idle_s: how long an idle connection may be used again, in seconds.
         """
         self._ssl_context = ssl_context
+        self._proxies = proxies or {}
         self._idle = IdleConnections(max_idle, idle_s)
         # For `busy_connections` alone. Weak, so that nothing needs to be taken out again.
         self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
@@ -99,17 +109,26 @@ class DirectTransport(httpx.AsyncBaseTransport):
         self._idle.close()
 
     async def _connect(self, origin: Origin, within_s: float) -> Connection:
-        context = self._tls_context() if origin.scheme == "https" else None
+        proxy = self._proxies.get(origin)
         with trio.move_on_after(within_s):
-            connection = await connect(origin, room=self._room, context=context)
+            connection = await self._open(origin, proxy)
             self._connections.add(connection)
             return connection
-        raise httpx.ConnectTimeout(f"no connection to {origin} within {within_s} s")
+        if proxy is None:
+            raise httpx.ConnectTimeout(f"no connection to {origin} within {within_s} s")
+        raise ProxyTimeout(f"the way was {proxy}")
+
+    async def _open(self, origin: Origin, proxy: Proxy | None) -> Connection:
+        if proxy is None:
+            context = self._tls_context() if origin.scheme == "https" else None
+            return await connect(origin, room=self._room, context=context)
+        under_tls = "https" in (origin.scheme, proxy.origin.scheme)
+        context = self._tls_context() if under_tls else None
+        return await open_tunnel(proxy, origin, room=self._room, context=context)
 
     def _tls_context(self) -> ssl.SSLContext:
         if self._ssl_context is None:
-            self._ssl_context = httpx.create_ssl_context()  # reads a file: tens of ms
-            self._ssl_context.set_alpn_protocols(["http/1.1"])
+            self._ssl_context = trusting(None)
         return self._ssl_context
 
     async def _perform(self, exchange: Exchange, request: httpx.Request) -> httpx.Response:

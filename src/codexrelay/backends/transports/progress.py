@@ -36,6 +36,12 @@ class Progress:
         carried = request.extensions.get(PROGRESS)
         return carried if isinstance(carried, cls) else cls()
 
+    @staticmethod
+    def tells(request: httpx.Request) -> Reached | None:
+        """Return how far `request` got; None if it carries no progress, hence nobody knows."""
+        carried = request.extensions.get(PROGRESS)
+        return carried.reached if isinstance(carried, Progress) else None
+
     @property
     def extensions(self) -> dict[str, object]:
         """What a request carries for both transports."""

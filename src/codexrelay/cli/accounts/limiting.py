@@ -15,6 +15,7 @@ from codexrelay.accounts.refresh import Outcome
 from codexrelay.accounts.state import state_of as known_of
 from codexrelay.accounts.state import with_state
 from codexrelay.accounts.usage import UsageUnavailableError, fetch_usage
+from codexrelay.backends.codex.identity import name_for
 from codexrelay.cli.accounts.call import takes_options
 from codexrelay.cli.accounts.facts import account_facts, limits_facts
 from codexrelay.cli.accounts.failure import AnsweredFailureError, FailureError
@@ -102,7 +103,7 @@ async def _ask_all(call: Call, asked: Sequence[tuple[Instance, Account]]) -> lis
 
     async def ask_instance(instance: Instance) -> None:
         async with (
-            way_out(call, instance, url=instance.codex.api_base_url) as transport,
+            way_out(call, instance) as transport,
             refreshing(call, instance, transport) as refresher,
             trio.open_nursery() as nursery,
         ):
@@ -174,6 +175,7 @@ async def _usage(
             account,
             api_base_url=instance.codex.api_base_url,
             now_unix_s=call.now_unix_s(),
+            user_agent=name_for(instance.codex.identity).user_agent,
         )
     except UsageUnavailableError as error:
         return error

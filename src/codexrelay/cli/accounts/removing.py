@@ -134,7 +134,7 @@ async def _revoke(call: Call, instance: Instance, refresh_token: str | None) -> 
     if refresh_token is None:
         return "there was no refresh token that could be revoked"
     url = f"{instance.issuer_url.rstrip('/')}/oauth/revoke"
-    async with way_out(call, instance, url=url) as transport:
+    async with way_out(call, instance) as transport:
         reply = await post_json(
             transport,
             url,

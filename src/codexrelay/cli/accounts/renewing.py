@@ -36,7 +36,7 @@ def refresh(call: Call, name: str) -> None:
 
     async def main() -> RefreshResult:
         async with (
-            way_out(call, instance, url=instance.issuer_url) as transport,
+            way_out(call, instance) as transport,
             refreshing(call, instance, transport) as refresher,
         ):
             return await refresher.refresh(account, reason="proactive_expiry")

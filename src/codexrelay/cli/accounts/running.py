@@ -82,11 +82,15 @@ def _leaves(group: BaseExceptionGroup[Exception]) -> list[Exception]:
 
 
 @asynccontextmanager
-async def way_out(
-    call: Call, instance: Instance, *, url: str
-) -> AsyncIterator[httpx.AsyncBaseTransport]:
-    """Open the instance's way to a backend or sign-in service at `url`, as the relay has it."""
-    async with transport_of(instance.codex, proxy=call.world.proxy_for(url)) as transport:
+async def way_out(call: Call, instance: Instance) -> AsyncIterator[httpx.AsyncBaseTransport]:
+    """Open the instance's way to its backend and its sign-in service, as the relay has it.
+
+    Raises:
+        ConfigError: a proxy that does not work, or certificates that cannot be read.
+    """
+    async with transport_of(
+        instance.codex, instance=instance.name, proxy_for=call.world.proxy_for
+    ) as transport:
         yield transport
 
 

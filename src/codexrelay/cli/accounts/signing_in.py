@@ -121,7 +121,7 @@ def sign_in(
 
     async def main() -> SignedIn:
         with trio.move_on_after(how.timeout_s):
-            async with way_out(call, instance, url=instance.issuer_url) as transport:
+            async with way_out(call, instance) as transport:
                 if how.way == "device":
                     return await _with_a_code(call, instance, transport)
                 return await _with_a_browser(call, instance, transport, how, login_hint)

@@ -14,7 +14,7 @@ from typing import Final
 import attrs
 
 from codexrelay.cli import logs
-from codexrelay.config.proxies import proxy_for
+from codexrelay.config.proxies import Named, proxy_for
 
 _STDIN: Final = 0
 _READ_BYTES: Final = 65536
@@ -48,8 +48,8 @@ class World:
     wall_clock: Callable[[], float] = time.time
     #: In which instants are shown; None: the machine's.
     zone: tzinfo | None = None
-    #: Returns the proxy for a URL, None for a direct way.
-    proxy_for: Callable[[str], str | None] = proxy_for
+    #: Returns the proxy that the environment names for a URL, None for a direct way.
+    proxy_for: Callable[[str], Named | None] = proxy_for
     random_bytes: Callable[[int], bytes] = secrets.token_bytes
     #: Returns whether it could.
     open_browser: Callable[[str], bool] = webbrowser.open

@@ -1,0 +1,109 @@
+"""When the owner is told that an account's quota runs low: once for each threshold that it passes.
+
+A threshold is passed when less than so many per cent of a window remain. It is told once (it is
+latched) until the window has recovered: more remains again, or a new window has begun. Where one
+observation passes several, only the tightest is told.
+
+Source: behaviour c.9.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+import attrs
+
+from codexrelay.protocol.limits import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from codexrelay.protocol.limits import Limits
+
+WindowName: TypeAlias = Literal["primary", "secondary"]
+
+_FULL_PERCENT: Final = 100.0
+
+
+@attrs.frozen(kw_only=True)
+class Alert:
+    """A threshold that was passed, to be told now."""
+
+    window_name: WindowName
+    window: Window
+    #: Never below 0.
+    remaining_percent: float
+    threshold_percent: float
+
+
+@attrs.frozen(kw_only=True)
+class _Seen:
+    """One window, as it was seen last."""
+
+    observed_unix_s: float
+    resets_at_unix_s: float | None
+    #: The thresholds that are latched: those that were passed.
+    latched: frozenset[float] = frozenset()
+
+
+@attrs.define(eq=False)
+class QuotaAlerts:
+    """Remembers what was told of each window of each account."""
+
+    _seen: dict[tuple[str, WindowName], _Seen] = attrs.field(factory=dict, init=False)
+
+    def observe(
+        self, account_id: str, limits: Limits, *, thresholds: Sequence[float]
+    ) -> tuple[Alert, ...]:
+        """Take note of what the backend says of a quota; return what is to be told of it.
+
+        `thresholds` are per cent that remain, in any order; none means that nothing is told. What
+        is older than what was seen already is ignored: turns that run at once bring their
+        observations in any order. A window of which nothing is said stays as it was.
+        """
+        if not thresholds:
+            return ()
+        windows: tuple[tuple[WindowName, Window | None], ...] = (
+            ("primary", limits.primary),
+            ("secondary", limits.secondary),
+        )
+        found = (
+            self._of_window(account_id, name, window, limits.observed_unix_s, thresholds)
+            for name, window in windows
+            if window is not None
+        )
+        return tuple(alert for alert in found if alert is not None)
+
+    def _of_window(
+        self,
+        account_id: str,
+        name: WindowName,
+        window: Window,
+        observed_unix_s: float,
+        thresholds: Sequence[float],
+    ) -> Alert | None:
+        before = self._seen.get((account_id, name))
+        if before is not None and observed_unix_s < before.observed_unix_s:
+            return None
+        remaining = max(0.0, _FULL_PERCENT - window.used_percent)
+        passed = frozenset(t for t in thresholds if remaining < t)
+        latched = frozenset[float]() if before is None else _still_latched(before, observed_unix_s)
+        self._seen[account_id, name] = _Seen(
+            observed_unix_s=observed_unix_s,
+            resets_at_unix_s=window.resets_at_unix_s,
+            latched=passed,
+        )
+        if not passed - latched:
+            return None
+        return Alert(
+            window_name=name,
+            window=window,
+            remaining_percent=remaining,
+            threshold_percent=min(passed - latched),
+        )
+
+
+def _still_latched(before: _Seen, now_unix_s: float) -> frozenset[float]:
+    """Return what is latched; nothing if the window that was seen has ended since."""
+    ends = before.resets_at_unix_s
+    return before.latched if ends is None or now_unix_s < ends else frozenset()

@@ -1,0 +1,52 @@
+"""The configuration: does it load, and what would the relay warn of?"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codexrelay.accounts.files import why_open_to_others
+from codexrelay.cli.doctor.finding import broken, ok, warn
+from codexrelay.config.loading import CONFIG_VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from codexrelay.cli.doctor.finding import Finding
+    from codexrelay.config.loading import Loaded
+    from codexrelay.errors import Problem
+
+
+def file_of(config_path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """Return the configuration file, None if no file is named."""
+    if config_path is not None:
+        return config_path
+    named = environ.get(CONFIG_VARIABLE)
+    return None if named is None else Path(named)
+
+
+def unusable(problems: Iterable[Problem], file: Path | None) -> Iterator[Finding]:
+    """Yield everything that keeps the relay from starting."""
+    again = "" if file is None else f"; then: codexrelay config check {shlex.quote(str(file))}"
+    for problem in problems:
+        yield broken("configuration", str(problem), f"correct it{again}")
+    yield warn(
+        "configuration", "nothing else was looked at: it is not known what the relay would use"
+    )
+
+
+def loads(loaded: Loaded, file: Path | None) -> Iterator[Finding]:
+    """Yield what there is to say about a configuration that can be used."""
+    yield ok(
+        "configuration",
+        "no file is named, so defaults and the environment count"
+        if file is None
+        else f"{file} can be used",
+    )
+    for warning in loaded.warnings:
+        yield warn("configuration", str(warning), f"change {warning.where} if you did not mean it")
+    secret = bool(loaded.settings.server.client_keys)
+    if file is not None and secret and (why := why_open_to_others(file)):
+        told, _, mend = why.partition(": ")
+        yield warn("configuration", f"{file} holds client keys and {told}", mend)

@@ -1,0 +1,350 @@
+"""`codexrelay models`: which models there are, for which plans, and what they may be called."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import click
+from rich.table import Table
+from rich.text import Text
+
+from codexrelay.accounts.standing import plans_of
+from codexrelay.backends.codex.catalogue import Models
+from codexrelay.backends.codex.listing import plans_in
+from codexrelay.cli.accounts.call import Call
+from codexrelay.cli.accounts.failure import (
+    AnsweredFailureError,
+    ConfigFailureError,
+    FailureError,
+)
+from codexrelay.cli.accounts.instance import Instance
+from codexrelay.cli.accounts.running import run
+from codexrelay.cli.accounts.screen import console_of, print_json, print_rows, tell
+from codexrelay.cli.accounts.words import from_now, iso, visible
+from codexrelay.cli.process import World, open_relay
+from codexrelay.config.folders import legacy_folders
+from codexrelay.config.loading import load
+from codexrelay.config.settings import Settings
+from codexrelay.errors import ConfigError, RequestError
+from codexrelay.protocol.fit import levels
+from codexrelay.protocol.model_choice import choose
+from codexrelay.protocol.models_list import is_listed
+from codexrelay.protocol.raw import get_list, get_number, get_text
+from codexrelay.server.models import open_catalogue, read_known, shelf_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import Console
+
+    from codexrelay.backends.codex.listing import Listing
+    from codexrelay.protocol.raw import JsonObject
+
+#: Narrower than this the table has no column for where a model is known from.
+_WIDE: Final = 100
+#: More plans than this are counted, not named.
+_MOST_PLANS: Final = 4
+_ASK: Final = "`codexrelay models --refresh` asks the backend"
+
+
+@click.command()
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Configuration file of the relay; CODEXRELAY_CONFIG may name it too.",
+)
+@click.option("--refresh", is_flag=True, help="Ask the backend first, with the accounts.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@click.pass_context
+def models(ctx: click.Context, config_path: Path | None, *, refresh: bool, as_json: bool) -> None:
+    """List the models, with their efforts, context and plans, and the aliases of models.
+
+    The list is the one that the backend gave the relay last, else the packaged one; the relay need
+    not run. The default effort is marked with *.
+
+    Exit status 1 when the backend was to be asked and did not answer.
+    """
+    call = ctx.find_object(Call) or Call()
+    settings = _settings(call, config_path)
+    began_unix_s = call.now_unix_s()
+    failures: dict[str | None, str] = {}
+    if refresh:
+        seen, failures = run(call, partial(_ask, call, settings))
+    else:
+        seen = read_known(settings, _warn).models
+    report = _Report(
+        models=seen,
+        ours=_plans(call, settings),
+        settings=settings,
+        began_unix_s=began_unix_s,
+        now_unix_s=call.now_unix_s(),
+    )
+    if as_json:
+        print_json(report.facts(failures))
+    else:
+        _print(console_of(call), report)
+    why = tuple(f"the backend gave no list{_of_plan(p)}: {told}" for p, told in failures.items())
+    if refresh and not any(map(report.is_new, seen.listings)):
+        raise AnsweredFailureError("; ".join(why) or "the backend was not asked")
+    for told in why:
+        _warn(told)
+
+
+def _settings(call: Call, config_path: Path | None) -> Settings:
+    try:
+        loaded = load(config_path=config_path, environ=call.world.environ, flags={})
+    except ConfigError as error:
+        raise ConfigFailureError(tuple(map(str, error.problems))) from None
+    for warning in loaded.warnings:
+        _warn(str(warning))
+    return loaded.settings
+
+
+def _warn(told: str) -> None:
+    tell(f"codexrelay: warning: {visible(told)}")
+
+
+def _plans(call: Call, settings: Settings) -> frozenset[str]:
+    """Return the plans of the accounts that the relay would use. Reads their files."""
+    plans: set[str] = set()
+    for name, codex in settings.backends.family:
+        folders = legacy_folders(settings, call.world.environ, instance=name)
+        stock = Instance(name=name, codex=codex, legacy_folders=folders).look()
+        for entry in stock.entries:
+            if entry.unused is None:
+                plans.update(plans_of(entry.account))
+    return frozenset(plans)
+
+
+async def _ask(call: Call, settings: Settings) -> tuple[Models, dict[str | None, str]]:
+    """Ask as a relay does; return what is known then, and why a plan's list could not be had."""
+    world = World(
+        legacy_folders=lambda name: legacy_folders(settings, call.world.environ, instance=name),
+        wall_clock=call.world.wall_clock,
+        new_id=lambda: call.world.random_bytes(16).hex(),
+        proxy_for=call.world.proxy_for,
+    )
+    async with open_relay(settings, world) as relay:
+        catalogue = await open_catalogue(
+            settings,
+            relay,
+            session_id=world.new_id(),
+            wall_clock=world.wall_clock,
+            warn=_warn,
+        )
+        if not catalogue.asks:
+            raise FailureError(
+                "the backend is never asked for its models: set "
+                "backends.openai_codex.extra.codex.model_catalog.discovery_enabled to true"
+            )
+        await catalogue.refresh(anyway=True)
+        return catalogue.now, catalogue.failures
+
+
+@attrs.frozen(kw_only=True)
+class _Report:
+    """What the command tells."""
+
+    models: Models
+    #: The plans of the accounts.
+    ours: frozenset[str]
+    settings: Settings
+    #: When the command began.
+    began_unix_s: float
+    now_unix_s: float
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """Those of the configuration."""
+        return self.settings.models.aliases
+
+    def is_new(self, listing: Listing) -> bool:
+        """Tell whether the backend gave the list just now."""
+        return self.models.source == "backend" and listing.fetched_unix_s >= self.began_unix_s
+
+    def listing_of(self, slug: str) -> Listing | None:
+        """Return the newest of the backend's lists that has the model."""
+        having = [
+            listing
+            for listing in self.models.listings
+            if any(get_text(model, "slug") == slug for model in listing.models)
+        ]
+        return max(having, key=lambda listing: listing.fetched_unix_s, default=None)
+
+    def source_of(self, listing: Listing | None) -> str:
+        """Return where a model is known from, in a word."""
+        if listing is None:
+            return self.models.source
+        return "backend" if self.is_new(listing) else "cache"
+
+    def offered(self, entry: JsonObject) -> Sequence[str] | None:
+        """Return which of our plans have the model; None: its entry does not say."""
+        plans = plans_in(entry)
+        return None if plans is None else sorted(plans & self.ours)
+
+    def facts(self, failures: Mapping[str | None, str]) -> JsonObject:
+        """Return all of it, for programs."""
+        return {
+            "source": self.models.source,
+            "models": [self._model(slug, entry) for slug, entry in self.models.by_slug.items()],
+            "aliases": [self._alias(alias, means) for alias, means in self.aliases.items()],
+            "strict": self.settings.models.strict,
+            "plans": [*sorted(self.ours)],
+            "lists": [self._list(listing) for listing in self.models.listings],
+            "cache": str(shelf_of(self.settings).path),
+            "failures": [{"plan": plan, "why": why} for plan, why in failures.items()],
+        }
+
+    def _model(self, slug: str, entry: JsonObject) -> JsonObject:
+        listing = self.listing_of(slug)
+        plans, offered = plans_in(entry), self.offered(entry)
+        return {
+            "slug": slug,
+            "listed": is_listed(entry),
+            "reasoning_efforts": list(levels(entry)),
+            "default_reasoning_effort": get_text(entry, "default_reasoning_level"),
+            "context_window": entry.get("context_window"),
+            "max_context_window": entry.get("max_context_window"),
+            "input_modalities": get_list(entry, "input_modalities"),
+            "support_verbosity": entry.get("support_verbosity"),
+            "plans": None if plans is None else [*sorted(plans)],
+            "offered_to": None if offered is None else [*offered],
+            "source": self.source_of(listing),
+            "fetched_at": None if listing is None else iso(listing.fetched_unix_s),
+            "age_s": None if listing is None else self._age_s(listing),
+        }
+
+    def _alias(self, alias: str, means: str) -> JsonObject:
+        told: JsonObject = {"alias": alias, "means": means, "model": None, "problem": None}
+        try:
+            choice = choose(alias, aliases=self.aliases, known=self.models.by_slug)
+        except RequestError as error:
+            return told | {"problem": error.message}
+        if choice.slug not in self.models.by_slug:
+            told["problem"] = f"the list has no model {choice.slug!r}"
+        return told | {
+            "model": choice.slug,
+            "instance": choice.instance,
+            "reasoning_effort": choice.effort,
+            "verbosity": choice.verbosity,
+            "service_tier": choice.service_tier,
+            "capabilities": dict(choice.capabilities),
+        }
+
+    def problem_of(self, alias: str) -> str | None:
+        """Say what is wrong with an alias; None: nothing."""
+        return get_text(self._alias(alias, self.aliases[alias]), "problem")
+
+    def _list(self, listing: Listing) -> JsonObject:
+        return {
+            "plan": listing.plan,
+            "models": len(listing.models),
+            "source": self.source_of(listing),
+            "fetched_at": iso(listing.fetched_unix_s),
+            "age_s": self._age_s(listing),
+            "etag": listing.etag,
+            "client_version": listing.client_version,
+        }
+
+    def _age_s(self, listing: Listing) -> int:
+        return max(0, round(self.now_unix_s - listing.fetched_unix_s))
+
+    def age_of(self, listing: Listing) -> str:
+        """Return how old a list is, in words."""
+        return from_now(listing.fetched_unix_s, now_unix_s=self.now_unix_s)
+
+
+def _print(console: Console, report: _Report) -> None:
+    print_rows(console, _table(report, wide=console.width >= _WIDE))
+    if report.aliases:
+        click.echo()
+        width = max(map(len, map(visible, report.aliases)))
+        for alias, means in report.aliases.items():
+            problem = report.problem_of(alias)
+            told = "" if problem is None else f"  ({visible(problem)})"
+            click.echo(f"{visible(alias):{width}}  means {visible(means)}{told}")
+    click.echo()
+    for line in _origin(report):
+        click.echo(line)
+
+
+def _table(report: _Report, *, wide: bool) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for column in ("MODEL", "EFFORTS", "CONTEXT", "PLANS", *(("SOURCE",) if wide else ())):
+        # Efforts alone have blanks to be broken at.
+        table.add_column(column, no_wrap=column != "EFFORTS", overflow="fold")
+    for slug, entry in report.models.by_slug.items():
+        if not is_listed(entry):
+            continue
+        listing = report.listing_of(slug)
+        source = report.source_of(listing)
+        if listing is not None:
+            source += f", {report.age_of(listing)}"
+        row = (
+            Text(visible(slug), "bold"),
+            Text(visible(_efforts(entry))),
+            Text(_context(entry)),
+            _offered(report, entry),
+        )
+        table.add_row(*row, *((Text(source, "dim"),) if wide else ()))
+    return table
+
+
+def _efforts(entry: JsonObject) -> str:
+    default = get_text(entry, "default_reasoning_level")
+    marked = (f"{level}*" if level == default else level for level in levels(entry))
+    return " ".join(marked) or "-"
+
+
+def _context(entry: JsonObject) -> str:
+    window, most = get_number(entry, "context_window"), get_number(entry, "max_context_window")
+    if window is None:
+        return "-"
+    told = _tokens(window)
+    return told if most is None or most <= window else f"{told} (max {_tokens(most)})"
+
+
+def _tokens(count: float) -> str:
+    return f"{count / 1000:.0f}k" if count >= 1000 else f"{count:.0f}"
+
+
+def _offered(report: _Report, entry: JsonObject) -> Text:
+    plans, offered = plans_in(entry), report.offered(entry)
+    if plans is None or offered is None:
+        return Text("-", "dim")
+    if offered:
+        return Text(visible(", ".join(offered)))
+    if not report.ours and len(plans) <= _MOST_PLANS:
+        return Text(visible(", ".join(sorted(plans))))
+    return Text(f"{len(plans)} plans") if not report.ours else Text("none of yours", "yellow")
+
+
+def _origin(report: _Report) -> list[str]:
+    """Return where the list is from, how old it is, and what it lacks."""
+    lines = []
+    hidden = [s for s, entry in report.models.by_slug.items() if not is_listed(entry)]
+    if hidden:
+        lines.append(f"Not listed, but to be had by name: {visible(', '.join(hidden))}")
+    match report.models.source:
+        case "packaged":
+            lines.append(f"The list is the packaged one. {_ASK}.")
+        case "file":
+            catalog = report.settings.backends.openai_codex.extra.codex.model_catalog
+            lines.append(f"The list is in {catalog.fallback_path}.")
+        case _:
+            lines += [
+                f"The list{_of_plan(listing.plan)} is the backend's, had {report.age_of(listing)}."
+                for listing in report.models.listings
+            ]
+            asked = {listing.plan for listing in report.models.listings}
+            if missing := sorted(report.ours - asked):
+                lines.append(f"Not asked for: plan {', '.join(missing)}. {_ASK}.")
+    return lines
+
+
+def _of_plan(plan: str | None) -> str:
+    return "" if plan is None else f" of plan {visible(plan)}"

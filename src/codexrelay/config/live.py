@@ -1,0 +1,294 @@
+"""The configuration of a running relay: read again when its file changes, or when somebody asks.
+
+What has changed acts at once where the key's `setting` says `live`; the rest keeps its old value
+until a restart. A configuration that cannot be used is refused as a whole.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeAlias, TypeVar
+
+import attrs
+import structlog
+import trio
+
+from codexrelay.config import rules
+from codexrelay.config.keys import FIRST_BLOCK, KeyPath
+from codexrelay.config.loading import CONFIG_VARIABLE, Loaded, load
+from codexrelay.config.settings import Settings
+from codexrelay.errors import ConfigError, Problem
+from codexrelay.setting import about
+
+#: Seconds between two looks at the file.
+LOOK_S: Final = 1.0
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("codexrelay.config")
+
+#: What tells one state of a file from another: time of the change, size, inode. None: no file.
+Mark: TypeAlias = "tuple[int, int, int] | None"
+Adopt: TypeAlias = Callable[[Settings], Awaitable[None]]
+
+_Settings = TypeVar("_Settings", bound=attrs.AttrsInstance)
+
+
+@attrs.frozen(kw_only=True)
+class Sources:
+    """Where a relay has its configuration from; the environment and the flags as at its start."""
+
+    config_path: Path | None
+    environ: Mapping[str, str] = attrs.field(repr=False)
+    flags: Mapping[str, object] = attrs.field(repr=False)
+
+    @property
+    def file(self) -> Path | None:
+        """The configuration file, None where none is named."""
+        if self.config_path is not None:
+            return self.config_path
+        named = self.environ.get(CONFIG_VARIABLE)
+        return None if named is None else Path(named)
+
+    def load(self) -> Loaded:
+        """Return what they say now; raises ConfigError as `loading.load` does."""
+        return load(config_path=self.config_path, environ=self.environ, flags=self.flags)
+
+
+@attrs.frozen(kw_only=True)
+class Reloaded:
+    """A configuration that can take the place of the one in force."""
+
+    settings: Settings
+    #: Full key paths of what is not as it was.
+    changed: tuple[str, ...]
+    #: Those that have another value in the file and keep the old one until a restart; also blocks
+    #: of the backend that have come or gone.
+    held: tuple[str, ...]
+    #: What should be looked at, of the file as it is.
+    warnings: tuple[Problem, ...] = ()
+
+
+@attrs.frozen
+class Refused:
+    """Why a configuration cannot take the place of the one in force."""
+
+    problems: tuple[Problem, ...]
+
+    def __str__(self) -> str:
+        return "; ".join(" ".join(str(problem).split()) for problem in self.problems)
+
+
+def reread(sources: Sources, in_force: Settings) -> Reloaded | Refused:
+    """Read the configuration again and say what would become of the one in force. Blocks."""
+    try:
+        loaded = sources.load()
+    except ConfigError as error:
+        return Refused(error.problems)
+    except RecursionError:
+        return Refused((Problem(str(sources.file), "is nested too deeply"),))
+    reloaded = attrs.evolve(compare(in_force, loaded.settings), warnings=loaded.warnings)
+    # What must not come together was looked for in the new one alone: a host that is listened on
+    # still, and no client keys any more.
+    problems = _judge(reloaded, loaded, sources.environ) if reloaded.held else ()
+    if problems:
+        told = "old until a restart, which the rest does not fit: restart the relay"
+        return Refused((*problems, Problem(", ".join(reloaded.held), told)))
+    return reloaded
+
+
+def compare(in_force: Settings, wanted: Settings) -> Reloaded:
+    """Return what `wanted` makes of the settings in force, without a restart."""
+    changes = _Changes()
+    settings = changes.merge(in_force, wanted, ())
+    wanted_blocks = dict(wanted.backends.further)
+    further = tuple(
+        (name, changes.merge(block, wanted_blocks.get(name, block), _path(name)))
+        for name, block in in_force.backends.further
+    )
+    come_or_gone = dict(in_force.backends.further).keys() ^ wanted_blocks
+    changes.held += (".".join(_path(name)) for name in sorted(come_or_gone))
+    return Reloaded(
+        settings=attrs.evolve(settings, backends=attrs.evolve(settings.backends, further=further)),
+        changed=tuple(changes.changed),
+        held=tuple(changes.held),
+    )
+
+
+@attrs.define(eq=False)
+class _Changes:
+    """What was found on a walk through two settings side by side, as full key paths."""
+
+    changed: list[str] = attrs.field(factory=list)
+    held: list[str] = attrs.field(factory=list)
+
+    def merge(self, in_force: _Settings, wanted: _Settings, path: KeyPath) -> _Settings:
+        """Return `in_force` with those keys as in `wanted` that can change."""
+        settings = type(in_force)
+        values: dict[str, object] = {}
+        for field in attrs.fields(settings):
+            said = about(field)
+            old, new = getattr(in_force, field.name), getattr(wanted, field.name)
+            here, values[field.name] = (*path, field.name), old
+            if said is None or old == new:
+                continue
+            if attrs.has(type(old)):
+                values[field.name] = self.merge(old, new, here)
+            elif said.live:
+                values[field.name] = new
+                self.changed.append(".".join(here))
+            else:
+                self.held.append(".".join(here))
+        return settings(**values)
+
+
+def _path(instance: str) -> KeyPath:
+    """Return the path of an instance's block."""
+    return (FIRST_BLOCK[0], instance.replace("-", "_"))
+
+
+def _judge(reloaded: Reloaded, loaded: Loaded, environ: Mapping[str, str]) -> tuple[Problem, ...]:
+    """Return what is wrong with the settings that would be in force."""
+    places = {n: given.where for n, given in loaded.found.items() if n not in reloaded.held}
+    settings = reloaded.settings
+    configured = rules.Configured(settings=settings, places=_Places(places), environ=environ)
+    # What several blocks take over from the first one is said once.
+    return tuple(dict.fromkeys(p for rule in rules.PROBLEM_RULES for p in rule(configured)))
+
+
+class _Places(dict[str, str]):
+    """Calls what the file does not say by its key."""
+
+    def __missing__(self, key: str) -> str:
+        return key
+
+
+class Seen(enum.Enum):
+    """What a look at the file has found."""
+
+    NOTHING_NEW = enum.auto()
+    CHANGED = enum.auto()
+    GONE = enum.auto()
+
+
+@attrs.define(eq=False)
+class Watch:
+    """Tells from looks at a file, one after the other, when it has changed and come to rest.
+
+    Editors write in steps, and some take the old file away first: what two looks in a row find the
+    same is at rest.
+    """
+
+    #: As it was when it was read last, or said to be gone.
+    known: Mark
+    _last: Mark = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._last = self.known
+
+    def look(self, mark: Mark) -> Seen:
+        """Take one look; what it tells is told once."""
+        at_rest, self._last = mark == self._last, mark
+        if mark == self.known or not at_rest:
+            return Seen.NOTHING_NEW
+        self.known = mark
+        return Seen.GONE if mark is None else Seen.CHANGED
+
+
+def mark_of(file: Path | None) -> Mark:
+    """Look at the file that is meant, where a link leads to one."""
+    if file is None:
+        return None
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+@attrs.define(eq=False)
+class Live:
+    """The configuration in force, and what may change it. One task changes it: `keep`'s."""
+
+    sources: Sources
+    settings: Settings
+    #: Of the file as it was read last.
+    warnings: tuple[Problem, ...] = ()
+    watch: Watch = attrs.field(factory=lambda: Watch(None))
+    _asked: trio.Event = attrs.field(factory=trio.Event, init=False)
+    #: What a restart is needed for, as it was last said.
+    _held: tuple[str, ...] = attrs.field(default=(), init=False)
+
+    @classmethod
+    def load(cls, sources: Sources) -> Live:
+        """Load it for the first time; raises ConfigError as `loading.load` does."""
+        mark = mark_of(sources.file)  # first: what changes while it is read is read again
+        loaded = sources.load()
+        return cls(sources, loaded.settings, loaded.warnings, Watch(mark))
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether somebody has asked and nothing has been done about it yet."""
+        return self._asked.is_set()
+
+    def ask(self) -> None:
+        """Have it read again now, and the account files looked at, whatever has changed."""
+        self._asked.set()
+
+    async def keep(self, adopt: Adopt, *, look_s: float = LOOK_S) -> None:
+        """Look at the file every `look_s` seconds and let what has changed act, until cancelled.
+
+        `adopt` lets settings act, and looks at the account files. Cancelled at any moment, it has
+        let all of a new configuration act, or nothing.
+        """
+        while True:
+            with trio.move_on_after(look_s):
+                await self._asked.wait()
+            if self.is_asked:
+                self._asked = trio.Event()
+                if self.sources.file is None:
+                    await adopt(self.settings)
+                    log.info("no configuration file to reload; the accounts were looked at")
+                else:
+                    await self._reload(adopt, asked=True)
+                continue
+            match self.watch.look(mark_of(self.sources.file)):
+                case Seen.CHANGED:
+                    await self._reload(adopt, asked=False)
+                case Seen.GONE:
+                    told = f"{self.sources.file} is gone; the configuration stays as it is"
+                    log.warning(told)
+                case Seen.NOTHING_NEW:
+                    pass
+
+    async def _reload(self, adopt: Adopt, *, asked: bool) -> None:
+        self.watch.known = mark_of(self.sources.file)
+        result = await trio.to_thread.run_sync(
+            # It changes nothing, so a file system that does not answer holds up no end of ours.
+            partial(reread, self.sources, self.settings),
+            abandon_on_cancel=True,
+        )
+        if isinstance(result, Refused):
+            if asked:
+                await adopt(self.settings)
+            told = f"configuration not reloaded, the old one stays: {result}"
+            log.error(told)
+            return
+        if asked or result.changed:
+            await adopt(result.settings)
+        # No checkpoint: what acts is what is in force.
+        self.settings = result.settings
+        self._tell(result, asked=asked)
+
+    def _tell(self, result: Reloaded, *, asked: bool) -> None:
+        if result.changed:
+            log.info("configuration reloaded", changed=", ".join(result.changed))
+        elif asked and not result.held:
+            log.info("configuration reloaded: nothing has changed")
+        if result.held and (asked or result.held != self._held):
+            log.warning("changes that need a restart", waiting=", ".join(result.held))
+        for warning in result.warnings:
+            if warning not in self.warnings:
+                log.warning(str(warning))
+        self._held, self.warnings = result.held, result.warnings

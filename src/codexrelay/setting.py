@@ -1,0 +1,129 @@
+"""What a field of a settings class says about itself: its meaning, its range, its variables.
+
+The configuration reads it to check values, `config.example.yaml` and `serve --help` to explain
+them: what a key means is written once, beside its type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, TypeVar
+
+import attrs
+from attrs import validators as v
+
+#: A check of a value that has the right type. Its ValueError says what is wrong with the value; if
+#: that begins with `must be`, what was given is added to it.
+Check = Callable[[Any, "attrs.Attribute[Any]", Any], None]
+
+_T = TypeVar("_T")
+_MARK: Final = "setting"
+
+
+@attrs.frozen(kw_only=True)
+class About:
+    """What is known of a field."""
+
+    default: object = None
+    #: Sentences for who writes a configuration. A line break stands only before an item (`- `).
+    meaning: str
+    #: Environment variables that give the key, the strongest last.
+    variables: tuple[str, ...] = ()
+    #: `>= 0`: bounds of a number.
+    bounds: tuple[str, ...] = ()
+    #: A running relay takes a new value over; otherwise it must be started again.
+    live: bool = False
+    #: No message, repr or command may show the value.
+    secret: bool = False
+    #: The text names a place on this machine; a relative one counts from the file that names it.
+    path: Literal["file", "folder"] | None = None
+    #: A single text counts as a list of one.
+    one_will_do: bool = False
+    #: The class whose keys every entry of a mapping has.
+    entries: type[attrs.AttrsInstance] | None = None
+
+
+def setting(
+    default: _T,
+    meaning: str,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    check: Check | None = None,
+    converter: Callable[[Any], Any] | None = None,
+    variables: tuple[str, ...] = (),
+    live: bool = False,
+    secret: bool = False,
+    path: Literal["file", "folder"] | None = None,
+    one_will_do: bool = False,
+    entries: type[attrs.AttrsInstance] | None = None,
+) -> _T:
+    """Declare a field that is a key.
+
+    `at_least`, `above` and `at_most` bound a number; None passes them, where the type takes it. The
+    other arguments are those of `About`.
+    """
+    told, validators = _bounds(at_least=at_least, above=above, at_most=at_most)
+    if check is not None:
+        validators.append(check)
+    about = About(
+        default=default,
+        meaning=_joined(meaning),
+        variables=variables,
+        bounds=told,
+        live=live,
+        secret=secret,
+        path=path,
+        one_will_do=one_will_do,
+        entries=entries,
+    )
+    field: _T = attrs.field(
+        default=attrs.Factory(default.copy) if isinstance(default, dict) else default,
+        validator=v.optional(v.and_(*validators)) if validators else None,
+        converter=converter,
+        repr=_masked if secret else True,
+        metadata={_MARK: about},
+    )
+    return field
+
+
+def section(settings: type[_T], meaning: str, *, variables: tuple[str, ...] = ()) -> _T:
+    """Declare a field that holds keys or other sections.
+
+    A variable of a section is a JSON object with some of its keys.
+    """
+    about = About(meaning=_joined(meaning), variables=variables)
+    field: _T = attrs.field(factory=settings, metadata={_MARK: about})
+    return field
+
+
+def about(field: attrs.Attribute[Any]) -> About | None:
+    """Return what a field says about itself; None for one that is no key."""
+    said: About | None = field.metadata.get(_MARK)
+    return said
+
+
+def _bounds(
+    *, at_least: float | None, above: float | None, at_most: float | None
+) -> tuple[tuple[str, ...], list[Check]]:
+    bounds: Mapping[str, tuple[float | None, Callable[[Any], Check]]] = {
+        ">=": (at_least, v.ge),
+        ">": (above, v.gt),
+        "<=": (at_most, v.le),
+    }
+    given = {sign: (bound, of) for sign, (bound, of) in bounds.items() if bound is not None}
+    return (
+        tuple(f"{sign} {bound}" for sign, (bound, _) in given.items()),
+        [of(bound) for bound, of in given.values()],
+    )
+
+
+def _joined(text: str) -> str:
+    """Undo the line breaks of the source, but for those before an item."""
+    lines = (line.strip() for line in text.strip().splitlines())
+    return "".join(("\n" if line.startswith("- ") else " ") + line for line in lines).strip()
+
+
+def _masked(secrets: tuple[str, ...]) -> str:
+    return f"<{len(secrets)} hidden>"

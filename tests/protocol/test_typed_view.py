@@ -1,0 +1,130 @@
+"""What is rebuilt has only what is known; what has to be a conversation is one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from codexrelay.errors import RequestError
+from codexrelay.protocol.typed_view import conversation, known_fields
+
+if TYPE_CHECKING:
+    from codexrelay.protocol.capabilities import Dialect
+    from codexrelay.protocol.raw import Json, JsonObject
+
+USER: JsonObject = {"type": "message", "role": "user", "content": "hi"}
+CALL: JsonObject = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+RESULT: JsonObject = {"type": "function_call_output", "call_id": "c", "output": "ok"}
+CUSTOM: JsonObject = {"type": "custom_tool_call", "call_id": "k", "name": "g", "input": "x"}
+CUSTOM_RESULT: JsonObject = {"type": "custom_tool_call_output", "call_id": "k", "output": "ok"}
+
+
+def read(*items: Json, rebuilt: bool = True) -> list[Json]:
+    numbered = [(f"input[{index}]", item) for index, item in enumerate(items)]
+    return conversation(numbered, rebuilt=rebuilt)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "others"),
+    [("openai-chat", ("x", "client_metadata", "y")), ("openai-responses", ("x", "y"))],
+)
+def test_fields_that_nobody_knows_are_named(protocol: Dialect, others: tuple[str, ...]) -> None:
+    body: JsonObject = {
+        "x": 1,
+        "model": "m",
+        "input": [USER],
+        "tools": None,
+        "client_metadata": {},
+        "y": None,
+    }
+    view, unknown = known_fields(body, protocol)
+    assert unknown == others
+    assert view == {name: body[name] for name in body if name not in (*others, "tools")}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("reasoning", "high"),
+        ("text", []),
+        ("tool_choice", 1),
+        ("parallel_tool_calls", "yes"),
+        ("prompt_cache_key", 7),
+        ("service_tier", {}),
+        ("client_metadata", []),
+    ],
+)
+def test_a_known_field_of_another_type_is_refused(name: str, value: Json) -> None:
+    with pytest.raises(RequestError) as caught:
+        known_fields({name: value}, "openai-responses")
+    assert (caught.value.param, caught.value.code) == (name, "invalid_type")
+
+
+def test_a_conversation_keeps_what_chat_has_words_for() -> None:
+    thought: JsonObject = {
+        "type": "reasoning",
+        "id": "rs_1",
+        "summary": [],
+        "content": None,
+        "encrypted_content": "x",
+    }
+    given = [
+        {"role": "developer", "content": [{"type": "input_text", "text": "s"}], "id": "msg_1"},
+        USER | {"status": "completed"},
+        thought,
+        CALL | {"id": "fc_1", "status": "completed"},
+        CUSTOM | {"id": "ctc_1"},
+        CUSTOM_RESULT,
+        RESULT | {"output": [{"type": "input_text", "text": "ok"}]},
+        {"role": "assistant", "content": [{"type": "output_text", "text": "done", "x": 1}]},
+    ]
+    assert read(*given) == [
+        {
+            "type": "message",
+            "role": "developer",
+            "content": [{"type": "input_text", "text": "s"}],
+        },
+        USER,
+        {"type": "reasoning", "summary": [], "encrypted_content": "x"},
+        CALL,
+        CUSTOM,
+        CUSTOM_RESULT,
+        RESULT | {"output": [{"type": "input_text", "text": "ok"}]},
+        {
+            "type": "message",
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": "done", "x": 1}],
+        },
+    ]
+    assert read(*given, rebuilt=False) == given
+
+
+@pytest.mark.parametrize(
+    ("items", "param"),
+    [
+        ([{"type": "additional_tools", "role": "developer"}], "input[0].type"),
+        ([USER, {"type": "compaction"}], "input[1].type"),
+        ([{"type": 5}], "input[0].type"),
+        ([{"role": "robot", "content": "x"}], "input[0].role"),
+        ([{"role": "user"}], "input[0].content"),
+        ([{"role": "user", "content": [{"type": "output_text"}]}], "input[0].content[0]"),
+        ([{"role": "assistant", "content": [{"type": "input_text"}]}], "input[0].content[0]"),
+        ([{"role": "developer", "content": [{"type": "input_image"}]}], "input[0].content[0]"),
+        ([RESULT], "input[0].call_id"),
+        ([CALL], "input[0].call_id"),
+        ([CALL, CUSTOM_RESULT | {"call_id": "c"}], "input[1].call_id"),
+        ([CALL | {"name": ""}, RESULT], "input[0].name"),
+        ([CALL | {"arguments": {}}, RESULT], "input[0].arguments"),
+        ([CALL, RESULT | {"output": None}], "input[1].output"),
+        ([{"type": "reasoning", "summary": "x"}], "input[0].summary"),
+        (["x"], "input[0]"),
+    ],
+)
+@pytest.mark.parametrize("rebuilt", [True, False])
+def test_what_is_no_part_of_a_conversation_is_named(
+    items: list[Json], param: str, rebuilt: bool
+) -> None:
+    with pytest.raises(RequestError) as caught:
+        read(*items, rebuilt=rebuilt)
+    assert (caught.value.status, caught.value.param) == (400, param)
