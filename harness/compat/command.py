@@ -64,7 +64,7 @@ _COLUMNS: Final = tuple(scenario.name for scenario in SCENARIOS)
     "scenarios",
     type=Names(_COLUMNS),
     default="",
-    help="Columns, such as tool,401.",
+    help="Columns, such as tool,overrides.",
 )
 @click.option(
     "--jobs", type=click.IntRange(min=1), default=3, show_default=True, help="Cells at a time."
@@ -91,9 +91,11 @@ def compat(
     """Run real agent programs through the relay, with a simulated backend behind it.
 
     Installs pinned versions from npm once (1.2 GB in the user's cache folder), then runs each
-    program in each of its protocols through a conversation with a tool call: as it is, with one
-    fault at a time, and with accounts that run out of quota, are revoked or expire in its middle.
-    Needs no account. Exit status 0 means that every cell went as it should.
+    program in each of its protocols through a conversation with a tool call: as it is, with other
+    capabilities and another effort in its own configuration, with a call of a tool that it has not,
+    with one fault at a time, and with accounts that run out of quota, are revoked or expire in its
+    middle. Not every column is for every row; where there is no cell, the matrix has a dash. Needs
+    no account. Exit status 0 means that every cell went as it should.
     """
     if not HAS_PROCESS_GROUPS:
         raise click.ClickException("agents are interrupted with POSIX signals; there are none here")
@@ -103,10 +105,13 @@ def compat(
         for driver in DRIVERS
         if not only or {driver.name, *(variant.name for variant in driver.variants)} & set(only)
     ]
-    commands, missing = find_all(drivers, folder=agents_folder(os.environ), npm=run_npm)
     chosen = [scenario for scenario in SCENARIOS if not scenarios or scenario.name in scenarios]
     if recordings is not None:
         chosen = [scenario for scenario in SCENARIOS if scenario.name == SCENARIO]
+    every_command = dict.fromkeys((driver.name for driver in drivers), ())
+    if not cells_of(drivers, chosen, commands=every_command, only=only):
+        raise click.UsageError("none of these columns is for one of these rows")
+    commands, missing = find_all(drivers, folder=agents_folder(os.environ), npm=run_npm)
     cells = cells_of(drivers, chosen, commands=commands, only=only)
     if recordings is not None:
         good = trio.run(_record, cells, recordings)

@@ -120,14 +120,19 @@ _TELL_THEIR_USERS: Final = {
 }
 #: Codex ends at once when it is told of a usage limit, however soon that is over.
 _DO_NOT_WAIT: Final = dict.fromkeys(("codex", "codex-lite", "codex-login"), Ending.REPORTED)
-#: These have a tool `bash`. For the others no adaptation makes sense.
-_HAVE_BASH: Final = frozenset({"opencode-chat", "opencode-responses", "pi-chat", "pi-responses"})
+#: The programs that adaptations are for: they have a `bash`, and a profile of their own.
+_CAN_BE_ADAPTED: Final = frozenset(
+    {"opencode-chat", "opencode-responses", "pi-chat", "pi-responses"}
+)
 #: So that a mishap surely comes before the end of the answer that it follows.
 _UNHURRIED_S: Final = 0.02
 
 SCENARIOS: Final[tuple[Scenario, ...]] = (
     Scenario(name="tool"),
-    # None of the programs thinks that hard by itself, and none of them has a tool like that.
+    # Each program asks in the place that its block shows (`codex-login` has no block: there the
+    # capabilities stand in the model's name), and for the effort by the model's name, which every
+    # program takes with a `?` in it (`droid-chat` has an alias, which means a name with one). None
+    # of them sends that effort by itself, and none has a tool `shell`, which merging adds.
     Scenario(
         name="overrides",
         capabilities={"codex_passthrough": False, "tool_schema_mode": "merge_custom"},
@@ -136,7 +141,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     # The model calls a tool that no program has: bare, OpenCode and pi tell it so.
     Scenario(
         name="adapted",
-        rows=_HAVE_BASH,
+        rows=_CAN_BE_ADAPTED,
         adaptations=("opencode.shell_as_bash", "pi.shell_as_bash"),
         directive="[sim foreign_shell]",
     ),

@@ -29,6 +29,8 @@ ROWS = [
 async def test_a_program_gets_through_a_conversation(
     driver: Driver, variant: Variant, scenario: Scenario
 ) -> None:
+    if not scenario.is_for(variant.name):
+        pytest.skip(f"{scenario.name} is not for {variant.name}")
     try:
         command = find(driver, folder=agents_folder(os.environ), npm=run_npm)
     except NotInstalledError as error:

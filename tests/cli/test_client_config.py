@@ -8,7 +8,7 @@ import sys
 import tomllib
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 import trio
@@ -27,6 +27,11 @@ from harness.children import bare_environment
 from harness.simulator import Simulator
 from tests.fakes.live_server import PATIENCE_S
 from tests.fakes.relay import relaying
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from codexrelay.cli.client_config.programs.program import WireProtocol
 
 SECRET: Final = "a-client-key-that-nobody-may-see"
 FIRST: Final = next(
@@ -237,6 +242,37 @@ def test_a_block_shows_where_the_program_sets_capabilities(
     result = printed(program, "--protocol", protocol, "--config", configured(tmp_path))
     assert place(parsed(result.stdout, program), *path) == value
     assert "optional  " in result.stderr
+
+
+@pytest.mark.parametrize(("program", "protocol"), EVERY_BLOCK)
+def test_a_block_can_ask_for_other_capabilities(program: str, protocol: WireProtocol) -> None:
+    asked: Final = {"codex_passthrough": False, "prompt_mode": "custom_only"}
+    target = Target(
+        protocol=protocol,
+        api_url="http://127.0.0.1:1/v1",
+        model="gpt-5.5",
+        context_tokens=1,
+        key="any",
+        capabilities=asked,
+    )
+    told = parsed(PROGRAMS[program].block(target).text, program)
+    assert [*asked_for(told)] == [
+        asked
+        if program in ("openai", "droid") or (program, protocol) == ("opencode", "chat")
+        else "codex_passthrough=false, prompt_mode=custom_only"
+    ]
+
+
+def asked_for(told: object) -> Iterator[object]:
+    """Yield what stands wherever a program asks something of the relay."""
+    if isinstance(told, dict):
+        for key, value in told.items():
+            if key in ("codex_capabilities", HEADER):
+                yield value
+            yield from asked_for(value)
+    elif isinstance(told, list):
+        for value in told:
+            yield from asked_for(value)
 
 
 def test_a_model_may_be_named(tmp_path: Path) -> None:

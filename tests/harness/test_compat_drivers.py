@@ -7,6 +7,7 @@ import json
 import tomllib
 from pathlib import Path
 
+import attrs
 import pytest
 from click.testing import CliRunner
 
@@ -14,7 +15,13 @@ from codexrelay.cli.accounts.world import World
 from codexrelay.cli.client_config import ANY_KEY, client_config
 from harness.compat.drivers import all_drivers
 from harness.compat.drivers.codex_cli import CLIENT_ACCOUNT_ID, LOGIN
-from harness.compat.drivers.driver import Driver, NpmProgram, Order, Variant
+from harness.compat.drivers.driver import (
+    Driver,
+    NpmProgram,
+    Order,
+    Variant,
+    with_parameters,
+)
 from harness.compat.scenarios import PROMPT, SCENARIOS, Ending
 from harness.compat.verdict import CLIENT_KEY, CLIENT_SECRETS
 
@@ -148,6 +155,53 @@ def test_a_codex_login_is_kept_and_only_the_model_traffic_goes_to_the_relay() ->
     assert CLIENT_ACCOUNT_ID in CLIENT_SECRETS
 
 
+#: Beside what a block has by itself, as a person would change it.
+ASKED = {"codex_passthrough": False, "tool_schema_mode": "merge_custom"}
+AS_TEXT = "codex_passthrough=false, tool_schema_mode=merge_custom"
+
+
+@pytest.mark.parametrize(("driver", "variant"), EVERY_VARIANT)
+def test_what_is_asked_of_the_relay_stands_in_the_programs_own_configuration(
+    driver: Driver, variant: Variant
+) -> None:
+    plain = order_for(variant)
+    order = attrs.evolve(plain, capabilities=ASKED)
+    files = driver.files(order)
+    before = driver.files(plain)
+    (changed,) = [name for name in files if files[name] != before[name]]
+    content = files[changed]
+    if variant.name == LOGIN:
+        model = tomllib.loads(content)["model"]
+        assert model == f"{variant.model}?{AS_TEXT.replace(', ', '&')}"
+    elif changed.endswith(".py"):
+        assert f'"codex_capabilities": {json.dumps(ASKED).replace("false", "False")}' in content
+    else:
+        told = {"json": json.loads, "toml": tomllib.loads}[changed.rpartition(".")[2]](content)
+        in_place = json.dumps(told)
+        assert f'"codex_capabilities": {json.dumps(ASKED)}' in in_place or AS_TEXT in in_place
+    assert driver.arguments(order) == driver.arguments(plain)
+    assert driver.environment(order) == driver.environment(plain)
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters", "named"),
+    [
+        ("gpt-5.5", {}, "gpt-5.5"),
+        ("gpt-5.5", {"reasoning_effort": "low"}, "gpt-5.5?reasoning_effort=low"),
+        (
+            "gpt-5.5?verbosity=low",
+            {"codex_passthrough": False},
+            "gpt-5.5?verbosity=low&codex_passthrough=false",
+        ),
+    ],
+    ids=["none", "the first", "another one"],
+)
+def test_parameters_stand_behind_a_models_name(
+    model: str, parameters: dict[str, str | bool], named: str
+) -> None:
+    assert with_parameters(model, parameters) == named
+
+
 def test_codex_without_a_login_has_no_auth_file() -> None:
     driver, variant = driver_of("codex")
     assert list(driver.files(order_for(variant))) == ["codex/config.toml"]
@@ -161,6 +215,7 @@ def test_droid_is_not_given_a_gpt_like_name_over_chat() -> None:
 def test_an_exception_in_the_table_names_a_row_that_exists() -> None:
     rows = {variant.name for driver in all_drivers() for variant in driver.variants}
     assert {name for scenario in SCENARIOS for name in scenario.but} <= rows
+    assert {name for scenario in SCENARIOS for name in scenario.rows or ()} <= rows
 
 
 def test_only_what_comes_before_the_output_is_repaired_unseen() -> None:

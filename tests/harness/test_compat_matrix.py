@@ -62,10 +62,16 @@ async def run_with(
     return results
 
 
-def test_every_row_has_every_column() -> None:
+def test_every_row_has_every_column_but_those_that_are_for_others() -> None:
     cells = cells_of(all_drivers(), SCENARIOS, commands=COMMANDS)
-    rows = [variant for driver in all_drivers() for variant in driver.variants]
-    assert len(cells) == len(rows) * len(SCENARIOS)
+    rows = {variant.name for driver in all_drivers() for variant in driver.variants}
+    columns = {scenario.name: set[str]() for scenario in SCENARIOS}
+    for cell in cells:
+        columns[cell.scenario.name].add(cell.variant.name)
+    assert len(cells) == sum(map(len, columns.values()))
+    assert {name: found for name, found in columns.items() if found != rows} == {
+        "adapted": {"opencode-chat", "opencode-responses", "pi-chat", "pi-responses"}
+    }
 
 
 def test_a_program_without_a_command_has_no_cells() -> None:
@@ -154,6 +160,12 @@ def test_the_exit_status_is_0_only_if_all_went_well(
     results: list[Result], missing: dict[str, str], *, skip: bool, status: int
 ) -> None:
     assert exit_status(results, missing, skip_missing=skip) == status
+
+
+def test_a_column_that_is_for_none_of_the_rows_is_refused() -> None:
+    result = CliRunner().invoke(compat, ["--only", "droid,codex-lite", "--scenario", "adapted"])
+    assert result.exit_code == 2
+    assert "none of these columns is for one of these rows" in result.output
 
 
 @pytest.mark.parametrize(

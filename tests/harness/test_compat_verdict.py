@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import attrs
 import pytest
 
+from codexrelay.protocol.raw import get_list
 from harness.compat.drivers.codex_cli import CLIENT_ACCOUNT_ID
 from harness.compat.scenarios import MARK, SCENARIOS, Ending, Scenario
 from harness.compat.verdict import ANSWER, CLIENT_KEY, Account, Evidence, problems_of
 from harness.simulator import Seen
 
-PROMPT_ITEM = {"role": "user", "content": "please"}
-OUTPUT_ITEM = {"type": "function_call_output", "call_id": "c", "output": f"{MARK}\n"}
-REASONING_ITEM = {"type": "reasoning", "encrypted_content": "one's"}
-TOOLS = {"tools": [{"type": "function", "name": "bash"}]}
-FIRST = TOOLS | {"input": [PROMPT_ITEM]}
-SECOND = TOOLS | {"input": [PROMPT_ITEM, REASONING_ITEM, OUTPUT_ITEM]}
+if TYPE_CHECKING:
+    from codexrelay.protocol.raw import Json, JsonObject
+
+PROMPT_ITEM: JsonObject = {"role": "user", "content": "please"}
+OUTPUT_ITEM: JsonObject = {"type": "function_call_output", "call_id": "c", "output": f"{MARK}\n"}
+REASONING_ITEM: JsonObject = {"type": "reasoning", "encrypted_content": "one's"}
+TOOLS: JsonObject = {"tools": [{"type": "function", "name": "bash"}]}
+FIRST: JsonObject = TOOLS | {"input": [PROMPT_ITEM]}
+SECOND: JsonObject = TOOLS | {"input": [PROMPT_ITEM, REASONING_ITEM, OUTPUT_ITEM]}
 SECOND_STRIPPED = TOOLS | {"input": [PROMPT_ITEM, OUTPUT_ITEM]}
 REPAIRED = "12:00:00 info    turn completed           request=r account=two attempts=2 total_ms=4.0"
 
@@ -91,6 +97,7 @@ WELL = Evidence(
     scenario=scenario("tool"),
     ending=Ending.ANSWERED,
     interrupted_status=130,
+    tools_in_input=False,
     status=0,
     stdout=f"{ANSWER}\n",
     stderr="",
@@ -167,6 +174,117 @@ def test_a_secret_of_the_client_at_the_backend_is_a_problem_and_is_not_repeated(
         "POST /backend-api/codex/responses: the body carries a secret of the client",
     )
     assert secret not in str((in_header, in_body))
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        (
+            turn(FIRST, headers=(("X-CodexRelay-Capabilities", "prompt_mode=custom_only"),)),
+            "x-codexrelay-capabilities",
+        ),
+        (turn(FIRST | {"codex_capabilities": {}}), "codex_capabilities"),
+        (turn(FIRST | {"extra_body": {"codex_capabilities": {}}}), "codex_capabilities"),
+    ],
+    ids=["header", "field", "extra_body"],
+)
+def test_what_is_said_to_the_relay_must_not_reach_the_backend(seen: Seen, words: str) -> None:
+    assert judged(seen=(seen, turn(SECOND))) == (
+        f"POST /backend-api/codex/responses: it says {words}",
+    )
+
+
+def asking(body: JsonObject, *names: str, effort: str | None = "xhigh") -> JsonObject:
+    """Return a request as it is to be once the program's configuration has had its say."""
+    tools: list[Json] = [{"type": "function", "name": name} for name in names]
+    return {**body, "tools": tools, "reasoning": {"effort": effort}}
+
+
+def in_input(body: JsonObject) -> JsonObject:
+    """Return a request whose tools ride in an item of its input."""
+    carrier: JsonObject = {"type": "additional_tools", "tools": body["tools"]}
+    rest = {key: value for key, value in body.items() if key != "tools"}
+    return {**rest, "input": [carrier, *get_list(body, "input")]}
+
+
+ADDED = ("shell", "apply_patch", "view_image")
+MERGED = (asking(FIRST, *ADDED, "bash"), asking(SECOND, *ADDED, "bash"))
+#: OpenCode's.
+TITLE = asking({"input": [PROMPT_ITEM]}, *ADDED)
+
+
+def overridden(*bodies: JsonObject, tools_in_input: bool = False) -> tuple[str, ...]:
+    return judged(
+        scenario=scenario("overrides"),
+        seen=tuple(map(turn, bodies)),
+        tools_in_input=tools_in_input,
+    )
+
+
+def test_overrides_have_arrived_when_each_request_shows_them() -> None:
+    assert overridden(*MERGED) == ()
+    assert overridden(*map(in_input, MERGED), tools_in_input=True) == ()
+
+
+def test_a_request_that_brought_no_tools_may_have_the_built_in_ones_alone() -> None:
+    assert overridden(TITLE, *MERGED) == ()
+    assert overridden(asking({"input": [PROMPT_ITEM]}), *MERGED) == ()
+
+
+NOT_MERGED = "request 2 with tools: the built-in shell is not among them"
+ELSEWHERE = "they stand in another place than the program's"
+
+
+@pytest.mark.parametrize(
+    ("bodies", "problems"),
+    [
+        ((MERGED[0], asking(SECOND, "bash")), (NOT_MERGED,)),
+        (
+            (MERGED[0], asking(SECOND, *ADDED)),
+            ("the program's own tools were offered in 1 requests, not in 2",),
+        ),
+        (
+            tuple(map(in_input, MERGED)),
+            (f"request 1 with tools: {ELSEWHERE}", f"request 2 with tools: {ELSEWHERE}"),
+        ),
+        (
+            (MERGED[0], asking(SECOND, *ADDED, "bash", effort="medium")),
+            ('request 2: the effort was "medium", not xhigh',),
+        ),
+        (
+            ({**MERGED[0], "reasoning": None}, MERGED[1]),
+            ("request 1: the effort was null, not xhigh",),
+        ),
+        (
+            (asking({"input": [PROMPT_ITEM]}, effort="low"), *MERGED),
+            ('request 1: the effort was "low", not xhigh',),
+        ),
+    ],
+    ids=[
+        "not merged",
+        "the program's left out",
+        "another place",
+        "the program's own effort",
+        "no effort",
+        "a side request's own effort",
+    ],
+)
+def test_an_override_that_does_not_show_is_a_problem(
+    bodies: tuple[JsonObject, ...], problems: tuple[str, ...]
+) -> None:
+    assert overridden(*bodies) == problems
+
+
+def test_a_lite_models_tools_must_stay_in_its_input() -> None:
+    assert overridden(*MERGED, tools_in_input=True) == (
+        f"request 1 with tools: {ELSEWHERE}",
+        f"request 2 with tools: {ELSEWHERE}",
+    )
+
+
+def test_a_scenario_without_overrides_asks_for_none() -> None:
+    bodies = (asking(FIRST, "bash", effort=None), asking(SECOND, "bash", effort="low"))
+    assert judged(seen=tuple(map(turn, bodies))) == ()
 
 
 def test_a_fault_that_asks_for_nothing_but_patience_is_repaired_by_the_same_token() -> None:

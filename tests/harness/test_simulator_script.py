@@ -13,6 +13,8 @@ from harness.simulator.tools import ToolCall, example
 from tests.fakes.simulated import request, user
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from codexrelay.protocol.raw import Json, JsonObject
 
 _PROMPT: Final = "Run the shell command 'echo hi' and tell me what it printed."
@@ -80,6 +82,10 @@ LITE: Final[list[Json]] = [
     {"type": "namespace", "name": "collaboration", "tools": [function("list_agents", {})]},
 ]
 
+#: What the relay may offer beside a client's own.
+SHELL: Final = function("shell", {"command": {"type": "array", "items": _TEXT}}, "command")
+SHELL_COMMAND: Final = function("shell_command", {"command": _TEXT}, "command")
+
 VOCABULARIES: Final = {
     "opencode": (OPENCODE, "bash", "command", "echo hi"),
     "older opencode": (OLDER_OPENCODE, "bash", "command", "echo hi"),
@@ -87,11 +93,13 @@ VOCABULARIES: Final = {
     "older codex": (OLDER_CODEX, "shell", "command", ["bash", "-lc", "echo hi"]),
     "droid": (DROID, "Execute", "command", "echo hi"),
     "pi": (PI, "bash", "command", "echo hi"),
+    "codex beside the relay's": ([SHELL, *CODEX], "exec_command", "cmd", "echo hi"),
+    "a fallback of codex": ([SHELL, SHELL_COMMAND], "shell_command", "command", "echo hi"),
 }
 
 
-def lite_request(*items: JsonObject) -> JsonObject:
-    tools: JsonObject = {"type": "additional_tools", "role": "developer", "tools": LITE}
+def lite_request(*items: JsonObject, offered: Sequence[Json] = LITE) -> JsonObject:
+    tools: JsonObject = {"type": "additional_tools", "role": "developer", "tools": [*offered]}
     update: JsonObject = {"type": "configuration_update", "reasoning": {"effort": "low"}}
     return request(tools, *items, update, model="gpt-6.1-sol")
 
@@ -139,8 +147,11 @@ def test_the_first_answer_runs_the_command_with_the_agents_own_shell_tool(
     assert_accepts(call.tool.schema, arguments)
 
 
-def test_a_lite_model_calls_exec_with_javascript_and_names_no_namespace() -> None:
-    call = only_call(script_for(lite_request(user(_PROMPT))))
+@pytest.mark.parametrize("offered", [LITE, [SHELL, *LITE]], ids=["alone", "beside the relay's"])
+def test_a_lite_model_calls_exec_with_javascript_and_names_no_namespace(
+    offered: list[Json],
+) -> None:
+    call = only_call(script_for(lite_request(user(_PROMPT), offered=offered)))
     assert (call.tool.name, call.tool.custom, call.tool.namespace) == ("exec", True, None)
     assert call.payload == 'const r = await tools.exec_command({"cmd":"echo hi"}); text(r);'
 
