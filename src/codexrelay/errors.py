@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 #: Accounts that a text names: with hundreds of them nobody would find what the text says.
 MAX_NAMED: Final = 8
+#: What lets accounts be used that a list of names leaves out.
+_ALLOW: Final = "Set managed_oauth.accounts to all, or to names of `codexrelay accounts list`"
 
 
 class CodexRelayError(Exception):
@@ -89,12 +91,24 @@ class NoAccountError(AccountError):
 
     #: Where accounts were looked for, in words (`no account file in DIR, no auth.json in DIR`).
     looked_in: str
+    #: Whether accounts of the relay's own may be used (managed_oauth.enabled).
+    managed: bool = True
+    #: Whether Codex CLI's may.
+    legacy: bool = True
+    #: Whether `managed_oauth.accounts` allows an account whatever its name.
+    every: bool = True
 
     def __str__(self) -> str:
-        return (
-            f"no Codex account to use: {self.looked_in}. Run `codexrelay accounts add`, or sign in "
-            "with Codex CLI (`codex login`); no restart is needed"
-        )
+        told, add = f"no Codex account to use: {self.looked_in}", "`codexrelay accounts add`"
+        if not self.every:
+            return f"{told}. {_ALLOW}; if there is none: {add}"
+        if not self.managed:
+            return (
+                f"{told}. Sign in with Codex CLI (`codex login`), for which no restart is needed, "
+                f"or set managed_oauth.enabled: true and run {add}"
+            )
+        codex = ", or sign in with Codex CLI (`codex login`)" if self.legacy else ""
+        return f"{told}. Run {add}{codex}; no restart is needed"
 
 
 @attrs.frozen(kw_only=True)
@@ -102,13 +116,17 @@ class UnusableFilesError(AccountError):
     """There are account files, but none that can be used."""
 
     problems: tuple[Problem, ...]
+    #: Whether accounts of the relay's own may be used (managed_oauth.enabled).
+    managed: bool = True
 
     def __str__(self) -> str:
         told = "; ".join(str(problem) for problem in self.problems)
-        return (
-            f"no Codex account to use: {told}. Mend what is named here, or run "
-            "`codexrelay accounts add`; no restart is needed"
-        )
+        told = f"no Codex account to use: {told}. Mend what is named here"
+        if any(problem.where.startswith("managed_oauth.accounts") for problem in self.problems):
+            return f"{told}. {_ALLOW}"  # what else were added would be left out too
+        if not self.managed:
+            return f"{told}; no restart is needed"
+        return f"{told}, or run `codexrelay accounts add`; no restart is needed"
 
 
 @attrs.frozen(kw_only=True)
@@ -166,7 +184,8 @@ class AllLimitedError(AccountError):
         if self.legacy:
             return (
                 f"The usage limit has been reached; it is {again}. Codex CLI's sign-in is a single "
-                "account, so there is no other to turn to: `codexrelay accounts add` adds some"
+                "account, so there is no other to turn to: `codexrelay accounts add` adds some, "
+                "which are used unless managed_oauth.enabled is false"
             )
         told = f": {_listed(self.told)}" if len(self.told) > 1 else ""
         if len(self.waiting) == 1:

@@ -6,6 +6,7 @@ them: what a key means is written once, beside its type.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeVar
 
@@ -18,6 +19,7 @@ Check = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 _T = TypeVar("_T")
 _MARK: Final = "setting"
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:)?//")
 
 
 @attrs.frozen(kw_only=True)
@@ -35,6 +37,8 @@ class About:
     live: bool = False
     #: No message, repr or command may show the value.
     secret: bool = False
+    #: The text is a URL, hence may hold a password: no message repeats it, and it is shown without.
+    url: bool = False
     #: The text names a place on this machine; a relative one counts from the file that names it.
     path: Literal["file", "folder"] | None = None
     #: A single text counts as a list of one.
@@ -55,6 +59,7 @@ def setting(
     variables: tuple[str, ...] = (),
     live: bool = False,
     secret: bool = False,
+    url: bool = False,
     path: Literal["file", "folder"] | None = None,
     one_will_do: bool = False,
     entries: type[attrs.AttrsInstance] | None = None,
@@ -74,6 +79,7 @@ def setting(
         bounds=told,
         live=live,
         secret=secret,
+        url=url,
         path=path,
         one_will_do=one_will_do,
         entries=entries,
@@ -82,10 +88,21 @@ def setting(
         default=attrs.Factory(default.copy) if isinstance(default, dict) else default,
         validator=v.optional(v.and_(*validators)) if validators else None,
         converter=converter,
-        repr=_masked if secret else True,
+        repr=_masked if secret else _url_masked if url else True,
         metadata={_MARK: about},
     )
     return field
+
+
+def without_login(url: str) -> str:
+    """Return a URL without its user and password.
+
+    They may be written in no way that a URL allows, and what reads URLs finds them elsewhere then:
+    everything between the scheme, or the start where there is none, and the last `@` is left out.
+    """
+    before, at, host = url.rpartition("@")
+    scheme = _SCHEME.match(before)
+    return f"{scheme[0] if scheme else ''}…@{host}" if at else url
 
 
 def section(settings: type[_T], meaning: str, *, variables: tuple[str, ...] = ()) -> _T:
@@ -123,6 +140,10 @@ def _joined(text: str) -> str:
     """Undo the line breaks of the source, but for those before an item."""
     lines = (line.strip() for line in text.strip().splitlines())
     return "".join(("\n" if line.startswith("- ") else " ") + line for line in lines).strip()
+
+
+def _url_masked(url: str | None) -> str:
+    return repr(url if url is None else without_login(url))
 
 
 def _masked(secrets: tuple[str, ...]) -> str:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import functools
+import ssl
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 import trio
 
+from codexrelay.accounts import wire
 from codexrelay.accounts.issuer import (
     CLIENT_ID,
     TERMINAL_CODES,
@@ -16,10 +19,20 @@ from codexrelay.accounts.issuer import (
     Unavailable,
     read_answer,
 )
+from codexrelay.backends.transports.connection import Origin
 from codexrelay.backends.transports.direct import DirectTransport
+from codexrelay.backends.transports.proxy import Proxy
+from codexrelay.backends.transports.stock import StockTransport
+from codexrelay.protocol.progress import Progress
 from codexrelay.protocol.raw import Json, dump
 from tests.fakes.issuer import FakeIssuer, Trouble
+from tests.fakes.scripted_server import serving
 from tests.fakes.wall_clock import WallClock
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+    from tests.fakes.scripted_server import Caller
 
 TOKENS: dict[str, Json] = {"access_token": "a", "refresh_token": "r"}
 BLOCKED: Json = {"error": {"code": "unsupported_country_region_territory", "param": None}}
@@ -229,3 +242,83 @@ async def test_an_answer_without_end_is_cut_in_memory() -> None:
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=huge))
     issuer = Issuer(url="http://issuer.invalid", transport=transport)
     assert isinstance(await issuer.renew("rt_1", reason="proactive_expiry"), Lost)
+
+
+# What the way to the service says of itself. The clock jumps to the next deadline.
+
+
+async def _hangs(caller: Caller) -> None:
+    await caller.left()
+
+
+def way(kind: str, url: str, proxy_url: str | None) -> httpx.AsyncBaseTransport:
+    """Return a transport that goes to `url`, through the proxy if there is one."""
+    proxies = {}
+    if proxy_url is not None:
+        proxies = {Origin.of(httpx.URL(url)): Proxy.named(proxy_url, source="HTTPS_PROXY")}
+    nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if kind == "direct":
+        return DirectTransport(ssl_context=nobody, proxies=proxies)
+    return StockTransport(ssl_context=nobody, proxies=proxies)
+
+
+@pytest.mark.parametrize("kind", ["direct", "httpx"])
+async def test_a_proxy_that_hangs_has_let_no_token_out_and_is_named(
+    kind: str, autojump_clock: MockClock
+) -> None:
+    url = "https://issuer.invalid"
+    with trio.fail_after(1000):
+        async with serving(_hangs) as proxy, way(kind, url, proxy.url) as transport:
+            began_at_s = trio.current_time()
+            issuer = Issuer(url=url, transport=transport)
+            answer = await issuer.renew("rt_1", reason="proactive_expiry")
+            assert trio.current_time() - began_at_s == pytest.approx(wire.CONNECT_S)
+    assert isinstance(answer, Unavailable)
+    where = proxy.url.removeprefix("http://")
+    assert answer.why.startswith("the sign-in service cannot be reached")
+    assert f"the proxy {where} (HTTPS_PROXY)" in answer.why
+
+
+@pytest.mark.parametrize("kind", ["direct", "httpx"])
+async def test_whoever_cuts_a_call_short_can_see_that_the_token_had_not_left(
+    kind: str, autojump_clock: MockClock
+) -> None:
+    url, progress = "https://issuer.invalid", Progress()
+    async with serving(_hangs) as proxy, way(kind, url, proxy.url) as transport:
+        with trio.move_on_after(wire.CONNECT_S / 2):
+            await Issuer(url=url, transport=transport).renew(
+                "rt_1", reason="proactive_expiry", progress=progress
+            )
+    assert progress.is_unsent
+
+
+@pytest.mark.parametrize("kind", ["direct", "httpx"])
+async def test_whoever_cuts_a_call_short_can_see_that_the_token_had_left(
+    kind: str, autojump_clock: MockClock
+) -> None:
+    progress = Progress()
+    async with serving(_hangs) as server, way(kind, server.url, None) as transport:
+        with trio.move_on_after(wire.CONNECT_S * 2) as limit:
+            await Issuer(url=server.url, transport=transport).renew(
+                "rt_1", reason="proactive_expiry", progress=progress
+            )
+    assert limit.cancelled_caught
+    assert not progress.is_unsent
+
+
+async def test_of_a_transport_that_tells_nothing_nobody_knows_whether_the_token_had_left() -> None:
+    fake = FakeIssuer(WallClock(), troubles=[Trouble.UNREACHABLE])
+    progress = Progress()
+    issuer = Issuer(url="http://issuer.invalid", transport=fake)
+    await issuer.renew("rt_1", reason="proactive_expiry", progress=progress)
+    assert not progress.is_unsent
+
+
+@pytest.mark.parametrize("kind", ["direct", "httpx"])
+async def test_a_way_that_cannot_be_gone_is_told_in_its_own_words(kind: str) -> None:
+    url = "http://auth..example"
+    async with way(kind, url, None) as transport:
+        answer = await Issuer(url=url, transport=transport).renew("rt_1", reason="proactive_expiry")
+    assert isinstance(answer, Unavailable)
+    assert "no connection to auth..example:80: " in answer.why
+    assert "rt_1" not in answer.why

@@ -32,7 +32,13 @@ from codexrelay.accounts.pool import Ask, By, Choice
 from codexrelay.accounts.refresh import CLOSING_S, REFRESH_BUDGET_S
 from codexrelay.accounts.settings import ManagedOAuthSettings
 from codexrelay.accounts.sources import Sources
-from codexrelay.accounts.standing import FIRST_REFUSAL_S, MAX_REJECTED_TOKENS, Why, refusal_s
+from codexrelay.accounts.standing import (
+    FIRST_REFUSAL_S,
+    MAX_REJECTED_TOKENS,
+    Saving,
+    Why,
+    refusal_s,
+)
 from codexrelay.accounts.store import AccountStore
 from codexrelay.accounts.waiting import LOOK_AGAIN_S, Patience
 from codexrelay.errors import (
@@ -998,6 +1004,60 @@ async def test_a_question_of_the_relays_own_is_answered_beside_the_cap_and_lifts
             with pytest.raises(AllLimitedError):
                 await lend(lender)
         assert is_idle(lender)
+
+
+@pytest.mark.parametrize(
+    "kind", [FaultKind.UNAUTHORIZED, FaultKind.LIMITED, FaultKind.THROTTLED, FaultKind.UNUSABLE]
+)
+async def test_what_a_question_of_the_relays_own_meets_is_not_held_against_the_account(
+    scene: Scene, kind: FaultKind
+) -> None:
+    scene.sign_in("work")
+    async with scene.open() as lender:
+        before = lender.accounts()
+        await lend(
+            lender, a_fault(kind, headers={"x-codex-primary-used-percent": "100"}), aside=True
+        )
+        assert lender.accounts() == before
+        assert lender.pool.saving is Saving.NO
+        assert (await lend(lender)).id == "work"
+    assert scene.calls == 0
+
+
+async def test_a_question_goes_to_an_account_with_a_good_token_if_there_is_one(
+    scene: Scene,
+) -> None:
+    scene.sign_in("a", lifetime_s=-1)
+    scene.sign_in("b", lifetime_s=200)
+    async with scene.open() as lender:
+        assert (await lend(lender, aside=True)).id == "b"
+        assert scene.calls == 0, "a token that soon runs out is good enough"
+        assert (await lend(lender, aside=True, rejected=frozenset("b"))).id == "a"
+        assert scene.calls == 1, "one that has run out is renewed"
+        assert (await lend(lender, aside=True, avoid=("a",))).id == "b"
+        assert (await lend(lender, aside=True, avoid=("a", "b"))).id == "a"
+
+
+async def test_a_question_does_not_renew_what_a_turn_was_refused_with_unless_the_owner_asks(
+    scene: Scene,
+) -> None:
+    scene.sign_in("work")
+    async with scene.open() as lender:
+        await lend(lender, UNAUTHORIZED)
+        with pytest.raises(RefreshUnavailableError, match="the next turn renews it"):
+            await lend(lender, aside=True)
+        assert scene.calls == 0
+        await lend(lender, aside=True, insists=True)
+        assert scene.calls == 1
+
+
+async def test_a_question_never_renews_the_token_of_codex_cli(scene: Scene) -> None:
+    scene.sign_in_codex_cli(lifetime_s=-1)
+    async with scene.open() as lender:
+        for insists in (False, True):
+            with pytest.raises(RefreshUnavailableError, match="Codex CLI"):
+                await lend(lender, aside=True, insists=insists)
+    assert scene.calls == 0
 
 
 async def test_a_turn_that_was_leased_before_the_limit_does_not_lift_it(scene: Scene) -> None:

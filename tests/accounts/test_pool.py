@@ -654,6 +654,29 @@ def test_a_refused_model_is_not_asked_of_this_account_again_but_of_others() -> N
     assert {chosen(pool, model="gpt", now=NOW + NO_MODEL_S) for _ in range(3)} == {"a", "b"}
 
 
+@pytest.mark.parametrize(
+    ("plans", "expected"),
+    [
+        pytest.param(frozenset(), {"c", "d"}, id="in no list"),
+        pytest.param(frozenset({"plus"}), {"b", "d"}, id="offered to the plan"),
+        pytest.param(None, {"b", "c", "d"}, id="not known"),
+    ],
+)
+def test_one_account_speaks_for_its_plan_about_a_model_that_is_in_no_list(
+    plans: frozenset[str] | None, expected: set[str]
+) -> None:
+    pool = pool_of(
+        an_account("a", plan_type="plus"),
+        an_account("b", plan_type="plus"),
+        an_account("c", plan_type="free"),
+        an_account("d", plan_type=None),
+    )
+    report(pool, "a", a_fault(FaultKind.UNSUPPORTED), model="gpt")
+    assert {chosen(pool, model="gpt", plans=plans) for _ in range(6)} == expected
+    later = NOW + NO_MODEL_S
+    assert "a" in {chosen(pool, model="gpt", plans=plans, now=later) for _ in range(6)}
+
+
 # Places.
 
 

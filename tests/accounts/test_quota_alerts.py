@@ -61,8 +61,21 @@ CONVERSATIONS: Final[dict[str, list[tuple[Seen, float | None]]]] = {
     "only the tightest of two": [(Seen(50), None), (Seen(95), 10.0), (Seen(96), None)],
     "low from the start": [(Seen(95), 10.0), (Seen(95), None)],
     "more than used up": [(Seen(130), 10.0)],
-    "again after it has recovered": [(Seen(76), 25.0), (Seen(75), None), (Seen(76), 25.0)],
+    "not again because it wavers": [(Seen(76), 25.0), (Seen(75), None), (Seen(76), None)],
+    "not again because it wavers and wavers": [
+        (Seen(76), 25.0),
+        (Seen(71), None),
+        (Seen(76), None),
+        (Seen(73), None),
+        (Seen(76), None),
+    ],
+    "again after it has clearly recovered": [(Seen(76), 25.0), (Seen(70), None), (Seen(76), 25.0)],
     "again after a part has recovered": [(Seen(95), 10.0), (Seen(85), None), (Seen(95), 10.0)],
+    "a tighter one is told while a wider one wavers": [
+        (Seen(76), 25.0),
+        (Seen(74), None),
+        (Seen(95), 10.0),
+    ],
     "the wider one stays latched": [(Seen(95), 10.0), (Seen(85), None), (Seen(80), None)],
     "again in a new window": [
         (Seen(95), 10.0),
@@ -128,12 +141,14 @@ def test_what_is_told_is_the_tightest_threshold_that_the_step_has_passed(
     used: list[float], thresholds: tuple[float, ...]
 ) -> None:
     said = told(*(Seen(one) for one in used), thresholds=thresholds)
-    before = 100.0
+    #: The most that has remained since each threshold was told.
+    most = dict.fromkeys(thresholds, 100.0)
     for one, alert in zip(used, said, strict=True):
         remaining = max(0.0, 100.0 - one)
-        passed = [t for t in thresholds if remaining < t <= before]
+        most = {t: max(before, remaining) for t, before in most.items()}
+        passed = [t for t in thresholds if remaining < t and most[t] >= min(t + 5, 100.0)]
         assert alert == min(passed, default=None)
-        before = remaining
+        most |= dict.fromkeys((t for t in thresholds if remaining < t), remaining)
 
 
 # Through the outer door.

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -40,8 +41,13 @@ from codexrelay.accounts.refresh import (
 from codexrelay.accounts.sent_mark import SentMark
 from codexrelay.accounts.store import AccountStore
 from codexrelay.accounts.turnstile import Turnstile
+from codexrelay.accounts.wire import CONNECT_S
+from codexrelay.backends.transports.connection import Origin
+from codexrelay.backends.transports.direct import DirectTransport
+from codexrelay.backends.transports.proxy import Proxy
 from codexrelay.protocol.raw import dump
 from tests.fakes.issuer import FakeIssuer, Trouble
+from tests.fakes.scripted_server import serving
 from tests.fakes.tokens import an_account, write_account
 from tests.fakes.wall_clock import NOW_UNIX_S as NOW
 from tests.fakes.wall_clock import WallClock
@@ -51,6 +57,7 @@ if TYPE_CHECKING:
 
     from codexrelay.accounts.issuer import RefreshReason
     from codexrelay.accounts.refresh import TokenFiles
+    from tests.fakes.scripted_server import Caller
 
 
 class Hasty(Random):
@@ -130,11 +137,12 @@ class Scene:
         files: TokenFiles | None = None,
         nursery: trio.Nursery | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
+        url: str = "http://issuer.invalid",
     ) -> Refresher:
         """Return a refresher that shares nothing but the files and the issuer."""
         return Refresher(
             nursery=nursery or self.nursery,
-            issuer=Issuer(url="http://issuer.invalid", transport=transport or self.issuer),
+            issuer=Issuer(url=url, transport=transport or self.issuer),
             files={"managed": files or AccountStore(self.folder)},
             wall_clock=self.clock,
             rng=Hasty(),
@@ -664,6 +672,43 @@ async def test_an_answer_that_leaves_the_token_unspent_leaves_no_mark(
 ) -> None:
     scene.issuer.troubles = [trouble]
     assert (await scene.refresh()).outcome is Outcome.POSTPONED
+    assert not scene.mark.path.exists()
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["running", "being stopped"])
+async def test_a_proxy_in_which_the_call_hangs_leaves_no_mark(
+    tmp_path: Path, mock_clock: trio.testing.MockClock, stopped: bool
+) -> None:
+    url = "https://issuer.invalid"
+    arrived = trio.Event()
+
+    async def hang(caller: Caller) -> None:
+        await caller.head()
+        arrived.set()
+        await caller.left()
+
+    async with serving(hang) as proxy, trio.open_nursery() as nursery:
+        named = {Origin.of(httpx.URL(url)): Proxy.named(proxy.url, source="HTTPS_PROXY")}
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        async with DirectTransport(ssl_context=context, proxies=named) as transport:
+            scene = Scene(tmp_path, nursery)
+            scene.refresher = scene.another_process(transport=transport, url=url)
+            results: list[RefreshResult] = []
+
+            async def refresh() -> None:
+                results.append(await scene.refresh())
+
+            async with trio.open_nursery() as waiters:
+                waiters.start_soon(refresh)
+                await arrived.wait()
+                assert scene.mark.is_of("rt_1")
+                if stopped:
+                    scene.refresher.close()
+                mock_clock.jump(CLOSING_S if stopped else CONNECT_S)
+    [result] = results
+    assert result.outcome is Outcome.POSTPONED
+    assert result.why.startswith("the sign-in service cannot be reached")
+    assert stopped or "(HTTPS_PROXY)" in result.why
     assert not scene.mark.path.exists()
 
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 import trio
 
-from codexrelay.accounts.wire import MAX_ANSWER_BYTES, exchange, post
+from codexrelay.accounts.wire import MAX_ANSWER_BYTES, exchange, keep_to, post
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -87,3 +87,22 @@ async def test_a_caller_that_leaves_closes_the_answer() -> None:
         await exchange(transport, a_post())
     assert scope.cancelled_caught
     assert transport.body.closed
+
+
+@pytest.mark.parametrize(
+    ("configured", "is_that_place"),
+    [
+        ("http://issuer.test", True),
+        ("http://ISSUER.test:80/below/", True),
+        ("https://issuer.test", False),
+        ("http://issuer.test:81", False),
+        ("http://issuer.test.evil.example", False),
+        ("http://issuer.test@evil.example", False),
+    ],
+)
+def test_a_token_leaves_for_the_configured_place_only(configured: str, is_that_place: bool) -> None:
+    if is_that_place:
+        keep_to(httpx.URL(configured), a_post())
+        return
+    with pytest.raises(AssertionError, match=r"a token was about to leave for issuer\.test"):
+        keep_to(httpx.URL(configured), a_post())

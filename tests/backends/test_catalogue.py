@@ -172,6 +172,27 @@ async def test_the_process_takes_its_question_with_it() -> None:
     assert models.now.source == "packaged", "and nothing hangs"
 
 
+@in_virtual_time
+async def test_what_failed_is_asked_again_at_once_when_the_accounts_have_changed() -> None:
+    backend, accounts = Backend(LookupError("no account")), ["a"]
+    models = Catalogue(backend.fetch, accounts=lambda: tuple(accounts))
+    async with kept_fresh(models):
+        for _ in range(2):
+            await models.models()
+        assert len(backend.asked) == 1
+        accounts.append("b")
+        for _ in range(2):
+            await models.models()
+        assert len(backend.asked) == 2
+        backend.answer = tuple(LIVE)
+        accounts.append("c")
+        assert (await models.models()).source == "backend"
+        accounts.append("d")
+        await models.models()
+        await a_while()
+        assert len(backend.asked) == 3, "nothing has failed"
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -46,6 +46,16 @@ async def attempting(
             yield attempt
 
 
+async def test_a_token_leaves_towards_the_configured_place_only() -> None:
+    async with serving(answering(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")) as elsewhere:
+        async with attempting("https://backend.invalid") as attempt:
+            astray = httpx.URL(f"{elsewhere.url}/responses")
+            attempt._backend._urls[_REQUEST.path] = astray  # as a bug might
+            with pytest.raises(AssertionError, match="a token was about to leave for 127"):
+                await attempt.send()
+        assert elsewhere.accepted == 0
+
+
 async def outcome(attempt: CodexAttempt) -> list[bytes | Fault]:
     """Send and read to the end, or to a fault."""
     head = await attempt.send()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from codexrelay import __version__
 from codexrelay.backends.codex import identity
-from codexrelay.backends.codex.headers import request_headers
+from codexrelay.backends.codex.headers import question_headers, request_headers
 from codexrelay.backends.codex.identity import CODEX, RELAY, Name, name_for, named, said_by
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def headers_under(
 
 
 #: Source: wire notes 2.1, in the order of that table; `accept-encoding` is the relay's own.
+_FEATURES: Final = ("x-codex-beta-features", "remote_compaction_v2")
 _BETWEEN: Final = [
-    ("x-codex-beta-features", "remote_compaction_v2"),
     ("x-client-request-id", "s-1"),
     ("session-id", "s-1"),
     ("thread-id", "s-1"),
@@ -44,6 +44,7 @@ _BETWEEN: Final = [
 ]
 _AS_CODEX: Final = [
     ("version", "0.169.0"),
+    _FEATURES,
     *_BETWEEN,
     ("originator", "codex_exec"),
     ("user-agent", "codex_exec/0.169.0 (Debian 12.0.0; x86_64) xterm (codex_exec; 0.169.0)"),
@@ -55,10 +56,12 @@ _AS_RELAY: Final = [
 ]
 _AS_CLIENT: Final = [
     ("version", "0.172.1"),
+    _FEATURES,
     *_BETWEEN,
     ("originator", "codex_exec"),
     ("user-agent", _AGENT),
 ]
+_PAIR: Final = ("session-id", "thread-id")
 _OPENCODE: Final = {"user-agent": "opencode/1.17.4", "originator": "opencode"}
 
 
@@ -80,6 +83,54 @@ def test_each_identity_sends_these_headers_in_this_order(
     which: Identity, client: dict[str, str], wanted: list[tuple[str, str]]
 ) -> None:
     assert headers_under(which, client) == wanted
+
+
+def test_under_the_relays_own_name_only_the_client_names_features() -> None:
+    said = headers_under("relay", {"x-codex-beta-features": "a"})
+    assert said == [("x-codex-beta-features", "a"), *_AS_RELAY]
+
+
+@pytest.mark.parametrize(
+    ("which", "in_front", "behind"),
+    [
+        ("codex", [("version", "0.169.0")], _AS_CODEX[-2:]),
+        ("client", [("version", "0.169.0")], _AS_CODEX[-2:]),
+        ("relay", [], _AS_RELAY[-2:]),
+    ],
+)
+def test_a_question_of_the_relays_own_names_no_session(
+    which: Identity, in_front: list[tuple[str, str]], behind: list[tuple[str, str]]
+) -> None:
+    # Source: wire notes 5; `accept-encoding` is the relay's own.
+    sent = named(question_headers(), _ACCOUNT, which)
+    last = [("accept", "*/*"), ("accept-encoding", "identity")]
+    assert sent == [*in_front, *_ACCOUNT, *behind, *last]
+
+
+@pytest.mark.parametrize("value", ["", "a\x00b", "a\rb", "a\tb", "a\x7fb", "x" * 16_385])
+def test_what_can_be_in_no_header_is_not_passed_on(value: str) -> None:
+    said = {"x-codex-routing-hint": value, "x-codex-beta-features": value, "thread-id": value}
+    said |= {"session-id": value, "x-client-request-id": value}
+    assert headers_under("codex", said) == _AS_CODEX
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"session-id": "mine"},
+        {"thread-id": "mine"},
+        {"session-id": "mine", "thread-id": ""},
+        {"session-id": "jürgen", "thread-id": "mine"},
+        {"session-id": "mine", "thread-id": "mine\x85"},
+    ],
+)
+def test_session_and_thread_come_from_the_client_only_as_a_pair(said: dict[str, str]) -> None:
+    assert headers_under("codex", said) == _AS_CODEX
+
+
+def test_a_clients_thread_may_be_another_than_its_session() -> None:
+    sent = headers_under("codex", {"session-id": "s", "thread-id": "t"})
+    assert [h for h in sent if h[0] in _PAIR] == [("session-id", "s"), ("thread-id", "t")]
 
 
 def test_what_codex_says_for_the_backend_stands_where_codex_has_it() -> None:

@@ -16,8 +16,8 @@ from codexrelay.backends.codex.backend import CodexAttempt, CodexBackend
 from codexrelay.backends.transports.connection import Connection, Origin, receive_room
 from codexrelay.backends.transports.direct import DirectTransport
 from codexrelay.backends.transports.exchange import Exchange, Timeouts
-from codexrelay.backends.transports.progress import Progress
 from codexrelay.protocol.faults import Fault, FaultKind, Reached
+from codexrelay.protocol.progress import Progress
 from tests.fakes.scripted_server import Caller, answering, serving
 from tests.fakes.tokens import an_account
 from tests.fakes.virtual_time import in_virtual_time

@@ -298,6 +298,39 @@ async def test_what_a_proxy_sends_behind_its_answer_is_not_taken_for_the_targets
     assert fault.reached is Reached.NOT_SENT
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [TUNNEL + b"\r\n\r\n", TUNNEL + b"HTTP/1.1 200 OK\r\n\r\n", TUNNEL * 2],
+    ids=["blank lines", "a head", "the same again"],
+)
+async def test_not_even_what_ends_as_a_head_does(answer: bytes) -> None:
+    target = "http://127.0.0.1:9"
+    with trio.fail_after(20):
+        async with (
+            serving(_closing_after(answer)) as proxy,
+            behind("direct", proxy.url, target, _nobody()) as transport,
+        ):
+            fault = await fault_of(target, transport)
+    assert "sent more than the head of an answer to CONNECT" in fault.message
+
+
+async def test_interim_answers_before_a_tunnel_are_none() -> None:
+    async def script(caller: Caller) -> None:
+        await caller.head()
+        await caller.send(b"HTTP/1.1 102 Processing\r\nx: y\r\n\r\n" + TUNNEL)
+        await caller.request()
+        await caller.send(HELLO)
+
+    target = "http://127.0.0.1:9"
+    with trio.fail_after(20):
+        async with (
+            serving(script) as proxy,
+            behind("direct", proxy.url, target, _nobody()) as transport,
+            attempting(target, transport) as attempt,
+        ):
+            assert isinstance(await attempt.send(), Head)
+
+
 async def test_a_proxy_where_nobody_listens_is_named(certificate: Certificate, kind: Kind) -> None:
     async with serving(always_answering(HELLO)) as proxy:
         pass
@@ -388,19 +421,88 @@ async def test_a_slow_proxy_runs_into_the_connect_budget(
     assert f"the proxy {proxy.url.removeprefix('http://')} ({KEY})" in fault.message
 
 
-async def test_httpx_has_its_own_budget_for_tls_behind_a_tunnel(
-    certificate: Certificate, autojump_clock: MockClock
+@pytest.mark.parametrize("script", SLOW.values(), ids=SLOW)
+async def test_over_httpx_too_a_slow_proxy_runs_into_that_budget(
+    certificate: Certificate, autojump_clock: MockClock, script: Script
 ) -> None:
     target = "https://127.0.0.1:9"
     with trio.fail_after(1000):
         async with (
-            serving(_silent_behind_the_tunnel) as proxy,
+            serving(script) as proxy,
             behind("httpx", proxy.url, target, certificate.client) as transport,
             attempting(target, transport, connect_s=7.0) as attempt,
         ):
+            began_at_s = trio.current_time()
             fault = await attempt.send()
+            assert trio.current_time() - began_at_s == pytest.approx(7.0)
+            await proxy.until_open(0)
     assert isinstance(fault, Fault)
-    assert (fault.kind, fault.reached) == (FaultKind.SLOW, Reached.NOT_SENT)
+    assert (fault.kind, fault.code) == (FaultKind.SLOW, "upstream_timeout_connect")
+    assert fault.reached is Reached.NOT_SENT
+    assert KEY in fault.message
+
+
+async def test_that_budget_ends_when_the_request_leaves(
+    certificate: Certificate, kind: Kind, autojump_clock: MockClock
+) -> None:
+    async def slow(caller: Caller) -> None:
+        await caller.request()
+        await trio.sleep(100)
+        await caller.send(HELLO)
+
+    with trio.fail_after(1000):
+        async with (
+            serving(slow, tls=certificate.server) as server,
+            serving(ConnectProxy()) as proxy,
+            behind(kind, proxy.url, server.url, certificate.client) as transport,
+            attempting(server.url, transport, connect_s=7.0) as attempt,
+        ):
+            assert isinstance(await attempt.send(), Head)
+
+
+# Hosts that can be none: a slip of the pen, which no library refuses before it connects.
+
+TOO_LONG: Final = f"{'a' * 64}.example"
+
+
+@pytest.mark.parametrize("host", ["chatgpt..example", ".example", TOO_LONG])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_host_that_can_be_none_is_no_connection(kind: Kind, scheme: str, host: str) -> None:
+    transports: dict[Kind, httpx.AsyncBaseTransport] = {
+        "direct": DirectTransport(ssl_context=_nobody()),
+        "httpx": StockTransport(ssl_context=_nobody(), proxies={}),
+    }
+    with trio.fail_after(20):
+        async with transports[kind] as transport:
+            fault = await fault_of(f"{scheme}://{host}", transport)
+    assert (fault.kind, fault.status, fault.reached) == (FaultKind.BROKEN, 502, Reached.NOT_SENT)
+    port = {"http": 80, "https": 443}[scheme]
+    assert f"no connection to {host}:{port}: " in fault.message
+
+
+@pytest.mark.parametrize("host", ["proxy..corp", TOO_LONG])
+async def test_a_proxys_host_that_can_be_none_is_told_with_the_proxy(kind: Kind, host: str) -> None:
+    target = "https://127.0.0.1:9"
+    with trio.fail_after(20):
+        async with behind(kind, f"http://{host}:1", target, _nobody()) as transport:
+            fault = await fault_of(target, transport)
+    assert (fault.kind, fault.status, fault.reached) == (FaultKind.BROKEN, 502, Reached.NOT_SENT)
+    assert f"the proxy {host}:1 ({KEY})" in fault.message
+
+
+async def test_behind_a_tunnel_a_host_that_can_be_none_gets_no_tls(
+    kind: Kind,
+) -> None:
+    target = "https://chatgpt..example"
+    with trio.fail_after(20):
+        async with (
+            serving(_closing_after(TUNNEL)) as proxy,
+            behind(kind, proxy.url, target, _nobody()) as transport,
+        ):
+            fault = await fault_of(target, transport)
+            await proxy.until_open(0)
+    assert (fault.kind, fault.status, fault.reached) == (FaultKind.BROKEN, 502, Reached.NOT_SENT)
+    assert "chatgpt..example:443" in fault.message
     assert KEY in fault.message
 
 

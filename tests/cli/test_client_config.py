@@ -21,6 +21,7 @@ from codexrelay.cli.client_config import PROGRAMS, client_config
 from codexrelay.cli.client_config.models import Named, name_for
 from codexrelay.cli.client_config.programs.program import KEY_VARIABLE, Target
 from codexrelay.config.loading import load
+from codexrelay.errors import RequestError
 from codexrelay.protocol.raw import JsonObject, get_text, is_object
 from codexrelay.server.models import shelf_of
 from harness.children import bare_environment
@@ -144,10 +145,39 @@ def test_a_port_that_is_not_known_yet_must_be_given(tmp_path: Path) -> None:
     config = configured(tmp_path, server={"port": 0})
     result = printed("pi", "--config", config)
     assert result.exit_code == 2
-    assert "--url" in result.stderr
-    assert "server.port is 0" in result.stderr
+    assert "Error: server.port is 0" in result.stderr
+    assert "give --url the address" in result.stderr
     url = "http://127.0.0.1:41234"
     assert as_json("pi", "--config", config, "--url", url)["url"] == f"{url}/v1"
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed", "told"),
+    [
+        ("relay.example", [], '["relay.example"]'),
+        ("192.0.2.1", ["other"], '["other", "192.0.2.1"]'),
+        ("2001:db8::1", [], '["[2001:db8::1]"]'),
+        ("relay.example", ["relay.example"], None),
+        ("0.0.0.0", [], None),
+        ("127.0.0.1", [], None),
+    ],
+)
+def test_the_line_without_which_the_relay_refuses_its_address_is_printed(
+    host: str, allowed: list[str], told: str | None, tmp_path: Path
+) -> None:
+    server = {"host": host, "client_keys": [SECRET], "allowed_hosts": allowed}
+    notes = as_json("pi", "--config", configured(tmp_path, server=server))["notes"]
+    assert is_object(notes)
+    line = notes.get("host")
+    if told is None:
+        assert line is None
+    else:
+        assert str(line).startswith(f"server: {{allowed_hosts: {told}}} must stand in")
+
+
+def test_an_address_that_is_given_is_looked_at_too(tmp_path: Path) -> None:
+    words = ("pi", "--config", configured(tmp_path), "--url", "https://relay.example:8443/codex")
+    assert 'server: {allowed_hosts: ["relay.example"]}' in printed(*words).stderr
 
 
 @pytest.mark.parametrize(
@@ -289,6 +319,28 @@ def test_a_model_that_is_in_no_list_is_told_and_taken(tmp_path: Path) -> None:
     assert "model     " not in printed(*words, "gpt-5.5-high").stderr
     assert "the relay's list has no gpt-9: see codexrelay models" in printed(*words, "gpt-9").stderr
     assert as_json(*words, "gpt-9")["model"] == "gpt-9"
+
+
+def test_a_model_that_is_in_no_list_is_refused_where_the_relay_is_strict(tmp_path: Path) -> None:
+    strict = configured(tmp_path, models={"strict": True})
+    result = printed("pi", "--config", strict, "--model", "gpt-9")
+    assert result.exit_code == 2
+    assert "the relay's list has no gpt-9, and with models.strict it is refused" in result.stderr
+    assert as_json("pi", "--config", strict, "--model", "gpt-5.5-high")["model"] == "gpt-5.5-high"
+
+
+def test_an_alias_that_means_something_else_is_left_alone_and_named(tmp_path: Path) -> None:
+    config = configured(tmp_path, models={"aliases": {"Relay-Model": FIRST}})
+    words = ("droid", "--protocol", "chat", "--model", "gpt-5.5", "--config", config)
+    result = printed(*words)
+    assert json.loads(result.stdout)["customModels"][0]["model"] == "relay-model-2"
+    assert "models: {aliases: {relay-model-2: gpt-5.5}} must stand in" in result.stderr
+    assert f"(relay-model means {FIRST} there)" in result.stderr
+
+
+def test_a_list_without_models_is_told() -> None:
+    with pytest.raises(RequestError, match="name one"):
+        name_for(None, {}, aliases={}, openai_like=True)
 
 
 def test_a_model_whose_name_the_relay_would_refuse_is_refused(tmp_path: Path) -> None:

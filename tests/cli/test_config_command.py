@@ -243,7 +243,7 @@ def test_problems_are_told_as_json_too(command: Command) -> None:
 def test_a_file_that_is_not_there_is_a_problem(command: Command) -> None:
     result = command.run("check", str(command.file))
     assert result.exit_code == 2
-    assert f"{command.file}: cannot be read: No such file" in result.stderr
+    assert result.stderr.startswith(f"codexrelay: FILE {command.file}: cannot be read: No such fil")
 
 
 # example

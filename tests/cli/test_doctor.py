@@ -6,8 +6,8 @@ import json
 import os
 import stat
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from pathlib import Path, PureWindowsPath
+from typing import TYPE_CHECKING, Final, cast
 
 import attrs
 import orjson
@@ -24,7 +24,13 @@ from codexrelay.cli.accounts.call import Call
 from codexrelay.cli.accounts.world import World
 from codexrelay.cli.doctor import doctor
 from codexrelay.cli.doctor.finding import Level
-from codexrelay.cli.doctor.folders import look_at, own_uid, why_no_locks, why_not_writable
+from codexrelay.cli.doctor.folders import (
+    look_at,
+    own_uid,
+    why_no_locks,
+    why_not_made,
+    why_not_writable,
+)
 from codexrelay.config.proxies import Named
 from codexrelay.protocol.raw import JsonObject, is_object
 from tests.fakes.live_server import PATIENCE_S
@@ -36,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HOUR: Final = 3600.0
+MANAGED: Final = "backends.openai_codex.extra.codex.managed_oauth"
 REFRESH: Final = "rt_that_nobody_may_see"
 #: Where nobody listens, for what is not asked anyway.
 NOWHERE: Final = "http://127.0.0.1:9"
@@ -249,6 +256,13 @@ def test_a_missing_configuration_file_is_broken(patient: Patient) -> None:
     assert "cannot be read" in result.stdout
 
 
+def test_a_configuration_that_is_no_file_is_a_finding_for_programs_too(patient: Patient) -> None:
+    result = patient.run("--config", str(patient.folder), "--offline", "--json")
+    assert result.exit_code == 1
+    first, *_ = json.loads(result.stdout)["findings"]
+    assert first["what"] == f"--config {patient.folder}: cannot be read: Is a directory"
+
+
 def test_without_a_file_the_defaults_are_looked_at(
     patient: Patient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,7 +290,80 @@ def test_client_keys_in_a_file_for_everybody_are_told(patient: Patient) -> None:
     )
 
 
+def test_a_proxys_password_in_a_file_for_everybody_is_told(patient: Patient) -> None:
+    patient.config = {"backends": {"openai_codex": {"proxy": "http://me:hidden@127.0.0.1:9"}}}
+    config = patient.write_config()
+    config.chmod(0o644)
+    result = patient.run("--config", str(config), "--offline")
+    assert (
+        f"warn    configuration: {config} holds a proxy's password (backends.openai_codex.proxy) "
+        f"and can be read by others -> chmod 600 {config}" in result.stdout
+    )
+    assert "hidden" not in patient.said
+
+
+# What fails.
+
+
+def test_a_check_that_fails_costs_no_other_its_findings(patient: Patient) -> None:
+    def fails(url: str) -> Named | None:
+        raise UnicodeError(f"no name: {url}")
+
+    patient.add()
+    config = str(patient.write_config())
+    world = World(
+        environ={"HOME": str(patient.folder)},
+        wall_clock=WallClock(),
+        proxy_for=fails,
+        configure_logs=lambda: None,
+    )
+    result = CliRunner().invoke(
+        doctor, ["--config", config, "--json", "--offline"], obj=Call(world=world)
+    )
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)["findings"]
+    (failed,) = [one for one in found if one["level"] == "broken"]
+    assert failed["about"] == "proxy"
+    assert failed["what"] == f"could not be checked: UnicodeError: no name: {NOWHERE}/codex"
+    assert {"store", "account work (plus)", "models", "port"} <= {one["about"] for one in found}
+
+
+def test_all_that_is_not_good_has_a_remedy(patient: Patient) -> None:
+    patient.sign_in_to_codex().chmod(0o644)
+    (patient.folder / "state").touch()
+    patient.store.touch()
+    patient.config = _managed(accounts=["nobody"])
+    found = patient.findings("--offline")
+    assert [one for one in found if one[0] != "ok" and not one[3]] == []
+
+
 # The store.
+
+
+def test_a_store_that_is_a_link_to_nothing_is_told_once(patient: Patient) -> None:
+    patient.store.symlink_to(patient.folder / "gone")
+    found = [one for one in patient.findings("--offline") if str(patient.store) in one[2]]
+    assert found == [
+        (
+            "broken",
+            "store",
+            f"{patient.store} is a link that leads nowhere",
+            f"mkdir -m 700 -p {patient.folder / 'gone'}, or: rm {patient.store}",
+        )
+    ]
+
+
+def test_a_store_that_cannot_be_listed_is_told_once(patient: Patient) -> None:
+    patient.store.touch()  # which this cannot be, whoever runs the tests
+    found = [one for one in patient.findings("--offline") if one[0] == "broken"]
+    assert [(about, mend) for _, about, _, mend in found] == [
+        ("store", f"mv {patient.store} {patient.store}.old")
+    ]
+
+
+def test_a_drive_that_is_not_there_is_told() -> None:
+    folder = cast("Path", PureWindowsPath("Q:/relay/accounts"))
+    assert why_not_made(folder) == "there is no Q:\\"
 
 
 def test_a_store_that_is_not_there_yet_is_fine(patient: Patient) -> None:
@@ -309,7 +396,7 @@ def test_a_store_that_can_never_be_made_is_broken(patient: Patient) -> None:
         (
             "broken",
             f"{store} is not there and cannot be made: {patient.folder / 'file'} is no folder",
-            "name another folder in the configuration",
+            f"{MANAGED}.storage_path: FOLDER, one that can be made",
         )
     ]
 
@@ -323,8 +410,8 @@ def test_somebody_elses_folder_is_told(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     mine = own_uid()
     assert mine is not None
-    assert list(look_at(tmp_path, "store", uid=mine)) == []
-    (found,) = look_at(tmp_path, "store", uid=mine + 1)
+    assert list(look_at(tmp_path, "store", key="k", uid=mine)) == []
+    (found,) = look_at(tmp_path, "store", key="k", uid=mine + 1)
     assert (found.level, found.what) == (Level.WARN, f"{tmp_path} belongs to another user")
     assert found.mend is not None
     assert "chown" in found.mend
@@ -476,13 +563,63 @@ def test_a_file_that_cannot_be_used_is_broken(patient: Patient) -> None:
 def test_accounts_that_the_configuration_leaves_out_are_no_accounts(patient: Patient) -> None:
     patient.add()
     patient.config = _managed(accounts=["somebody"])
+    key = f"{MANAGED}.accounts: all, or some of [work]"
     assert patient.about("account work (plus)") == [
         ("ok", "not used: managed_oauth.accounts does not name it", None)
     ]
     assert patient.about("accounts") == [
-        ("warn", "managed_oauth.accounts: somebody: no stored account has this id", None),
-        ("broken", "there is none that may be used", patient.command("add")),
+        ("warn", "managed_oauth.accounts: somebody: no stored account has this id", key),
+        ("broken", "there is none that may be used", key),
     ]
+
+
+def test_a_store_for_everybody_hides_nothing_of_its_accounts(patient: Patient) -> None:
+    patient.add()
+    patient.store.chmod(0o755)
+    patient.config = _managed(accounts=["somebody"])
+    assert "broken" in [level for level, _, _ in patient.about("accounts")]
+
+
+def test_where_a_list_leaves_everybody_out_what_is_added_must_be_named(patient: Patient) -> None:
+    patient.config = _managed(accounts=["somebody"], allow_legacy_fallback=False)
+    (_, _, mend) = patient.about("accounts")[-1]
+    assert mend == f"{patient.command('add')}, and name it in {MANAGED}.accounts"
+
+
+def test_where_managed_accounts_are_off_none_is_to_be_added(patient: Patient) -> None:
+    patient.add()
+    patient.config = _managed(enabled=False)
+    ((level, what, mend),) = patient.about("accounts")
+    assert (level, what) == ("broken", "there is none that may be used")
+    assert mend == f"{MANAGED}.enabled: true"
+    ((level, _, mend),) = patient.about("auth.json")
+    assert level == "broken"
+    assert mend == f"codex login (or {MANAGED}.enabled: true, then {patient.command('add')})"
+
+
+@pytest.mark.parametrize("further", [False, True], ids=["in one store", "across blocks"])
+def test_two_accounts_with_one_refresh_token_are_told(further: bool, patient: Patient) -> None:
+    patient.add()
+    spare = Credentials(access_token=token(), refresh_token=REFRESH)
+    if further:
+        patient.config = {"backends": {"openai_codex.2": {}}}
+    write_account(patient.folder / ("accounts.2" if further else "accounts"), "zero", spare)
+    about = "openai-codex.2: account zero" if further else "account zero"
+    ((level, what, mend),) = patient.about(about)
+    assert level == "warn"
+    assert what.startswith("has the same refresh token as account work: it is good for one refresh")
+    assert mend is not None
+    assert mend.startswith("codexrelay accounts update zero")
+    assert REFRESH not in patient.said
+
+
+def test_a_link_to_an_account_of_another_block_is_fine(patient: Patient) -> None:
+    path = patient.add()
+    patient.config = {"backends": {"openai_codex.2": {}}}
+    (patient.folder / "accounts.2").mkdir(mode=0o700)
+    (patient.folder / "accounts.2" / "work.json").symlink_to(path)
+    assert patient.about("openai-codex.2: account work") == []
+    assert len(patient.about("openai-codex.2: account work (plus)")) == 1
 
 
 def test_no_account_and_no_way_to_fall_back_is_broken(patient: Patient) -> None:
@@ -523,6 +660,15 @@ def test_a_missing_auth_json_is_broken_where_it_would_be_used(patient: Patient) 
         f"{patient.codex_home / 'auth.json'}"
     )
     assert mend == f"{patient.command('add')} (or codex login)"
+
+
+def test_an_auth_json_that_cannot_be_looked_at_is_not_called_missing(patient: Patient) -> None:
+    patient.codex_home.parent.mkdir()
+    patient.codex_home.symlink_to(patient.codex_home)  # in a circle, which stops root as well
+    ((level, what, mend),) = patient.about("auth.json")
+    assert level == "broken"
+    assert what.startswith(f"{patient.codex_home / 'auth.json'} cannot be looked at (")
+    assert mend == f"chmod u+rx {patient.codex_home}"
 
 
 def test_auth_json_does_not_matter_while_there_are_accounts(patient: Patient) -> None:
@@ -668,6 +814,7 @@ def test_a_proxy_that_does_not_work_is_broken(patient: Patient) -> None:
     assert found[0][0] == "broken"
     assert found[0][1].startswith("ALL_PROXY: SOCKS proxies do not work here")
     assert found[0][2] == "backends.openai_codex.proxy: none, or one that works"
+    assert len(found) == 1
 
 
 def test_a_way_without_encryption_is_broken(patient: Patient) -> None:

@@ -20,6 +20,7 @@ from codexrelay.cli.doctor.site import Site
 from codexrelay.config.loading import load
 from codexrelay.config.proxies import Named
 from codexrelay.config.settings import ServerSettings
+from codexrelay.errors import ConfigError, Problem
 from codexrelay.protocol.raw import JsonObject, dump
 from harness.simulator import Simulator
 from tests.cli.test_doctor import Patient
@@ -36,6 +37,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+NETWORK: Final = "check the network, the VPN and the proxy (backends.openai_codex.proxy)"
+BLOCK: Final = "backends.openai_codex"
+CERTIFICATES: Final = f"{BLOCK}.ca_file: FILE.pem, with the certificates of whoever reads along"
+IN_PEM: Final = f"{BLOCK}.ca_file: FILE.pem, with certificates in PEM form, or leave it out"
+NO_PROXY: Final = f"{BLOCK}.proxy: none, or one that works"
+UNSET: Final = "unset SSL_CERT_FILE, or let it name a file of certificates in PEM form"
 KEY: Final = "a-client-key-for-nobody-else"
 
 
@@ -121,12 +128,10 @@ async def test_a_relay_whose_accounts_are_all_of_no_use_is_told(
         assert (await relay.post("/v1/responses", ask())).status_code == 429
         number = int(relay.url.rpartition(":")[2])
         patient.config = {"server": {"port": number}}
-        ((level, what, _),) = await patient.ask("port")
+        found = await patient.ask("port")
         count = len(relay.simulator.accounts)
-    assert (level, what) == (
-        "warn",
-        f"a relay runs on {number} on 127.0.0.1: ok, 0 of {count} accounts can take a turn",
-    )
+    told = f"a relay runs on {number} on 127.0.0.1: ok, 0 of {count} accounts can take a turn"
+    assert found == [("warn", told, patient.command("list"))]
 
 
 async def test_a_relay_that_wants_a_key_is_recognised_and_not_given_one(
@@ -181,6 +186,54 @@ async def test_a_port_that_only_root_may_take_is_broken() -> None:
     refused = OSError(errno.EACCES, "Permission denied")
     (found,) = await port.why_not(ServerSettings(port=80), refused)
     assert (found.level, found.mend) == (Level.BROKEN, "set server.port to one above 1023")
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, 10013], ids=["EACCES", "WSAEACCES"])
+async def test_a_port_that_windows_keeps_is_no_matter_of_root(code: int, free: int) -> None:
+    refused = OSError(code, "forbidden")
+    (found,) = await port.why_not(ServerSettings(port=free), refused)
+    assert found.what == f"{free} on 127.0.0.1 is kept by another program, or by the system"
+    assert (found.mend or "").startswith("stop that program, or set server.port to another port")
+
+
+async def test_a_port_that_another_relay_holds_for_itself_is_told(tmp_path: Path) -> None:
+    async with relaying(tmp_path, Simulator()) as relay:
+        number = int(relay.url.rpartition(":")[2])
+        refused = OSError(errno.EACCES, "forbidden")
+        (found,) = await port.why_not(ServerSettings(port=number), refused)
+    assert found.what.startswith(f"a relay runs on {number}")
+
+
+def test_a_host_that_can_be_no_name_is_broken(patient: Patient) -> None:
+    patient.config = {"server": {"host": "a..b", "port": 8787, "client_keys": [KEY]}}
+    assert patient.about("port") == [
+        (
+            "broken",
+            "server.host a..b can be no name",
+            "set server.host to an address of this machine, such as 127.0.0.1",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed", "told"),
+    [
+        ("192.0.2.1", [], '["192.0.2.1"]'),
+        ("relay.example", ["other"], '["other", "relay.example"]'),
+        ("relay.example", ["relay.example"], None),
+        ("2001:db8::1", [], '["[2001:db8::1]"]'),
+        ("0.0.0.0", [], None),
+        ("127.0.0.1", [], None),
+    ],
+)
+def test_an_address_that_the_relay_does_not_answer_to_is_told(
+    host: str, allowed: list[str], told: str | None, patient: Patient
+) -> None:
+    server: JsonObject = {"host": host, "port": 8787, "client_keys": [KEY]}
+    patient.config = {"server": server | {"allowed_hosts": [*allowed]}}
+    site = site_of(patient)
+    found = [(one.level, one.mend) for one in port.check_name(site)]
+    assert found == ([] if told is None else [(Level.WARN, f"server.allowed_hosts: {told}")])
 
 
 # The backend and the sign-in service.
@@ -243,7 +296,7 @@ async def test_nobody_there_is_broken(free: int, patient: Patient) -> None:
     ((level, what, mend),) = await patient.ask("backend")
     assert level == "broken"
     assert what.startswith(f"http://127.0.0.1:{free} cannot be reached: ")
-    assert mend == "check the network, the VPN and the proxy"
+    assert mend == NETWORK
 
 
 async def test_a_silent_server_is_waited_for_5_s(
@@ -275,6 +328,39 @@ async def test_a_certificate_that_is_not_trusted_is_told_as_one(
         assert [level for level, _, _ in await patient.ask("backend")] == ["ok"]
 
 
+@pytest.mark.parametrize("transport", ["direct", "httpx"])
+async def test_a_file_of_certificates_that_holds_none_is_told_by_its_key(
+    transport: str, patient: Patient
+) -> None:
+    garbage = patient.folder / "garbage.pem"
+    garbage.write_text("garbage", "utf-8")
+    patient.config = both_at("https://127.0.0.1:9", transport=transport, ca_file=str(garbage))
+    ((level, what, mend),) = patient.about("certificates")
+    assert (level, mend) == ("broken", IN_PEM)
+    assert what.startswith(f"{BLOCK}.ca_file: {garbage} holds no certificate")
+    ((level, _, mend),) = await patient.ask("backend")
+    assert (level, mend) == ("broken", IN_PEM)
+
+
+def test_a_variable_for_certificates_that_leads_nowhere_is_told(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(patient.folder / "none.pem"))
+    assert patient.about("certificates") == []  # nothing goes over TLS here
+    patient.config = both_at("https://127.0.0.1:9")
+    ((level, what, mend),) = patient.about("certificates")
+    assert (level, mend) == ("broken", UNSET)
+    assert what.startswith("SSL_CERT_FILE: the certificates that it names cannot be read: ")
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_server_in_trouble_is_told(status: int, patient: Patient) -> None:
+    target = network.targets_of(site_of(patient))[0]
+    (found,) = network.answered(target, status, None, now_unix_s=NOW)
+    assert (found.level, found.mend) == (Level.WARN, "wait a while, then: codexrelay doctor")
+    assert f"answers ({status})" in found.what
+
+
 async def test_a_proxy_that_refuses_is_told_as_one(patient: Patient) -> None:
     async with serving(ConnectProxy(wants="me:secret")) as proxy:
         patient.proxy = Named(proxy.url, "HTTPS_PROXY")
@@ -296,9 +382,13 @@ def test_a_proxy_that_answers_itself_wants_a_password(patient: Patient) -> None:
 @pytest.mark.parametrize(
     ("error", "mend"),
     [
-        (httpx.ConnectError("no such host"), "check the network, the VPN and the proxy"),
-        (httpx.ReadError(""), "check the network, the VPN and the proxy"),
+        (httpx.ConnectError("no such host"), NETWORK),
+        (httpx.ReadError(""), NETWORK),
         (httpx.ProxyError("refused"), "correct the proxy, or backends.openai_codex.proxy: none"),
+        (httpx.ProxyError("certificate verify failed"), CERTIFICATES),
+        (ConfigError((Problem(f"{BLOCK}.ca_file", "holds no certificate"),)), IN_PEM),
+        (ConfigError((Problem("SSL_CERT_FILE", "cannot be read"),)), UNSET),
+        (ConfigError((Problem("HTTPS_PROXY", "is no URL"),)), NO_PROXY),
     ],
 )
 def test_each_way_to_fail_has_its_remedy(error: Exception, mend: str, patient: Patient) -> None:

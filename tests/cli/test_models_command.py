@@ -194,6 +194,21 @@ def test_aliases_are_shown_with_what_they_mean_and_what_is_wrong_with_them(tmp_p
     assert "none  means gpt-0  (the list has no model 'gpt-0')" in result.stdout
 
 
+def test_an_alias_that_can_reach_nothing_is_told_as_such_and_not_listed(tmp_path: Path) -> None:
+    aliases: JsonObject = {"mine": "gpt-5.5", "loop": "Loop"}
+    command = ModelsCommand(folder=tmp_path, names={"aliases": aliases})
+    result = command.run()
+    assert "mine  means gpt-5.5" in result.stdout
+    assert "loop" not in result.stdout
+    assert (
+        "warning: models.aliases: 'loop' means nothing that can be reached: 'Loop' is no model but "
+        "an alias, and an alias cannot mean another one"
+    ) in result.stderr
+    told = command.json()
+    assert [a["alias"] for a in get_list(told, "aliases") if is_object(a)] == ["mine"]
+    assert [a["alias"] for a in get_list(told, "broken_aliases") if is_object(a)] == ["loop"]
+
+
 def test_a_list_of_the_owners_is_shown_and_named(tmp_path: Path) -> None:
     own = tmp_path / "own.json"
     own.write_bytes(dump({"models": [{"slug": "mine"}]}))
@@ -233,11 +248,40 @@ def test_names_of_others_cannot_steer_the_terminal(tmp_path: Path) -> None:
     assert "\x1b" not in command.run().output
 
 
-@pytest.mark.parametrize("columns", ["60", "80", "200"])
-def test_the_table_keeps_whole_names_at_any_width(tmp_path: Path, columns: str) -> None:
+@pytest.mark.parametrize("columns", ["20", "30", "40", "50", "60", "80", "200"])
+def test_the_table_keeps_whole_names_and_words_at_any_width(tmp_path: Path, columns: str) -> None:
+    whole = ModelsCommand(folder=tmp_path).run(environ={"COLUMNS": "200"})
     result = ModelsCommand(folder=tmp_path).run(environ={"COLUMNS": columns})
     for model in packaged():
         assert str(model["slug"]) in result.stdout
+    table = result.stdout.partition("\n\n")[0]
+    assert max(map(len, table.splitlines())) <= int(columns)
+    assert set(table.split()) <= set(whole.stdout.split()), "no word is broken"
+
+
+@pytest.mark.parametrize(
+    ("columns", "left_out"),
+    [("12", "EFFORTS, CONTEXT, PLANS"), ("20", "CONTEXT, PLANS"), ("40", "PLANS"), ("80", None)],
+)
+def test_columns_that_do_not_fit_are_named(
+    tmp_path: Path, columns: str, left_out: str | None
+) -> None:
+    command = ModelsCommand(folder=tmp_path)
+    plans: list[Json] = [f"a_plan_with_a_long_name_{n}" for n in range(2)]
+    entries: list[JsonObject] = [
+        {
+            "slug": "gpt-5.5",
+            "available_in_plans": plans,
+            "context_window": 500_000,
+            "max_context_window": 872_000,
+            "supported_reasoning_levels": [{"effort": "medium"}, {"effort": "high"}],
+        }
+    ]
+    kept = attrs.evolve(listing("plus", "gpt-5.5"), models=tuple(entries))
+    command.file.save([kept])
+    told = command.run(environ={"COLUMNS": columns}).stdout
+    line = f"There is no room for: {left_out}."
+    assert (line in told) if left_out else ("no room" not in told)
 
 
 # asking the backend

@@ -221,6 +221,56 @@ async def test_sighup_without_a_file_is_answered_and_has_the_accounts_looked_at(
 
 
 @posix_only
+async def test_the_accounts_are_named_again_when_they_are_not_the_same_any_more(
+    tmp_path: Path,
+) -> None:
+    simulator = Simulator(accounts=(SimulatedAccount("home"), SimulatedAccount("work")))
+    simulator.write_store(tmp_path / "accounts")
+    async with serving(tmp_path, simulator) as child:
+        assert await child.line(_ACCOUNTS) == "home, work"
+        child.process.send_signal(signal.SIGHUP)
+        await child.logged("nothing has changed")
+        (tmp_path / "accounts" / "work.json").unlink()
+        child.process.send_signal(signal.SIGHUP)
+        line = await child.logged("info    accounts: ")
+        child.process.send_signal(signal.SIGTERM)
+        assert await child.ended() == 0
+    assert line == "info    accounts: home"
+    assert child.said.count(b"accounts: ") == 2
+
+
+@pytest.mark.parametrize(
+    ("flag", "reason"),
+    [
+        ("--enable-context-compaction", "histories are not compacted"),
+        ("--compaction-min-tokens=5", "histories are not compacted"),
+        ("--session-b2bua-enabled", "sessions are not configured"),
+        ("--no-session-b2bua-echo-enabled", "sessions are not configured"),
+        ("--capture-file=x", "traffic is not captured"),
+        ("--capture-max-bytes", "traffic is not captured"),
+        ("--cbor-capture-dir", "traffic is not captured"),
+        ("--enable-droid-path-fix", "profiles.adaptations"),
+        ("--enable-openai-codex-backend-debugging-override", "the backend needs no switch"),
+    ],
+)
+@pytest.mark.parametrize("command", [["serve"], ["config", "show"]], ids=["serve", "show"])
+def test_a_flag_that_other_relays_have_is_refused_with_the_reason(
+    command: list[str], flag: str, reason: str
+) -> None:
+    result = CliRunner().invoke(main, [*command, "--port", "0", flag])
+    assert result.exit_code == 2
+    assert f"Error: {flag.partition('=')[0]}: not supported: " in result.stderr
+    assert reason in result.stderr
+
+
+def test_a_flag_that_nobody_has_is_unknown() -> None:
+    result = CliRunner().invoke(main, ["serve", "--prot", "0"])
+    assert result.exit_code == 2
+    assert "No such option" in result.stderr
+    assert "--port" in result.stderr
+
+
+@posix_only
 async def test_sighup_of_a_terminal_that_is_closed_ends_it(tmp_path: Path) -> None:
     simulator = Simulator()
     simulator.write_store(tmp_path / "accounts")

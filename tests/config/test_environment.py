@@ -176,7 +176,8 @@ TOOL = {"type": "function", "name": "look"}
         ("PROMPT_TEMPLATE", "Be brief.\nBe kind.", "Be brief.\nBe kind."),
         ("PROMPT_PREPEND", "one, two", ("one, two",)),
         ("PROMPT_APPEND", '["one, two", "three"]', ("one, two", "three")),
-        ("PROMPT_APPEND", "[sic] be brief", ("[sic] be brief",)),
+        ("PROMPT_TEMPLATE", " Null ", None),
+        ("MANAGED_OAUTH_ACCOUNTS", " ALL ", "all"),
         ("PROMPT_DEDUPLICATE", "no", False),
         ("PROMPT_FALLBACK_DEFAULT", "no", False),
         ("TOOL_SCHEMA_BASE", '[{"type": "function", "name": "look"}]', (TOOL,)),
@@ -199,6 +200,15 @@ def test_the_variables_of_prompts_tools_and_models(variable: str, text: str, val
         ("QUOTA_REMAINING_THRESHOLDS", "few", "must be a list (each item: a number), not "),
         ("TOOL_SCHEMA_CUSTOM", "look, see", "must be a list (each item: a JSON object), not "),
         ("TOOL_SCHEMA_CUSTOM", '[{"type": "function"}]', "tool 1 has no name"),
+        ("PROMPT_APPEND", "[sic] be brief", "begins as a JSON array and is no valid JSON (char"),
+        ("PROMPT_APPEND", " [1]", "must be a list (each item: non-empty text) or non-empty text"),
+        ("MANAGED_OAUTH_ACCOUNTS", '["a",', "begins as a JSON array and is no valid JSON"),
+        ("TOOL_SCHEMA_CUSTOM", '[{"a": 1, "a": 1}]', "begins as a JSON array and has a key twice"),
+        ("TOOL_SCHEMA_CUSTOM", "[" * 5000, "begins as a JSON array and is nested too deeply"),
+        ("TOOL_SCHEMA_CUSTOM", "[" * 200 + "]" * 200, "begins as a JSON array and is nested too"),
+        ("TOOL_SCHEMA_CUSTOM", "[NaN]", "begins as a JSON array and holds NaN"),
+        ("PROMPT_APPEND", '["\\ud83d"]', "holds half of a character"),
+        ("DEFAULT_CAPABILITIES", '{"a": 1, "a": 2}', "begins as a JSON object and has a key twice"),
         ("DEFAULT_CAPABILITIES", "prompt_mode=x", "must be a JSON object, not the text 'prompt_mo"),
         ("AGENT_CAPABILITIES", "[]", "must be a JSON object, not the text '[]'"),
         ("RENDERER_DEFAULT", "html", "must be one of none, xml, markdown, summary, not the text"),
@@ -210,6 +220,12 @@ def test_what_a_variable_does_not_take_is_a_problem_that_names_it(
     assert problem_of(f"OPENAI_CODEX_{variable}", text).startswith(
         f"OPENAI_CODEX_{variable}: {message}"
     )
+
+
+def test_a_name_inside_a_variable_that_is_half_a_character_is_a_problem() -> None:
+    problem = problem_of("OPENAI_CODEX_AGENT_CAPABILITIES", '{"\\ud800": {}}')
+    assert "has a key that holds half of a character" in problem
+    problem.encode()
 
 
 def test_a_message_does_not_repeat_a_long_text() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +19,7 @@ from trio.testing import MockClock
 
 from codexrelay.config.live import (
     LOOK_S,
+    REST_S,
     Live,
     Refused,
     Reloaded,
@@ -99,7 +103,7 @@ def test_what_can_change_changes_and_the_rest_keeps_its_old_value(file: Path) ->
 
 
 def test_a_key_that_is_gone_has_its_default_again(file: Path) -> None:
-    result = reloaded_from(file, "server: {keep_alive_s: 1}", "")
+    result = reloaded_from(file, "server: {keep_alive_s: 1}", "models: {strict: false}")
     assert result.changed == ("server.keep_alive_s",)
     assert result.settings.server.keep_alive_s == 15.0
 
@@ -136,11 +140,12 @@ def test_a_file_that_cannot_be_used_is_refused_as_a_whole_with_all_problems(file
     ("text", "told"),
     [
         ("server: {", "is not valid YAML"),
-        ("[" * 1200, "config.yaml"),
+        ("[" * 1200, "is nested too deeply"),
+        ('server: {host: "\\UFFFFFFFF"}', "stands for no character"),
         ("server: 1", "must be a mapping"),
         (None, "cannot be read"),
     ],
-    ids=["half a file", "nested without end", "no mapping", "no file"],
+    ids=["half a file", "nested without end", "no character", "no mapping", "no file"],
 )
 def test_what_is_no_configuration_at_all_is_refused_too(
     file: Path, text: str | None, told: str
@@ -169,6 +174,39 @@ def test_what_would_be_in_force_is_judged_and_not_the_file_alone(file: Path) -> 
         "accounts: set server.client_keys, or leave server.host at 127.0.0.1; "
         "server.host: old until a restart, which the rest does not fit: restart the relay"
     )
+
+
+_KEYED = f"server: {{keep_alive_s: 1, client_keys: [{_KEY}]}}"
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n---\n", "server: {}"])
+def test_a_file_without_a_key_is_one_that_somebody_is_writing(file: Path, text: str) -> None:
+    result = changed_from(file, "server: {keep_alive_s: 1}", text)
+    assert str(result) == f"{file}: is empty; for the defaults, start the relay again"
+
+
+def test_a_file_without_a_key_that_changes_nothing_is_no_mistake(file: Path) -> None:
+    assert reloaded_from(file, "", "server: {}").changed == ()
+
+
+def test_client_keys_do_not_go_because_they_are_not_mentioned_any_more(file: Path) -> None:
+    result = changed_from(file, _KEYED, "server: {keep_alive_s: 2}")
+    assert str(result) == (
+        "server.client_keys: is gone, and any key would do: write client_keys: [] if that is what "
+        "you want"
+    )
+
+
+def test_client_keys_go_when_the_file_says_so(file: Path) -> None:
+    result = reloaded_from(file, _KEYED, "server: {keep_alive_s: 1, client_keys: []}")
+    assert (result.changed, result.settings.server.client_keys) == (("server.client_keys",), ())
+
+
+def test_client_keys_of_a_flag_need_no_mention(file: Path) -> None:
+    result = reloaded_from(
+        file, "server: {keep_alive_s: 1}", "server: {keep_alive_s: 2}", server__client_keys=_KEY
+    )
+    assert result.changed == ("server.keep_alive_s",)
 
 
 _SECOND = "openai_codex.2: {auth_path: /nowhere, weight: %d}"
@@ -201,7 +239,7 @@ def test_a_block_that_comes_or_goes_waits_for_a_restart(file: Path, comes: bool)
 
 # When it is read again.
 
-A, B = (1, 10, 100), (2, 10, 100)
+A, B = (1, 1, 10, 100), (2, 1, 10, 100)
 
 
 @pytest.mark.parametrize(
@@ -210,8 +248,8 @@ A, B = (1, 10, 100), (2, 10, 100)
         [(A, None), (A, None)],
         [(B, None), (B, "CHANGED"), (B, None)],
         [(B, None), (A, None), (A, None)],
-        [(B, None), ((3, 11, 100), None), ((3, 11, 100), "CHANGED")],
-        [((1, 10, 7), None), ((1, 10, 7), "CHANGED")],
+        [(B, None), ((3, 1, 11, 100), None), ((3, 1, 11, 100), "CHANGED")],
+        [((1, 1, 10, 7), None), ((1, 1, 10, 7), "CHANGED")],
         [(None, None), (A, None), (A, None)],
         [(None, None), (B, None), (B, "CHANGED")],
         [(None, None), (None, "GONE"), (None, None), (A, None), (A, "CHANGED")],
@@ -243,9 +281,13 @@ def test_a_mark_tells_contents_apart_however_they_were_exchanged(file: Path) -> 
     marks.append(mark_of(file))
     os.utime(file, ns=(0, 5))
     marks.append(mark_of(file))
+    time.sleep(0.02)  # the grain of a file system's clock
+    file.write_text("six")
+    os.utime(file, ns=(0, 5))
+    marks.append(mark_of(file))
     file.unlink()
     marks.append(mark_of(file))
-    assert len(set(marks)) == 4
+    assert len(set(marks)) == 5
     assert marks[-1] is None
     assert mark_of(None) is None
 
@@ -295,6 +337,13 @@ class Kept:
         while limiter.borrowed_tokens:
             await trio.lowlevel.checkpoint()
             await trio.testing.wait_all_tasks_blocked()
+
+    async def asked(self) -> None:
+        """Ask, and let the time pass that the file is given to come to rest."""
+        self.live.ask()
+        await self.settled()
+        self.clock.jump(REST_S)
+        await self.settled()
 
     def lines(self) -> list[str]:
         """Return what was said, and forget it."""
@@ -374,15 +423,12 @@ async def test_who_asks_waits_for_no_look_and_is_always_answered(
     kept: Kept, mock_clock: MockClock
 ) -> None:
     kept.file.write_text("server: {keep_alive_s: 2}")
-    kept.live.ask()
-    await kept.settled()
+    await kept.asked()
     assert kept.lines() == ["info configuration reloaded server.keep_alive_s"]
-    kept.live.ask()
-    await kept.settled()
+    await kept.asked()
     assert kept.lines() == ["info configuration reloaded: nothing has changed"]
     kept.file.write_text("server: {")
-    kept.live.ask()
-    await kept.settled()
+    await kept.asked()
     [line] = kept.lines()
     assert "not reloaded" in line
     # The accounts are looked at each time.
@@ -403,8 +449,7 @@ async def test_what_needs_a_restart_is_said_when_it_changes_and_to_who_asks(
     kept.file.write_text("server: {keep_alive_s: 3, port: 5, host: 127.0.0.2}")
     await kept.looks(2)
     assert kept.lines() == ["info configuration reloaded server.keep_alive_s"]
-    kept.live.ask()
-    await kept.settled()
+    await kept.asked()
     assert kept.lines() == ["warning changes that need a restart server.host, server.port"]
 
 
@@ -419,6 +464,91 @@ async def test_a_new_warning_is_said_and_an_old_one_is_not_repeated(
     kept.file.write_text("server: {client_keys: [short], keep_alive_s: 7}")
     await kept.looks(2)
     assert kept.lines() == ["info configuration reloaded server.keep_alive_s"]
+
+
+async def test_who_asks_while_the_file_is_written_is_answered_when_it_is_at_rest(
+    kept: Kept, mock_clock: MockClock
+) -> None:
+    kept.file.write_text("")
+    kept.live.ask()
+    await kept.settled()
+    kept.file.write_text("server: {keep_alive_s: 2")
+    mock_clock.jump(REST_S)
+    await kept.settled()
+    kept.file.write_text("server: {keep_alive_s: 2, log_level: debug}")
+    mock_clock.jump(REST_S)
+    await kept.settled()
+    assert (kept.adopted, kept.lines()) == ([], [])
+    mock_clock.jump(REST_S)
+    await kept.settled()
+    assert kept.lines() == ["info configuration reloaded server.keep_alive_s, server.log_level"]
+
+
+async def test_a_file_that_never_rests_is_read_as_it_is_in_the_end(
+    kept: Kept, mock_clock: MockClock
+) -> None:
+    kept.live.ask()
+    for number in range(40):
+        kept.file.write_text(f"server: {{keep_alive_s: {'1' * (number + 1)}}}")
+        await kept.settled()
+        if kept.adopted:
+            break
+        mock_clock.jump(REST_S)
+    assert 10 < number < 30
+
+
+async def test_a_bug_in_a_reload_is_logged_and_the_next_one_works(
+    kept: Kept, mock_clock: MockClock
+) -> None:
+    class Broken(Sources):
+        def load(self) -> object:  # type: ignore[override]
+            raise KeyError("a bug")
+
+    sound = kept.live.sources
+    kept.live.sources = Broken(config_path=kept.file, environ={}, flags={})
+    kept.file.write_text("server: {keep_alive_s: 22}")
+    await kept.looks(4)
+    [told] = kept.told
+    kept.told.clear()
+    assert told["event"] == "the configuration could not be read again; the old one stays"
+    assert told["log_level"] == "error"
+    kept.live.sources = sound
+    kept.file.write_text("server: {keep_alive_s: 333}")
+    await kept.looks(2)
+    assert [s.server.keep_alive_s for s in kept.adopted] == [333.0]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes with names")
+async def test_a_pipe_is_read_once_and_said_to_be(file: Path, mock_clock: MockClock) -> None:
+    os.mkfifo(file)
+    writer = threading.Thread(target=write, args=(file, "server: {keep_alive_s: 3}"))
+    writer.start()
+    live = Live.load(sources(file))
+    writer.join()
+    assert live.settings.server.keep_alive_s == 3.0
+    assert [str(warning) for warning in live.warnings] == [
+        f"{file}: is no regular file: it was read once, and is not read again"
+    ]
+    with capture_logs() as told:
+        async with trio.open_nursery() as nursery:
+            kept = Kept(file, live, mock_clock, told)
+            nursery.start_soon(live.keep, kept.adopt)
+            await kept.looks(3)
+            assert kept.lines() == []
+            await kept.asked()
+            nursery.cancel_scope.cancel()
+    assert kept.lines() == ["info no configuration file to reload; the accounts were looked at"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes with names")
+async def test_a_file_that_has_become_a_pipe_is_not_waited_for(
+    kept: Kept, mock_clock: MockClock
+) -> None:
+    kept.file.unlink()
+    os.mkfifo(kept.file)
+    await kept.asked()
+    [line] = kept.lines()
+    assert line.endswith(f"{kept.file}: is no regular file any more")
 
 
 async def test_without_a_file_who_asks_is_told_so(mock_clock: MockClock) -> None:
@@ -466,15 +596,13 @@ def test_cancelled_at_any_step_all_of_it_acts_or_nothing(file: Path) -> None:
             await trio.lowlevel.checkpoint()
             acting.append(settings)  # all at once, and no checkpoint behind it
 
-        write(file, "server: {keep_alive_s: 2, port: 1}")
-        live.ask()
+        write(file, "server: {keep_alive_s: 22, port: 1}")
         with trio.CancelScope() as scope:
             instrument = CancelAtStep(scope, at)
             trio.lowlevel.add_instrument(instrument)
             try:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(live.keep, adopt)
-                    await trio.testing.wait_all_tasks_blocked()
+                    nursery.start_soon(partial(live.keep, adopt, look_s=0))
                     await until(lambda: bool(acting))
                     nursery.cancel_scope.cancel()
             finally:

@@ -90,6 +90,12 @@ def test_a_flag_adds_aliases_to_those_of_the_file_and_beats_them(file: File) -> 
         ('a: "m?reasoning_effort=huge"', "models.aliases.a", "'huge' is none of: none, minimal"),
         ('a: "m?effort=low"', "models.aliases.a", "effort"),
         ('a: "m?prompt_mode=x"', "models.aliases.a", "must be codex_default"),
+        ('a: "?reasoning_effort=low"', "models.aliases.a", "names no model"),
+        ('a: " "', "models.aliases.a", "names no model"),
+        ("a: openai-codex.9:m", "models.aliases.a", "there is no instance openai-codex.9"),
+        ("{a: b, B: c}", "models.aliases.a", "B is an alias too"),
+        ("{a: 'OPENAI_CODEX:b?verbosity=low', b: c}", "models.aliases.a", "b is an alias too"),
+        ("{a: b-high, b: c}", "models.aliases.a", "b is an alias too"),
     ],
 )
 def test_an_alias_that_could_not_be_used_is_a_problem(
@@ -98,6 +104,26 @@ def test_an_alias_that_could_not_be_used_is_a_problem(
     (problem,) = file.problems(f"models:\n  aliases:\n    {entry}\n")
     assert problem.startswith(f"{where} (c.yaml:3): ")
     assert what in problem
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        'gpt-5.5: "gpt-5.5?reasoning_effort=low"',
+        "a: openai-codex:m",
+        "a: openai/m",
+        "{a: m-high, m-high-b: m}",
+    ],
+)
+def test_an_alias_may_stand_for_what_clients_call_the_same(file: File, entry: str) -> None:
+    assert file.load(f"models:\n  aliases:\n    {entry}\n").warnings == ()
+
+
+def test_an_alias_may_mean_a_further_instance_that_there_is(file: File) -> None:
+    file.load(
+        "models: {aliases: {a: openai-codex.2:m}}\n"
+        "backends: {openai_codex.2: {auth_path: /nowhere}}\n"
+    )
 
 
 def test_two_aliases_that_differ_in_case_alone_are_a_problem(file: File) -> None:
@@ -195,13 +221,12 @@ def test_an_agent_that_stands_twice_in_other_words_is_a_problem(file: File) -> N
         ),
         (
             "agent_capabilities: {cline: {protocol: openai-chat}}",
-            f"{AGENTS}.cline.protocol (c.yaml:5): there is no profile cline; "
+            f"{AGENTS}.cline (c.yaml:5): there is no profile cline; "
             f"known: {', '.join(sorted(find_profiles()))}",
         ),
         (
             "agent_capabilities: {open_code: {protocol: openai-chat}}",
-            f"{AGENTS}.open_code.protocol (c.yaml:5): there is no profile open_code; "
-            "did you mean opencode?",
+            f"{AGENTS}.open_code (c.yaml:5): there is no profile open_code; did you mean opencode?",
         ),
         (
             "default_capabilities: {codex_passthrough: maybe}",
@@ -265,7 +290,7 @@ def test_a_further_block_adds_to_the_agents_of_the_first(file: File) -> None:
 def test_what_a_further_block_takes_over_is_complained_of_once(file: File) -> None:
     text = in_codex("agent_capabilities: {cline: {protocol: openai-chat}}")
     (problem,) = file.problems(f"{text}  openai_codex.2: {{}}\n")
-    assert problem.startswith(f"{AGENTS}.cline.protocol (")
+    assert problem.startswith(f"{AGENTS}.cline (")
 
 
 # Tools, adaptations, certificates and proxies
@@ -380,7 +405,8 @@ def test_what_is_no_proxy_is_a_problem(file: File, proxy: str) -> None:
     (problem,) = file.problems(f"backends: {{openai_codex: {{proxy: '{proxy}'}}}}")
     assert problem == (
         "backends.openai_codex.proxy (c.yaml:1): must be none, or an http or https URL such as "
-        f"http://host:3128, not the text {proxy!r}"
+        "http://host:3128 or http://user:password@host:3128; in a user or password, / ? # @ and "
+        "blanks are written %2F %3F %23 %40 %20"
     )
 
 

@@ -16,11 +16,14 @@ UNIX_ONLY = ("fcntl", "grp", "pwd", "resource", "termios", "tty", "posix_ipc", "
 CORE = ("protocol", "profiles", "compaction", "accounts/pool", "accounts/strategies", "errors")
 #: The places that may catch whatever comes, each for a reason that stands beside it.
 BORDERS = {
+    "cli/doctor/__init__": 1,  # the check border: the findings of the other checks are told
+    "relay/reactors/reactor": 1,  # the reactor border: its call is refused, the turn goes on
     "relay/turn": 1,  # the request border: the turn still ends with a terminal event
     "server/asgi": 1,  # the request border, once the head is out
     "server/tcp": 2,  # the request border below the web framework: one request, one connection
     "sessions/registry": 1,  # task border: a session actor
     "accounts/refresh": 1,  # task border: a token refresh
+    "config/live": 1,  # task border: the configuration is read again
     "backends/codex/catalogue": 1,  # task border: the model list is asked for behind the scenes
 }
 

@@ -103,10 +103,9 @@ def test_the_name_beats_the_tools() -> None:
     ids=["lite model", "lite model by its header", "no tools at all"],
 )
 def test_what_codex_sends_is_codex_shaped(headers: dict[str, str], body: JsonObject) -> None:
-    assert recognise(headers, body).name == "codex_cli"
-    assert is_codex_shaped(
-        body, user_agent=headers.get("user-agent"), originator=headers.get("originator")
-    )
+    profile = recognise(headers, body)
+    assert profile.name == "codex_cli"
+    assert is_codex_shaped(body, from_codex=profile.name == "codex_cli")
 
 
 def _json() -> st.SearchStrategy[Json]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -28,8 +31,6 @@ from tests.fakes.relay import relaying
 from tests.fakes.simulated import events_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from codexrelay.protocol.raw import Json, JsonObject
 
 TEXT: Final[JsonObject] = {"type": "string"}
@@ -90,7 +91,7 @@ def test_the_command_becomes_one_text(command: Json, script: str) -> None:
         (
             {"workdir": "/my work", "timeout_ms": 2000},
             PI,
-            {"command": "cd -- '/my work' && {\nls\n}", "timeout": 2},
+            {"command": "cd -- '/my work' && ls", "timeout": 2},
         ),
         ({"timeout_ms": 1500}, PI, {"command": "ls", "timeout": 1.5}),
         ({"workdir": None, "timeout_ms": None}, PI, {"command": "ls"}),
@@ -135,6 +136,8 @@ LEFT_ALONE: Final[dict[str, tuple[JsonObject | str, tuple[JsonObject, ...]]]] = 
     "no command": ({}, (PI,)),
     "an empty command": ({"command": []}, (PI,)),
     "a blank command": ({"command": ["bash", "-lc", " "]}, (PI,)),
+    "a character that no program can be given": ({"command": "ls \0"}, (PI,)),
+    "a folder that nothing can be called": ({"command": "ls", "workdir": "/\0"}, (PI,)),
     "a word that is no text": ({"command": ["ls", 1]}, (PI,)),
     "no JSON": ("{", (PI,)),
     "no object": ("[]", (PI,)),
@@ -171,17 +174,121 @@ def test_a_shell_reads_the_words_as_they_were(words: list[str]) -> None:
     assert shlex.split(str(arguments["command"])) == ["printf", "%s", *words]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+TEXTS: Final = st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1)
+#: Scripts that end what stands around them, if that is not quoted.
+HOSTILE: Final = (
+    "} ; touch outside; {",
+    "cat <<EOF\nhere\nEOF",
+    "echo a \\",
+    "'; touch outside; '",
+    "echo done # }",
+    "$(touch outside)",
+)
+
+
+@given(script=TEXTS.filter(str.strip) | st.sampled_from(HOSTILE), folder=TEXTS)
+def test_a_script_is_one_word_of_the_line_that_changes_the_folder(script: str, folder: str) -> None:
+    went = folder if folder.startswith("/") else f"./{folder}"
+    for command in (script, ["bash", "-lc", script]):
+        arguments = adapted({"command": command, "workdir": folder}, PI)
+        assert arguments is not None
+        line = str(arguments["command"])
+        assert shlex.split(line) == ["cd", "--", went, "&&", "bash", "-lc", script]
+        operators = shlex.shlex(line, posix=True, punctuation_chars=True)
+        operators.commenters = ""
+        assert [token for token in operators if set(token) <= set("();<>|&")][:1] == ["&&"]
+
+
+@given(words=st.lists(TEXTS, min_size=1), folder=TEXTS)
+def test_words_stay_words_behind_the_change_of_the_folder(words: list[str], folder: str) -> None:
+    arguments = adapted({"command": ["printf", "%s", *words], "workdir": folder}, PI)
+    assert arguments is not None
+    went = folder if folder.startswith("/") else f"./{folder}"
+    line = ["cd", "--", went, "&&", "printf", "%s", *words]
+    assert shlex.split(str(arguments["command"])) == line
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        *("FOO=1", "FOO+=1", "=ls", "%1", "", "if", "time", "{", "[[", ".", ":", "eval", "exec"),
+        *("cd", "source", "export", "command", "builtin", "trap", "exit", "alias", "ls\0"),
+    ],
+)
+def test_words_that_a_shell_would_not_run_as_a_program_are_left_alone(first: str) -> None:
+    for more in ({}, {"workdir": "/tmp"}):
+        assert adapted({"command": [first, "ls"], **more}, PI) is None
+
+
+def in_bash(command: str, folder: Path, **variables: str) -> str | None:
+    """Run the command there; return what it says, None if it fails."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), **variables}
+    ran = subprocess.run(
+        [str(BASH), "-c", command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    return ran.stdout if ran.returncode == 0 else None
+
+
+BASH: Final = shutil.which("bash") if sys.platform != "win32" else None
+needs_bash: Final = pytest.mark.skipif(BASH is None, reason="needs bash")
+#: Of bash's own commands, those that are programs as well, which mean the same.
+ALSO_PROGRAMS: Final = {"[", "echo", "false", "kill", "printf", "pwd", "test", "true"}
+
+
+@needs_bash
+def test_every_word_of_this_machines_bash_is_known(tmp_path: Path) -> None:
+    told = in_bash("compgen -bk", tmp_path)
+    if told is None:
+        pytest.skip("this bash cannot list its own commands")
+    left_alone = {word for word in told.split() if adapted({"command": [word]}, PI) is None}
+    assert left_alone == set(told.split()) - ALSO_PROGRAMS
+
+
+@needs_bash
 def test_nothing_runs_elsewhere_when_the_folder_is_not_there(tmp_path: Path) -> None:
     script = "false; touch here\ntouch there # done"
     arguments = adapted({"command": script, "workdir": str(tmp_path / "no where")}, PI)
     assert arguments is not None
-    ran = ["sh", "-c", str(arguments["command"])]
-    assert subprocess.run(ran, cwd=tmp_path, capture_output=True, check=False).returncode != 0
+    assert in_bash(str(arguments["command"]), tmp_path) is None
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "no where").mkdir()
-    subprocess.run(ran, cwd=tmp_path, check=True)
+    assert in_bash(str(arguments["command"]), tmp_path) == ""
     assert {path.name for path in (tmp_path / "no where").iterdir()} == {"here", "there"}
+
+
+@needs_bash
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("cat <<EOF\nhere\nEOF", "here\n"),
+        ("echo a \\", "a \\\n"),
+        ("echo in # }", "in\n"),
+        ("} ; echo outside; {", None),
+        (["echo", "}", "$HOME", "; echo outside"], "} $HOME ; echo outside\n"),
+    ],
+)
+@pytest.mark.parametrize("folder", ["below", "-", "here/.."])
+def test_bash_runs_there_exactly_what_was_called(
+    tmp_path: Path, folder: str, command: Json, said: str | None
+) -> None:
+    (tmp_path / "elsewhere" / "below").mkdir(parents=True)
+    for name in ("below", "-", "here"):
+        (tmp_path / name).mkdir()
+    arguments = adapted({"command": command, "workdir": folder}, PI)
+    assert arguments is not None
+    variables = {"CDPATH": str(tmp_path / "elsewhere"), "OLDPWD": str(tmp_path / "elsewhere")}
+    assert in_bash(str(arguments["command"]), tmp_path, **variables) == said
+    where = adapted({"command": ["pwd"], "workdir": folder}, PI)
+    assert where is not None
+    told = in_bash(str(where["command"]), tmp_path, **variables)
+    assert told is not None
+    assert Path(told.strip()).resolve() == (tmp_path / folder).resolve()
 
 
 @given(

@@ -311,6 +311,52 @@ def test_other_ways_to_write_events_are_read_too(named: bool, end_of_line: bytes
     assert filtered([body]) == body
 
 
+@pytest.mark.parametrize(
+    ("before", "begins"),
+    [(b"", ""), (upstream.summary("Hm"), ""), (upstream.text("Well.", 0), "\n\n")],
+    ids=["nothing", "a thought", "a text"],
+)
+def test_what_is_said_apart_keeps_apart_from_texts_only(before: bytes, begins: str) -> None:
+    body = upstream.created() + before + upstream.call(1, LS, "{}") + upstream.call(2, PWD, "{}")
+    listed = upstream.function("ls", "9") | {"arguments": "{}"}
+    end = upstream.completed(output=[LS, PWD, listed])
+    for cuts in ([], range(1, len(body), 7)):
+        calls = CallFilter(Asked(Say("no", apart=True)))
+        out = b"".join(map(calls.feed, [*cut_at(body, cuts), end]))
+        said = [e["item"] for e in as_events(out) if e["type"] == "response.output_item.done"]
+        texts = [item["content"][0]["text"] for item in said]
+        assert texts == [f"{begins}no\n", "\n\nno\n"]
+        listed_in = as_events(out)[-1]["response"]["output"]
+        assert listed_in == [*said, said_item(listed, "\n\nno\n")]
+
+
+def test_encrypted_reasoning_is_kept_for_calls_in_other_words() -> None:
+    first, second = (
+        {"type": "reasoning", "id": f"rs_{n}", "summary": [], "encrypted_content": f"secret {n}"}
+        for n in (1, 2)
+    )
+    body = b"".join(
+        [
+            upstream.created(),
+            upstream.done(0, **first, status="completed"),
+            upstream.text("Well.", 1),
+            upstream.call(2, LS, "{}"),
+            upstream.done(3, **second),
+            upstream.call(4, PWD, "{}"),
+            upstream.call(5, PATCH, "***"),
+            upstream.completed(),
+        ]
+    )
+    for cuts in ([], range(1, len(body), 50)):
+        calls = CallFilter(Asked(Say("x", is_call=True)))
+        for block in cut_at(body, cuts):
+            calls.feed(block)
+        assert calls.reasoning == {"1": [first], "2": [second]}
+        refusing = CallFilter(Asked(Say("x")))
+        refusing.feed(body)
+        assert refusing.reasoning == {}
+
+
 # --- several calls
 
 TWO_AT_ONCE = numbered(
@@ -479,18 +525,66 @@ CUT = upstream.done(0, **LS | {"arguments": '{"p', "status": "incomplete"})
     ],
     ids=["incomplete", "completed", "incomplete and listed", "completed and listed as incomplete"],
 )
-def test_half_a_call_reaches_the_answer_as_half_a_call(events: list[bytes], end: bytes) -> None:
+def test_half_a_call_reaches_nobody_and_an_answer_with_one_is_not_complete(
+    events: list[bytes], end: bytes
+) -> None:
     def never(_: ToolCall) -> Decision:
         raise AssertionError("half a call was decided upon")
 
     calls = CallFilter(never)
     assert b"".join(map(calls.feed, events)) == b""
-    assert calls.feed(end) == b"".join(events) + end
+    out = calls.feed(end)
+    assert out.startswith(HALF[2])
+    assert b"_call" not in out
+    [_, last] = as_events(out)
+    kept = last["response"].get("output", [])
+    assert kept == []
+    is_complete = b"response.completed" in end
+    assert last["type"] == ("response.failed" if is_complete else "response.incomplete")
     bare, filtering = chat(), FilteredStream(chat(), CallFilter(never))
     for event in [*events, end]:
         bare.feed(event)
         filtering.feed(event)
-    assert filtering.terminal == bare.terminal
+    told, known = filtering.terminal, bare.terminal
+    assert told is not None
+    assert known is not None
+    assert (told.name, told.usage) == (known.name, known.usage)
+    if told.fault is not None and known.fault is not None:
+        assert told.fault.error == known.fault.error
+
+
+@pytest.mark.parametrize("end", [upstream.incomplete("max_output_tokens"), upstream.completed()])
+def test_an_observer_lets_half_a_call_pass_as_it_came(end: bytes) -> None:
+    decide = Asked()
+    calls = CallFilter(decide, observe_only=True)
+    assert [calls.feed(event) for event in [*HALF, end]] == [*HALF, end]
+    assert decide.calls == []
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        upstream.event("response.incomplete", response={"output": [MESSAGE, LS]}),
+        upstream.event(
+            "response.failed", response={"output": [MESSAGE, LS], "error": {"message": "no"}}
+        ),
+    ],
+    ids=["incomplete", "failed"],
+)
+def test_a_call_that_only_a_broken_answer_lists_is_not_listed(end: bytes) -> None:
+    [last] = as_events(filtered([end]))
+    assert last["response"]["output"] == [MESSAGE]
+
+
+def test_input_that_names_no_call_is_of_the_one_under_way_or_of_none() -> None:
+    piece = upstream.event("response.function_call_arguments.delta", delta='{"p"')
+    decide = Asked(Say("Hm"))
+    calls = CallFilter(decide)
+    out = calls.feed(piece + upstream.added(0, **LS) + piece)
+    assert out == b""
+    out = calls.feed(upstream.done(0, **LS | {"arguments": ""}) + upstream.completed())
+    assert b"arguments" not in out
+    assert [call.arguments for call in decide.calls] == ['{"p"']
 
 
 @pytest.mark.parametrize(

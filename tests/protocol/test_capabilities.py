@@ -179,3 +179,22 @@ def test_parameters_of_a_models_name_are_words_too() -> None:
         read_parameters({"prompt_mode": "x"})
     assert caught.value.param == "model"
     assert "codex_default, merge_custom or custom_only" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"x" * 5000: 1}, {"prompt_mode": "x" * 5000}],
+    ids=["key", "value"],
+)
+def test_of_long_nonsense_only_the_beginning_is_told(given: dict[str, Json]) -> None:
+    with pytest.raises(RequestError) as caught:
+        read_object(given, "codex_capabilities")
+    assert "x" * 100 + "…" in caught.value.message
+    assert len(caught.value.message) < 500
+    assert len(caught.value.param or "") < 100
+
+
+def test_a_path_that_ends_in_the_key_does_not_name_it_twice() -> None:
+    with pytest.raises(RequestError) as caught:
+        read_object({"prompt_mode": "x"}, "codex_capabilities")
+    assert caught.value.message.startswith("`codex_capabilities.prompt_mode` must be")

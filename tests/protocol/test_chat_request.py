@@ -66,7 +66,6 @@ def test_a_minimal_request_becomes_a_minimal_body() -> None:
         ({"reasoning_effort": "none"}, "reasoning", {"effort": "none", "summary": "auto"}),
         ({"verbosity": "low"}, "text", {"verbosity": "low"}),
         ({"service_tier": "flex"}, "service_tier", "flex"),
-        ({"service_tier": "fast"}, "service_tier", "priority"),
         ({"prompt_cache_key": "key-1"}, "prompt_cache_key", "key-1"),
         ({"response_format": {"type": "text"}}, "text", {"format": {"type": "text"}}),
         (
@@ -146,11 +145,6 @@ def test_what_is_not_forwarded_of_messages_is_named_once() -> None:
     ]
     turn = translate(messages=messages, user="u")
     assert turn.dropped == ("user", "messages[].name", "messages[].audio")
-
-
-def test_fields_for_the_relay_itself_are_neither_sent_nor_called_dropped() -> None:
-    turn = translate(codex_capabilities={"tool_schema_mode": "custom_only"}, extra_body={})
-    assert turn == translate()
 
 
 @pytest.mark.parametrize(
@@ -320,8 +314,9 @@ def test_a_call_of_a_built_in_custom_tool_comes_back_as_one() -> None:
         },
         {"role": "tool", "tool_call_id": "c1", "content": "ok"},
     ]
+    tools = [{"type": "function", "function": {"name": "bash"}}]
     turn = chat_request.translate(
-        {"model": "m", "messages": messages}, recall=nothing, shaping=shaping
+        {"model": "m", "messages": messages, "tools": tools}, recall=nothing, shaping=shaping
     )
     assert [item["type"] for item in turn.body["input"]] == [
         "message",

@@ -65,6 +65,8 @@ def test_a_system_prompt_is_text_or_texts(value: Json, sections: tuple[str, ...]
         ({"extra_body": {"codex_capabilities": {"x": 1}}}, "extra_body.codex_capabilities.x"),
         ({"codex_capabilities": {"x": 1}}, "codex_capabilities.x"),
         ({"codex_system_prompt": 1}, "codex_system_prompt"),
+        ({"codex_environment_context": False}, "codex_environment_context"),
+        ({"extra_body": {"codex_environment_context": 1}}, "extra_body.codex_environment_context"),
         ({"extra_body": {"codex_system_prompt": [1]}}, "extra_body.codex_system_prompt"),
     ],
 )
@@ -72,3 +74,37 @@ def test_what_is_malformed_is_named_with_its_path(body: JsonObject, param: str) 
     with pytest.raises(RequestError) as caught:
         split(body)
     assert (caught.value.status, caught.value.param) == (400, param)
+
+
+def test_what_else_a_literal_extra_body_holds_is_put_at_the_top_level() -> None:
+    body: JsonObject = {
+        "model": "m",
+        "text": {"format": {"type": "text"}, "verbosity": None},
+        "store": False,
+        "stop": None,
+        "extra_body": {
+            "model": "another",
+            "text": {"format": {"type": "json_object", "name": "n"}, "verbosity": "low"},
+            "store": False,
+            "stop": "now",
+            "prompt_cache_key": "k",
+            "cwd": "/p",
+        },
+    }
+    before = repr(body)
+    rest, said = split(body)
+    assert rest == {
+        "model": "m",
+        "text": {"format": {"type": "text", "name": "n"}, "verbosity": "low"},
+        "store": False,
+        "stop": "now",
+        "prompt_cache_key": "k",
+    }
+    assert said.merged == ("text", "stop", "prompt_cache_key")
+    assert said.changes[0] == "text: with that of extra_body"
+    assert repr(body) == before, "the client's object is left alone"
+
+
+def test_a_wrong_section_of_a_system_prompt_is_told_as_it_is() -> None:
+    with pytest.raises(RequestError, match="not an array with a number in it"):
+        split({"codex_system_prompt": ["a", 1]})

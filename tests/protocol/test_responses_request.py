@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codexrelay.errors import RequestError
+from codexrelay.profiles import recognise
+from codexrelay.protocol.relay_fields import split
 from codexrelay.protocol.responses_request import ShapedRequest, is_codex_shaped, shape
 from tests.fakes.recordings import captured_requests, recorded_streams
 
@@ -77,7 +79,8 @@ def test_the_clients_object_is_left_alone() -> None:
         ({"stream": None}, {"stream": True}),
         ({"include": None}, {"include": ["reasoning.encrypted_content"]}),
         ({"include": ["a"]}, {"include": ["a", "reasoning.encrypted_content"]}),
-        ({"service_tier": "fast"}, {"service_tier": "priority"}),
+        # What the backend calls it is put there when the request is fitted to its model.
+        ({"service_tier": "fast"}, {"service_tier": "fast"}),
         ({"service_tier": "flex"}, {"service_tier": "flex"}),
         ({"instructions": None}, {"instructions": ""}),
         ({"prompt_cache_key": None}, {"prompt_cache_key": "session"}),
@@ -110,7 +113,7 @@ def test_a_field_is_sent_as(given_keys: JsonObject, sent: JsonObject) -> None:
         *("max_output_tokens", "max_tokens", "temperature", "top_p", "metadata", "user"),
         *("safety_identifier", "prompt_cache_retention", "truncation", "context_management"),
         *("stop", "logprobs", "top_logprobs", "n", "seed"),
-        *("presence_penalty", "frequency_penalty", "codex_capabilities", "extra_body"),
+        *("presence_penalty", "frequency_penalty"),
     ],
 )
 def test_a_field_that_the_backend_refuses_is_removed(field: str) -> None:
@@ -302,27 +305,32 @@ def test_a_previous_response_is_refused_with_upstreams_own_code() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "names", "is_codex"),
+    ("body", "headers", "is_codex"),
     [
-        ({"client_metadata": {}}, {}, True),
+        ({"client_metadata": {}}, {}, False),
+        ({"client_metadata": {"x": "y"}}, {"user-agent": "OpenAI/Python 3.54.0"}, False),
+        ({"client_metadata": {}}, {"x-codex-window-id": "w:0"}, True),
         ({"input": [{"type": "additional_tools"}, USER]}, {}, True),
         ({"input": [USER, {"type": "additional_tools"}]}, {}, False),
+        ({}, {"x-codex-turn-metadata": "{}"}, True),
+        ({}, {"x-codex-window-id": "w:0"}, True),
         ({}, {"originator": "codex_exec"}, True),
         ({}, {"originator": "codex-tui"}, True),
-        ({}, {"user_agent": "codex_cli_rs/0.169.0 (Debian)"}, True),
-        ({}, {"originator": "pi", "user_agent": "pi (linux)"}, False),
-        ({}, {"user_agent": "my-codex/1"}, False),
+        ({}, {"user-agent": "codex_cli_rs/0.169.0 (Debian)"}, True),
+        ({}, {"originator": "pi", "user-agent": "pi (linux)"}, False),
+        ({}, {"user-agent": "my-codex/1"}, False),
         ({"input": "hello"}, {}, False),
         ({"input": []}, {}, False),
         ({"input": ["no item"]}, {}, False),
     ],
 )
-def test_codex_is_known_by_its_body_or_name(
+def test_codex_is_known_by_its_profile_or_its_body(
     body: JsonObject,
-    names: dict[str, str],
+    headers: dict[str, str],
     is_codex: bool,
 ) -> None:
-    assert is_codex_shaped(body, **names) is is_codex
+    from_codex = recognise(headers, body).name == "codex_cli"
+    assert is_codex_shaped(body, from_codex=from_codex) is is_codex
 
 
 # --- nothing else is changed
@@ -377,20 +385,18 @@ def test_captured_requests_are_changed_only_where_it_is_named() -> None:
     for name, captured in captured_requests().items():
         body = captured["body"]
         names = {key.lower(): value for key, value in captured["headers"]}
-        codex = is_codex_shaped(
-            body,
-            user_agent=names.get("user-agent"),
-            originator=names.get("originator"),
-        )
+        codex = is_codex_shaped(body, from_codex=recognise(names, body).name == "codex_cli")
         assert codex is ("codex" in name.partition("/")[0] and not name.startswith("pi-")), name
+        body, said = split(body)
         request = shaped(body, key=None, codex=codex)
+        assert any(said.capabilities) is name.startswith("extras-droid"), name
         found = all_differences(body, request)
         assert found == named(request), name
         by_client.setdefault(name.partition("/")[0], set()).update(found)
     assert {name: fields for name, fields in by_client.items() if "codex" not in name} == {
         "droid-noairgap": {"safety_identifier"},
         "droid-responses": {"safety_identifier"},
-        "extras-droid-responses": {"safety_identifier", "codex_capabilities"},
+        "extras-droid-responses": {"safety_identifier"},
         "extras-opencode-responses": {"max_output_tokens", "instructions"},
         "multiturn-droid": {"safety_identifier"},
         "multiturn-opencode": {"max_output_tokens", "instructions"},

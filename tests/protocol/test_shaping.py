@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from codexrelay.errors import RequestError
 from codexrelay.protocol.capabilities import KEYS, resolve
 from codexrelay.protocol.chat_request import translate
 from codexrelay.protocol.raw import dump, get_list, is_object
-from codexrelay.protocol.relay_fields import ENVIRONMENT, NAMES, RelayFields
+from codexrelay.protocol.relay_fields import (
+    ENVIRONMENT,
+    ENVIRONMENT_BLOCK,
+    NAMES,
+    RelayFields,
+    split,
+)
 from codexrelay.protocol.responses_request import shape
 from codexrelay.protocol.shaping import Shaping
+from harness.simulator.checks import UNSUPPORTED
 from tests.fakes.client_requests import CLIENTS, texts_in
 
 if TYPE_CHECKING:
@@ -36,8 +43,30 @@ values = st.recursive(
     max_leaves=4,
 )
 names = st.sampled_from(
-    [*sorted(NAMES), "instructions", "input", "messages", "tools", "reasoning", "text", "new"]
+    [
+        *("instructions", "input", "messages", "tools", "tool_choice", "reasoning", "text", "new"),
+        *("include", "store", "client_metadata", "service_tier", "background", "stream_options"),
+        *("metadata", "user", "max_tokens", "truncation", "stop", "n", "prompt_cache_key"),
+    ]
 )
+#: Nothing but the relay's own fields holds it.
+SECRET = "s3cr3t"
+#: What may be said to the relay, each with the secret where it is free to say anything.
+for_the_relay: st.SearchStrategy[JsonObject] = st.fixed_dictionaries(
+    {},
+    optional={
+        "codex_capabilities": capabilities,
+        "codex_system_prompt": st.sampled_from([SECRET, [SECRET, f"{SECRET} 2"]]),
+        ENVIRONMENT_BLOCK: st.just(SECRET),
+        **dict.fromkeys(ENVIRONMENT, st.just(SECRET)),
+    },
+)
+#: What the backend is sent of a request that was built from what is known of it.
+KNOWN = {
+    *("model", "instructions", "input", "tools", "tool_choice", "parallel_tool_calls", "reasoning"),
+    *("store", "stream", "include", "prompt_cache_key", "text", "service_tier"),
+}
+KNOWN_TO_RESPONSES = {*KNOWN, "client_metadata", "stream_options"}
 
 
 def shaped(route: Dialect, body: JsonObject, shaping: Shaping, *, codex: bool) -> JsonObject:
@@ -82,23 +111,46 @@ def test_every_text_of_the_client_arrives(
         assert any(f"<{name}>{value}</{name}>" in each for each in sent) is (told and value != "")
 
 
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(
     client=st.sampled_from(CLIENTS),
-    given_capabilities=capabilities,
-    said=said,
     fields=st.dictionaries(names, values, max_size=3),
+    top=for_the_relay,
+    extra=for_the_relay,
+    beside=st.dictionaries(names, values, max_size=2),
 )
 def test_what_comes_out_has_nothing_for_the_relay_or_is_refused(
-    client: ClientRequest, given_capabilities: Given, said: RelayFields, fields: JsonObject
+    client: ClientRequest,
+    fields: JsonObject,
+    top: JsonObject,
+    extra: JsonObject,
+    beside: JsonObject,
 ) -> None:
-    shaping = Shaping(capabilities=resolve(client.route, (given_capabilities,)), said=said)
-    body = client.with_fields(**fields)
+    body = client.with_fields(**fields) | top | {"extra_body": beside | extra}
     before = dump(body)
     try:
-        sent = shaped(client.route, body, shaping, codex=client.codex)
+        rest, said = split(body)
+        shaping = Shaping(capabilities=resolve(client.route, said.capabilities), said=said)
+        sent = shaped(client.route, rest, shaping, codex=client.codex)
     except RequestError as error:
         assert (error.status, bool(error.message)) == (400, True)  # noqa: PT017
         return
-    assert not NAMES & sent.keys()
-    assert dump(body) == before, "the client's object is left alone"
+    finally:
+        assert dump(body) == before, "the client's object is left alone"
     assert all(map(is_object, get_list(sent, "input")))
+    assert not NAMES & sent.keys()
+    own = set(UNSUPPORTED) - {"messages"}  # a name of another protocol: the backend's to refuse
+    assert not own & sent.keys()
+    asked = shaping.capabilities
+    is_chat = client.route == "openai-chat"
+    if is_chat or not asked.codex_passthrough:
+        as_chat = asked.protocol == "openai-chat"
+        assert sent.keys() <= (KNOWN if as_chat else KNOWN_TO_RESPONSES)
+    # The secret is where its sender wants it, and nowhere else.
+    elsewhere = {key: value for key, value in sent.items() if key not in ("instructions", "input")}
+    assert SECRET.encode() not in dump(elsewhere)
+    told = sum(SECRET in text for text in everything_said(sent))
+    wanted = bool(said.system_prompt) or (
+        asked.include_environment_context and bool(said.environment)
+    )
+    assert (told > 0) is wanted

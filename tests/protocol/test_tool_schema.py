@@ -133,3 +133,54 @@ def test_the_body_is_not_changed() -> None:
 )
 def test_the_grammar_has_every_line_of_a_patch(line: str) -> None:
     assert f'"{line}"' in PATCH_GRAMMAR
+
+
+@pytest.mark.parametrize("schema", [ToolSchema(), MINE])
+@pytest.mark.parametrize(
+    "body", [{"input": []}, {"tools": [], "input": []}, carried()], ids=["none", "empty", "ride"]
+)
+def test_who_brings_no_tools_is_given_some_by_codex_default_alone(
+    body: JsonObject, schema: ToolSchema
+) -> None:
+    for mode in ("custom_only", "merge_custom"):
+        assert arrange(body, mode, schema).body is body
+    arranged = arrange(body, "codex_default", schema).body
+    first = arranged["input"][0] if arranged["input"] else arranged
+    assert named(first["tools"]) == BUILT_INS
+
+
+CUSTOM_CHOICE: JsonObject = {"type": "custom", "name": "apply_patch"}
+FUNCTION_CHOICE: JsonObject = {"type": "function", "name": "apply_patch"}
+NOTHING = ToolSchema(base=())
+
+
+@pytest.mark.parametrize(
+    ("mode", "schema", "choice", "stays"),
+    [
+        ("codex_default", ToolSchema(), CUSTOM_CHOICE, True),
+        ("codex_default", ToolSchema(), FUNCTION_CHOICE, False),
+        ("merge_custom", ToolSchema(), FUNCTION_CHOICE, True),
+        ("merge_custom", ToolSchema(), CUSTOM_CHOICE, False),
+        ("codex_default", ToolSchema(), "required", True),
+        ("codex_default", NOTHING, "required", False),
+        ("codex_default", NOTHING, FUNCTION_CHOICE, False),
+        ("codex_default", NOTHING, "auto", True),
+        ("codex_default", NOTHING, "none", True),
+    ],
+)
+@pytest.mark.parametrize("ride", [False, True], ids=["in tools", "in the input"])
+def test_a_choice_stays_where_a_tool_of_its_type_and_name_is_offered(
+    mode: ToolSchemaMode, schema: ToolSchema, choice: Json, stays: bool, ride: bool
+) -> None:
+    own = tool("apply_patch")
+    body: JsonObject = carried(own) if ride else {"tools": [own], "input": []}
+    arranged = arrange(body | {"tool_choice": choice}, mode, schema)
+    assert arranged.body.get("tool_choice") == (choice if stays else None)
+    assert any(change.startswith("tool_choice:") for change in arranged.changes) is not stays
+
+
+def test_a_choice_may_name_a_tool_inside_a_namespace() -> None:
+    space: JsonObject = {"type": "namespace", "name": "functions", "tools": [tool("exec")]}
+    choice: JsonObject = {"type": "function", "name": "exec"}
+    body = carried(space) | {"tool_choice": choice}
+    assert arrange(body, "merge_custom", ToolSchema()).body["tool_choice"] == choice

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codexrelay.protocol import chat_request
+from codexrelay.protocol import chat_request, tool_text
 from codexrelay.protocol.call_filter import (
     CallFilter,
     FilteredStream,
@@ -281,11 +281,106 @@ def test_a_quotation_stays_text(history: list[Any], back: list[Any]) -> None:
     assert read_back(history) == back
 
 
-def test_reading_back_takes_time_in_proportion() -> None:
-    """Hundreds of thousands of beginnings without an end: each is looked at once."""
-    text = '<tool_result call_id="call_1">' * 100_000
-    history = [said(LS_XML + "\n" * 100_000 + "<tool_call " * 100_000), user(text)]
+N = 30_000
+OPEN_RESULT = '<tool_result call_id="call_1">'
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [said(LS_XML + "\n" * N + "<tool_call " * N), user(OPEN_RESULT * N)],
+        [said(LS_XML * N), user("no result")],
+        [said('<tool_call call_id="' * N), user(LS_RESULT)],
+        [said(f'<tool_call call_id="{"x" * N}" name="{"y" * N}"' * 10), user(LS_RESULT)],
+        [said(LS_XML.removesuffix("</tool_call>") * N), user(LS_RESULT)],
+        [said("no call"), user(LS_RESULT * N)],
+        [said(LS_XML), user(f"<tool_result {' ' * N}" * 10)],
+        [said(LS_XML), user(OPEN_RESULT + f"</tool_result{' ' * N}" * 10)],
+    ],
+    ids=[
+        "beginnings without an end",
+        "calls without a result",
+        "calls in calls",
+        "long names",
+        "calls that are not closed",
+        "results without a call",
+        "a beginning that is mostly blank",
+        "an end that is mostly blank",
+    ],
+)
+def test_megabytes_that_only_look_like_it_are_done_with(history: list[Any]) -> None:
     assert read_back(history) == history
+
+
+@pytest.mark.parametrize("written", ["<![CDATA[", "<![CDATA[]]>", "]]>", "&#", "&#x41;&amp;"])
+def test_megabytes_in_a_result_are_done_with(written: str) -> None:
+    [_, result] = read_back([said(LS_XML), user(f"{OPEN_RESULT}{written * N}</tool_result>")])
+    assert isinstance(result, dict)
+    assert result["type"] == "function_call_output"
+
+
+class Walked(str):
+    """A text that counts over how many of its characters somebody looked for something."""
+
+    __slots__ = ("count",)
+
+    def find(self, what: str, begin: Any = 0, end: Any = None) -> int:  # noqa: ANN401 (str's own)
+        found = super().find(what, begin, end)
+        self.count = getattr(self, "count", 0) + (found if found >= 0 else len(self)) - begin
+        return found
+
+
+@pytest.mark.parametrize("written", ["<![CDATA[", "<![CDATA[x]]>", "x]]>", "<![CDATA[]]><![CDATA["])
+def test_each_character_of_a_result_is_looked_at_a_bounded_number_of_times(written: str) -> None:
+    counts = []
+    for times in (200, 400):
+        text = Walked(written * times)
+        tool_text._resolved(text)
+        assert text.count <= 2 * len(text)
+        counts.append(text.count)
+    assert counts[1] <= 2 * counts[0] + len(written)
+
+
+def test_what_a_message_has_besides_is_not_repeated_in_each_of_its_pieces() -> None:
+    """Thousands of pieces, each with thousands of fields, would be more than memory holds."""
+    calls = [ToolCall(call_id=f"call_{i}", name="x", arguments="{}") for i in range(1_000)]
+    more = {f"x_{i}": "y" for i in range(1_000)} | {"phase": "z" * 1_000}
+    message = said("a".join(render("xml", call) for call in calls)) | more
+    message["content"][0] |= more
+    results = [result_of(call, "ok") for call in calls]
+    back = read_back([message, *results])
+    assert len(back) == 2 * len(calls) + len(calls) - 1
+    assert len(orjson.dumps(back)) < 3 * len(orjson.dumps([message, *results]))
+    assert back[1] == said("a") | more | {"content": [said("a")["content"][0] | more]}
+    assert back[3] == said("a")
+
+
+def test_thoughts_are_put_back_in_front_of_what_they_were_thought_of() -> None:
+    thoughts = {
+        call_id: [{"type": "reasoning", "encrypted_content": call_id, "summary": []}]
+        for call_id in ("call_1", "call_2")
+    }
+    history = [said(f"A{LS_XML}B{render('xml', PATCH)}C"), result_of(LS, "x")]
+    call = item_of(LS)
+    patch = render("xml", PATCH)
+    assert read_back(history, lambda call_id: thoughts.get(call_id, [])) == [
+        *thoughts["call_1"],
+        said("A"),
+        call,
+        said(f"B{patch}C"),
+        result_of(LS, "x"),
+    ]
+    assert read_back([*history, result_of(PATCH, "y")], lambda each: thoughts[each]) == [
+        *thoughts["call_1"],
+        said("A"),
+        call,
+        said("B"),
+        *thoughts["call_2"],
+        item_of(PATCH),
+        said("C"),
+        result_of(LS, "x"),
+        result_of(PATCH, "y"),
+    ]
 
 
 # --- there and back
@@ -319,7 +414,7 @@ def test_two_parallel_calls_keep_ids_order_and_arguments(
 ) -> None:
     decide = decide_as_text("xml")
     told = [decide(call) for call in calls]
-    text = before + "".join(one.text for one in told if isinstance(one, Say)) + after
+    text = before + "".join(f"\n\n{one.text}\n" for one in told if isinstance(one, Say)) + after
     back = read_back([said(text), *answered(calls)])
     expected: list[Any] = [*map(item_of, calls)]
     if before.strip():
@@ -375,6 +470,19 @@ def test_a_chat_client_reads_calls_in_the_text_and_writes_them_back() -> None:
             "custom_tool_call_output",
         ]
         assert back[1:4] == [said("I'll look."), item_of(LS), item_of(PATCH)]
+
+
+@pytest.mark.parametrize("before", ["", "Well."], ids=["first words", "behind others"])
+def test_a_call_begins_with_line_ends_only_where_something_was_said(before: str) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+    turn = chat_request.translate(body, recall=lambda _: ())
+    chat = ChatStream(turn, completion_id="c", created_unix_s=1, now_unix_s=1.0)
+    answer, client = FilteredStream(chat, CallFilter(decide_as_text("xml"))), ChatClient()
+    said_first = upstream.text(before) if before else b""
+    call = upstream.call(1, upstream.function("shell", "call_1"), LS.arguments)
+    client.read(answer.feed(upstream.created() + said_first + call + upstream.completed()))
+    apart = "\n\n" if before else ""
+    assert client.content == f"{before}{apart}{LS_XML}\n"
 
 
 def test_a_responses_client_gets_messages_that_it_can_send_back() -> None:

@@ -22,7 +22,7 @@ CUSTOM_RESULT: JsonObject = {"type": "custom_tool_call_output", "call_id": "k", 
 
 def read(*items: Json, rebuilt: bool = True) -> list[Json]:
     numbered = [(f"input[{index}]", item) for index, item in enumerate(items)]
-    return conversation(numbered, rebuilt=rebuilt)
+    return conversation(numbered, rebuilt=rebuilt).items
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,7 @@ def test_a_conversation_keeps_what_chat_has_words_for() -> None:
 @pytest.mark.parametrize(
     ("items", "param"),
     [
-        ([{"type": "additional_tools", "role": "developer"}], "input[0].type"),
-        ([USER, {"type": "compaction"}], "input[1].type"),
+        ([USER, {"type": "of_tomorrow"}], "input[1].type"),
         ([{"type": 5}], "input[0].type"),
         ([{"role": "robot", "content": "x"}], "input[0].role"),
         ([{"role": "user"}], "input[0].content"),
@@ -128,3 +127,55 @@ def test_what_is_no_part_of_a_conversation_is_named(
     with pytest.raises(RequestError) as caught:
         read(*items, rebuilt=rebuilt)
     assert (caught.value.status, caught.value.param) == (400, param)
+
+
+SHELL_CALL: JsonObject = {"type": "local_shell_call", "id": "lsh_1", "call_id": "s", "action": {}}
+BESIDE: list[Json] = [
+    {"type": "additional_tools", "id": "at_1", "role": "developer", "tools": []},
+    {"type": "configuration_update", "id": "cu_1", "x": [1]},
+    {"type": "web_search_call", "id": "ws_1", "action": {"type": "search"}},
+    SHELL_CALL,
+    {"type": "function_call_output", "call_id": "s", "output": "ok"},
+    {"type": "tool_search_call", "call_id": "t"},
+    {"type": "tool_search_output", "call_id": "t", "tools": []},
+    {"type": "compaction", "encrypted_content": "x"},
+]
+
+
+@pytest.mark.parametrize("codex_shaped", [True, False])
+@pytest.mark.parametrize("rebuilt", [True, False])
+def test_items_that_stand_beside_what_is_said_pass_as_they_are(
+    rebuilt: bool, codex_shaped: bool
+) -> None:
+    numbered = [(f"input[{index}]", item) for index, item in enumerate([*BESIDE, USER])]
+    found = conversation(numbered, rebuilt=rebuilt, codex_shaped=codex_shaped)
+    assert found.items == [*BESIDE, USER]
+    assert [path for path, _ in found.passed] == [f"input[{index}]" for index in range(8)]
+    assert found.passed[2] == ("input[2]", "web_search_call")
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "of_tomorrow", "id": "ot_1"},
+        {"type": "message", "role": "user", "content": [{"type": "of_tomorrow"}]},
+        {"type": "message", "role": "tool", "content": "x"},
+        RESULT | {"output": [{"type": "encrypted_content", "x": 1}]},
+    ],
+    ids=["type", "part", "role", "result"],
+)
+def test_of_codexs_own_items_also_unknown_ones_pass(item: JsonObject) -> None:
+    numbered: list[tuple[str, Json]] = [("input[0]", CALL), ("input[1]", item)]
+    if item["type"] != "function_call_output":
+        numbered.append(("input[2]", RESULT))
+    found = conversation(numbered, rebuilt=True, codex_shaped=True)
+    assert found.items[1] == item
+    assert [path for path, _ in found.passed] == ["input[1]"]
+    with pytest.raises(RequestError):
+        conversation(numbered, rebuilt=True)
+
+
+def test_orphans_are_refused_whoever_writes_them() -> None:
+    for item in (CALL, RESULT, CUSTOM_RESULT):
+        with pytest.raises(RequestError):
+            conversation([("input[0]", item)], rebuilt=True, codex_shaped=True)

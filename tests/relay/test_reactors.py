@@ -126,7 +126,7 @@ def test_a_refused_call_is_told_to_a_chat_client_as_text() -> None:
     answer, client = guarded(chat(), Guard()), ChatClient()
     for block in a_turn_with(REMOVE):
         client.read(answer.feed(block))
-    assert client.content == f"\n\n{REFUSED}\n"
+    assert client.content == f"{REFUSED}\n"
     assert (client.calls, client.finish_reason) == ([], "stop")
 
 
@@ -136,7 +136,7 @@ def test_a_refused_call_is_told_to_a_responses_client_as_a_message() -> None:
     assert b"function_call" not in out
     last = orjson.loads(out.rpartition(b"data: ")[2])
     [message] = last["response"]["output"]
-    assert message["content"][0]["text"] == f"\n\n{REFUSED}\n"
+    assert message["content"][0]["text"] == f"{REFUSED}\n"
 
 
 def test_the_other_calls_of_the_answer_pass() -> None:
@@ -153,7 +153,7 @@ def test_the_first_of_two_that_refuse_is_heard_and_all_have_seen_the_call() -> N
     third = Guard(name="third", may_veto=False)
     decide, observe_only = deciding([first, second, third])
     assert not observe_only
-    assert decide(REMOVE) == Say(f"\n\n{REFUSED}\n")
+    assert decide(REMOVE) == Say(REFUSED, apart=True)
     assert first.seen == second.seen == third.seen == [REMOVE]
 
 
@@ -163,6 +163,79 @@ def test_one_that_only_observes_is_never_asked_and_holds_nothing_back() -> None:
     assert observe_only
     assert decide(REMOVE) == Keep()
     assert watcher.seen == [REMOVE]
+
+
+def test_half_a_call_passes_no_reactor_that_may_refuse_it() -> None:
+    item = upstream.function("shell", "call_1")
+    half = [
+        upstream.created(),
+        upstream.added(0, **item),
+        upstream.arguments('{"command":["rm"', 0),
+    ]
+    listed = item | {"arguments": '{"command":["rm"'}
+    for end in (
+        upstream.incomplete("max_output_tokens"),
+        upstream.event("response.incomplete", response={"output": [listed]}),
+        upstream.completed(),
+        upstream.completed(output=[listed | {"status": "incomplete"}]),
+        upstream.failed("server_error", "no"),
+    ):
+        for inner in (chat(), responses()):
+            guard = Guard()
+            answer = guarded(inner, guard)
+            out = b"".join(map(answer.feed, [*half, end]))
+            assert b"rm" not in out
+            assert b"call" not in out.replace(b"inside a tool call", b"")
+            assert guard.seen == []
+            assert answer.terminal is not None
+
+
+# --- reactors that fail
+
+
+@attrs.define(eq=False)
+class Broken(Guard):
+    """Fails wherever it is told to."""
+
+    name: str = "broken"
+    fails_at: str = "observe"
+
+    def observe(self, call: ToolCall) -> None:
+        if self.fails_at == "observe":
+            raise RuntimeError("cannot look")
+        self.seen.append(call)
+
+    def veto(self, call: ToolCall) -> str | None:
+        if self.fails_at == "veto":
+            raise RuntimeError("cannot judge")
+        return None
+
+
+@pytest.mark.parametrize("fails_at", ["observe", "veto"])
+def test_a_judge_that_fails_refuses_the_call_and_the_turn_goes_on(fails_at: str) -> None:
+    answer, client = guarded(chat(), Broken(fails_at=fails_at)), ChatClient()
+    with capture_logs() as logged:
+        for block in a_turn_with(LIST):
+            client.read(answer.feed(block))
+    assert client.content == (
+        "[The relay's reactor broken failed; the tool call shell (call_2) was not shown and not "
+        "run]\n"
+    )
+    assert (client.calls, client.finish_reason) == ([], "stop")
+    [line] = logged
+    assert (line["reactor"], line["call"], line["log_level"]) == ("broken", "call_2", "error")
+
+
+def test_an_observer_that_fails_hides_nothing_from_the_client_or_the_others() -> None:
+    last = Guard(may_veto=False)
+    answer = guarded(chat(), Broken(may_veto=False), last)
+    client = ChatClient()
+    with capture_logs() as logged:
+        for block in a_turn_with(LIST):
+            client.read(answer.feed(block))
+    assert [call["id"] for call in client.calls] == ["call_2"]
+    assert last.seen == [LIST]
+    assert [line["reactor"] for line in logged] == ["broken"]
 
 
 # --- with what else is wanted of calls
@@ -184,5 +257,6 @@ def adapted(call: ToolCall) -> Decision:
 def test_a_refusal_comes_before_a_renaming_and_text_comes_last(call: ToolCall, text: str) -> None:
     guard = Guard()
     decide, _ = deciding([guard])
-    assert chain(decide, adapted, decide_as_text("xml"))(call) == Say(f"\n\n{text}\n")
+    said = chain(decide, adapted, decide_as_text("xml"))(call)
+    assert said == Say(text, apart=True, is_call=call is not REMOVE)
     assert guard.seen == [call]

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import getpass
+import operator
 import os
 import re
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import pytest
 import trio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -29,7 +30,8 @@ from codexrelay.backends.codex.settings import (
 )
 from codexrelay.config.loading import load
 from codexrelay.config.settings import ModelsSettings, ProfilesSettings
-from codexrelay.protocol.capabilities import HEADER, KEYS
+from codexrelay.profiles import find_profiles
+from codexrelay.protocol.capabilities import HEADER, KEYS, Capabilities, resolve
 from codexrelay.protocol.prompt import DEFAULT_TEXT
 from codexrelay.protocol.raw import (
     JsonObject,
@@ -42,15 +44,21 @@ from codexrelay.protocol.raw import (
 )
 from codexrelay.protocol.relay_fields import ENVIRONMENT, ENVIRONMENT_BLOCK, NAMES
 from harness.simulator import Simulator
+from harness.simulator.accounts import some_accounts
 from tests.fakes import responses_events as events
 from tests.fakes.client_requests import ASK, BY_NAME, CLIENTS, SYSTEM, ClientRequest, texts_in
-from tests.fakes.relay import ask, ask_chat, relaying
+from tests.fakes.relay import Beside, ask, ask_chat, relaying
 from tests.fakes.scripted_server import always_answering, serving
 from tests.fakes.simulated import events_of
+from tests.profiles.recorded import UNRECORDED, captures_of, recordings_of
 
 if TYPE_CHECKING:
+    import httpx
+
     from codexrelay.protocol.raw import Json
+    from harness.simulator import Seen
     from tests.fakes.relay import LiveRelay
+    from tests.profiles.recorded import Sent as Recorded
 
 BUILT_INS: Final = ("shell", "apply_patch", "view_image")
 TOLD: Final[JsonObject] = {
@@ -65,6 +73,14 @@ TOLD_TEXT: Final = (
     "  <network_access>false</network_access>\n"
     "</environment_context>"
 )
+#: Fields that backends of other makes take, and ours refuses.
+OF_OTHER_BACKENDS: Final = (
+    *("max_output_tokens", "max_tokens", "temperature", "top_p", "metadata", "user", "truncation"),
+    *("safety_identifier", "prompt_cache_retention", "context_management", "stop", "logprobs"),
+    *("seed", "frequency_penalty", "presence_penalty"),
+)
+#: A failing batch is long, and each of its tries takes a whole relay.
+WITHOUT_SHRINKING: Final = (Phase.explicit, Phase.reuse, Phase.generate)
 #: What no request that was rebuilt may hold.
 UNKNOWN: Final[JsonObject] = {"a_field_of_tomorrow": {"x": [1, None]}}
 
@@ -80,6 +96,8 @@ class Sent:
     answer: bytes
     #: As the backend got it; empty if it got none.
     body: JsonObject
+    #: What was logged meanwhile.
+    logged: list[MutableMapping[str, Any]] = attrs.field(factory=list)
 
     @property
     def input(self) -> list[Json]:
@@ -150,9 +168,10 @@ async def send(
 ) -> Sent:
     body = client.with_fields(**fields)
     before = len(relay.asked)
-    answer = await relay.post(
-        client.path, body | {"codex_capabilities": capabilities}, headers=client.headers
-    )
+    with capture_logs() as logged:
+        answer = await relay.post(
+            client.path, body | {"codex_capabilities": capabilities}, headers=client.headers
+        )
     asked = relay.asked[before:]
     seen = asked[0].body if asked else {}
     assert is_object(seen)
@@ -162,6 +181,7 @@ async def send(
         status=answer.status_code,
         answer=answer.content,
         body=seen,
+        logged=logged,
     )
 
 
@@ -169,16 +189,15 @@ async def send(
 
 
 def chat_is_read(sent: Sent) -> None:
-    """`protocol: openai-chat`: what a Chat conversation cannot say is left out, or refused."""
-    if sent.client.lite:
-        assert (sent.status, sent.error["param"]) == (400, "input[0].type")
-        assert "openai-responses" in str(sent.error["message"])
-        assert sent.body == {}
-        return
+    """`protocol: openai-chat`: what a Chat conversation cannot say is left out."""
     assert sent.status == 200
     assert not {"client_metadata", *UNKNOWN} & sent.body.keys()
     if not sent.is_chat:
-        assert all(is_object(item) and "id" not in item for item in sent.input)
+        items = sent.input
+        if sent.client.lite:  # its tools are no part of what is said
+            assert items[0] == get_list(sent.given, "input")[0]
+            items = items[1:]
+        assert all(is_object(item) and "id" not in item for item in items)
     else:
         assert "beside" not in str(sent.body)
 
@@ -294,6 +313,18 @@ def calls_are_said(mark: str) -> Callable[[Sent], None]:
     return check
 
 
+def calls_are_logged(times: int) -> Callable[[Sent], None]:
+    """Return a check of the built-in reactor: it writes a line for each call that it sees."""
+
+    def check(sent: Sent) -> None:
+        calls_stay_calls(sent)
+        seen = [line for line in sent.logged if line["event"] == "tool call"]
+        assert len(seen) == times
+        assert all(line["request"] for line in seen)
+
+    return check
+
+
 def environment_is_not_told(sent: Sent) -> None:
     assert sent.status == 200
     assert "somebody" not in str(sent.body)
@@ -341,11 +372,11 @@ ROWS: Final = (
     Row("tool_text_format", "xml", calls_are_said("<tool_call call_id=")),
     Row("tool_text_format", "codex_xml", calls_are_said("<tool_call call_id=")),
     Row("tool_text_format", "markdown", calls_are_said("```")),
-    Row("tool_text_format", "summary", calls_are_said("")),
+    Row("tool_text_format", "summary", calls_are_said("[tool call ")),
     Row("tool_text_format", "default", calls_stay_calls),
     Row("tool_text_format", "inherit", calls_stay_calls),
-    Row("bypass_tool_call_reactor", value=True, check=calls_stay_calls),
-    Row("bypass_tool_call_reactor", value=False, check=calls_stay_calls),
+    Row("bypass_tool_call_reactor", value=True, check=calls_are_logged(0)),
+    Row("bypass_tool_call_reactor", value=False, check=calls_are_logged(1)),
     Row("include_environment_context", value=True, check=environment_is_told, fields=TOLD),
     Row("include_environment_context", value=False, check=environment_is_not_told, fields=TOLD),
 )
@@ -367,19 +398,6 @@ async def test_a_value_has_its_effect_for_every_client(tmp_path: Path, row: Row)
             except AssertionError as error:
                 error.add_note(f"{client.name}: {sent.status} {sent.answer[:600]!r} {sent.body}")
                 raise
-
-
-@pytest.mark.parametrize("bypass", [True, False])
-async def test_a_reactor_sees_calls_only_where_they_do_not_bypass_it(
-    tmp_path: Path, bypass: bool
-) -> None:
-    async with relaying(tmp_path) as relay:
-        for client in CLIENTS:
-            with capture_logs() as logged:
-                sent = await send(relay, client, {"bypass_tool_call_reactor": bypass})
-            assert sent.called
-            seen = [line for line in logged if line["event"] == "tool call"]
-            assert len(seen) == (0 if bypass else 1), client.name
 
 
 @pytest.mark.parametrize("mode", ["merge_custom", "codex_default"])
@@ -515,14 +533,15 @@ async def test_nothing_for_the_relay_is_sent_with_a_compaction(tmp_path: Path) -
     body = ask("hello", **dict.fromkeys(ENVIRONMENT, "x")) | {
         "codex_capabilities": {"include_environment_context": True, "prompt_mode": "custom_only"},
         "codex_system_prompt": "Mine.",
-        "extra_body": {"anything": 1},
+        "extra_body": {"anything": 1, "stream": False, "cwd": "/p"},
         "input": [{"role": "user", "content": "hello"}],
     }
     async with relaying(tmp_path) as relay:
         answer = await relay.post("/v1/responses/compact", body)
         [seen] = [s for s in relay.simulator.seen if s.path.endswith("/compact")]
     assert answer.status_code == 200, answer.text
-    assert seen.body == {name: value for name, value in body.items() if name not in NAMES}
+    own = {name: value for name, value in body.items() if name not in NAMES}
+    assert seen.body == own | {"anything": 1}
 
 
 # --- the two profiles of the owner's document
@@ -584,14 +603,69 @@ async def test_profile_a_reads_a_responses_request_as_a_conversation(tmp_path: P
         answer = await relay.post(client.path, client.with_fields(**UNKNOWN))
         sent = relay.asked[0].body
         lite = BY_NAME["codex lite"]
-        refused = await relay.post(lite.path, lite.with_fields())
+        more: list[Json] = [
+            {"type": "web_search_call", "id": "ws_1", "action": {"type": "search", "query": "q"}},
+            {"type": "configuration_update", "id": "cu_1"},
+        ]
+        items = [*get_list(lite.body, "input"), *more]
+        await relay.post(lite.path, lite.with_fields(input=items), headers=lite.headers)
+        passed = relay.asked[1].body
+        orphan: Json = {"type": "function_call_output", "call_id": "c", "output": "x"}
+        refused = await relay.post(
+            lite.path, lite.with_fields(input=[*items, orphan]), headers=lite.headers
+        )
+        unknown = await relay.post(client.path, ask(input=[{"type": "of_tomorrow"}]))
     assert answer.status_code == 200
     assert is_object(sent)
     assert sent["instructions"] == DEFAULT_TEXT
     assert texts_in(get_list(sent, "input")[0]) == [SYSTEM]
     assert "a_field_of_tomorrow" not in sent
     assert sent["tools"] == client.body["tools"]
-    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input[0].type")
+    assert is_object(passed)
+    assert get_list(passed, "input")[0] == items[0], "its tools are where it put them"
+    assert get_list(passed, "input")[-2:] == more
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input[5].call_id")
+    assert (unknown.status_code, unknown.json()["error"]["param"]) == (400, "input[0].type")
+    assert len(relay.asked) == 2
+
+
+#: What the recorded users call models.
+OWN_NAMES: Final = ("relay-model",)
+
+
+def everything_recorded() -> list[Recorded]:
+    return [
+        sent
+        for profile in find_profiles()
+        if profile not in UNRECORDED
+        for sent in recordings_of(profile)
+    ]
+
+
+def everything_captured() -> list[Recorded]:
+    return [
+        sent
+        for profile in find_profiles()
+        if profile not in UNRECORDED
+        for sent in captures_of(profile)
+    ]
+
+
+@pytest.mark.parametrize("found", [everything_recorded, everything_captured])
+@pytest.mark.parametrize("text", [PROFILE_A, PROFILE_B], ids=["A", "B"])
+async def test_whatever_real_programs_have_sent_is_served_under_both_profiles(
+    tmp_path: Path, text: str, found: Callable[[], list[Recorded]]
+) -> None:
+    backend = codex(default_capabilities=loaded(tmp_path, text).extra.codex.default_capabilities)
+    own = {"host", "content-length", "content-encoding", "authorization", "accept-encoding"}
+    models = ModelsSettings(aliases=dict.fromkeys(OWN_NAMES, "gpt-5.5"))
+    async with relaying(tmp_path, backend=backend, models=models) as relay:
+        for sent in found():
+            path = "/v1/responses" if "/responses" in sent.path else "/v1/chat/completions"
+            headers = {name: value for name, value in sent.lower.items() if name not in own}
+            answer = await relay.post(path, sent.body, headers=headers)
+            assert answer.status_code == 200, (sent.name, answer.text)
+        assert relay.asked
 
 
 async def test_profile_b_lets_a_chat_request_speak_responses(tmp_path: Path) -> None:
@@ -718,6 +792,132 @@ async def test_what_a_user_should_know_is_said_once_for_each_session(tmp_path: P
     assert len(hints) == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "asked", "told"),
+    [
+        ("responses", {"prompt_mode": "merge_custom"}, "prompt_mode: merge_custom change"),
+        (
+            "responses",
+            {"prompt_mode": "custom_only", "tool_schema_mode": "codex_default"},
+            "prompt_mode: custom_only and tool_schema_mode: codex_default change",
+        ),
+        ("responses", {"prompt_mode": "codex_default"}, None),
+        ("responses", {"tool_schema_mode": "merge_custom", "codex_passthrough": False}, None),
+        ("chat/completions", {"prompt_mode": "custom_only", "codex_passthrough": True}, None),
+    ],
+)
+async def test_that_passthrough_makes_modes_moot_is_said_once_for_each_session(
+    tmp_path: Path, path: str, asked: JsonObject, told: str | None
+) -> None:
+    body = (ask_chat if "chat" in path else ask)(codex_capabilities=asked)
+    with capture_logs() as logged:
+        async with relaying(tmp_path) as relay:
+            for session in ("ses_1", "ses_1", "ses_2"):
+                await relay.post(f"/v1/{path}", body, headers={"x-session-id": session})
+    lines = [line["event"] for line in logged if "codex_passthrough" in line["event"]]
+    assert len(lines) == (0 if told is None else 2)
+    assert all(told is not None and told in line for line in lines)
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "responses", "responses/compact"])
+async def test_a_literal_extra_body_means_what_an_sdks_means(tmp_path: Path, path: str) -> None:
+    body = (ask_chat if "chat" in path else ask)(
+        extra_body={
+            "prompt_cache_key": "mine",
+            "service_tier": "flex",
+            "parallel_tool_calls": False,
+            "codex_system_prompt": "Mine.",
+        },
+        service_tier="priority",
+    )
+    if "chat" not in path:
+        body |= {"text": {"format": {"type": "text"}}, "input": [{"role": "user", "content": "x"}]}
+        get_object(body, "extra_body")["text"] = {"verbosity": "low"}
+        get_object(body, "extra_body")["reasoning"] = {"effort": "high"}
+    else:
+        get_object(body, "extra_body").update(verbosity="low", reasoning_effort="high")
+    async with relaying(tmp_path) as relay:
+        answer = await relay.post(f"/v1/{path}", body)
+        [seen] = [seen for seen in relay.simulator.seen if "/responses" in seen.path]
+    assert answer.status_code == 200, answer.text
+    sent = seen.body
+    assert is_object(sent)
+    assert sent["prompt_cache_key"] == "mine"
+    assert seen.header("session-id") == "mine"
+    assert sent["service_tier"] == "priority", "the top level wins"
+    assert sent["parallel_tool_calls"] is False
+    assert get_object(sent, "reasoning")["effort"] == "high"
+    text = {} if "chat" in path else {"format": {"type": "text"}}
+    assert sent["text"] == {"verbosity": "low"} | text
+
+
+# --- the model's name
+
+
+@pytest.mark.parametrize(
+    "asked", ["gpt-5.5?reasoning_effort=high", "openai-codex:gpt-5.5", "my model", "gpt-5.5"]
+)
+@pytest.mark.parametrize("path", ["responses", "responses/compact"])
+async def test_the_clients_name_of_the_model_stays_here(
+    tmp_path: Path, path: str, asked: str
+) -> None:
+    metadata = f'{{"turn_id": "my model",  "model": "{asked}", "note":"gpt-5.5?x"}}'
+    body = ask(
+        model=asked,
+        input=[{"role": "user", "content": f"I use {asked}."}],
+        client_metadata={"x-codex-turn-metadata": metadata, "turn_id": "t"},
+    )
+    headers = {
+        "x-codex-routing-hint": f"model={asked}; tier=1",
+        "x-codex-turn-metadata": metadata,
+        "originator": "codex_exec",
+    }
+    models = ModelsSettings(aliases={"my model": "gpt-5.5"})
+    async with relaying(tmp_path, models=models) as relay:
+        answer = await relay.post(f"/v1/{path}", body, headers=headers)
+        [seen] = [seen for seen in relay.simulator.seen if "/responses" in seen.path]
+    assert answer.status_code == 200, answer.text
+    told = '{"turn_id": "my model",  "model": "gpt-5.5", "note":"gpt-5.5?x"}'
+    assert seen.header("x-codex-routing-hint") == "model=gpt-5.5; tier=1"
+    assert seen.header("x-codex-turn-metadata") == told
+    assert is_object(seen.body)
+    assert seen.body["client_metadata"] == {"x-codex-turn-metadata": told, "turn_id": "t"}
+    assert f"I use {asked}." in str(seen.body["input"]), "what is said is nobody's to change"
+
+
+# --- instances
+
+
+@pytest.mark.parametrize(
+    ("model", "mode"),
+    [
+        ("gpt-5.4", "merge_custom"),
+        ("openai-codex:gpt-5.4", "merge_custom"),
+        ("openai-codex.2:gpt-5.4", "custom_only"),
+    ],
+)
+async def test_the_prefix_of_a_model_chooses_the_capabilities_of_its_block(
+    tmp_path: Path, model: str, mode: str
+) -> None:
+    first = codex(default_capabilities=CapabilitySettings(prompt_mode="merge_custom"))
+    second = codex(default_capabilities=CapabilitySettings(prompt_mode="custom_only"))
+    client = BY_NAME["sdk chat"]
+    beside = (Beside(accounts={"b": "sim-2"}, settings=second),)
+    simulator = Simulator(accounts=some_accounts(2))
+    async with relaying(
+        tmp_path, simulator, backend=first, accounts={"a": "sim-1"}, beside=beside
+    ) as relay:
+        answer = await relay.post(
+            client.path, client.with_fields(model=model), headers=client.headers
+        )
+        [seen] = relay.asked
+    assert answer.status_code == 200, answer.text
+    assert is_object(seen.body)
+    assert mode_of(seen.body) == mode
+    if ".2:" in model:
+        assert seen.account == "sim-2"
+
+
 # --- settings
 
 
@@ -801,6 +1001,35 @@ async def test_an_adaptation_acts_where_it_is_switched_on_and_calls_are_not_bypa
     assert (b'\\"ls -l\\"' in answer.content) is (name == "bash")
 
 
+@pytest.mark.parametrize("inside", [False, True], ids=["carried", "in a namespace"])
+async def test_an_adaptation_finds_tools_that_ride_in_the_input(
+    tmp_path: Path, inside: bool
+) -> None:
+    [bash] = get_list(BY_NAME["sdk responses"].body, "tools")
+    space: JsonObject = {"type": "namespace", "name": "functions", "tools": [bash]}
+    items: list[Json] = [
+        {"type": "additional_tools", "role": "developer", "tools": [space if inside else bash]},
+        {"role": "user", "content": ASK},
+    ]
+    call = events.call(0, events.function("shell", "call_1"), '{"command":["ls","-l"]}')
+    stream = events.created() + call + events.completed()
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(stream)
+    client = BY_NAME["opencode responses"]
+    body = ask(input=items, codex_capabilities={"bypass_tool_call_reactor": False})
+    async with (
+        serving(always_answering(head + stream)) as upstream,
+        relaying(
+            tmp_path,
+            backend=CodexBackendSettings(api_base_url=upstream.url),
+            profiles=ProfilesSettings(adaptations=("opencode.shell_as_bash",)),
+        ) as relay,
+    ):
+        answer = await relay.post(client.path, body, headers=client.headers)
+    sent = Sent(client=client, given={}, status=200, answer=answer.content, body={})
+    # A tool of a namespace is called with it, which a plain call of `shell` says nothing of.
+    assert sent.called == ["shell" if inside else "bash"]
+
+
 # --- text for calls
 
 
@@ -842,6 +1071,20 @@ async def test_two_calls_in_words_come_back_as_the_calls_they_were(
 # --- adjusted
 
 
+@pytest.mark.parametrize("path", ["chat/completions", "responses", "responses/compact"])
+async def test_fast_is_priority_and_said_so_on_every_route(tmp_path: Path, path: str) -> None:
+    body = (ask_chat if "chat" in path else ask)(service_tier="fast")
+    if "chat" not in path:
+        body["input"] = [{"role": "user", "content": "hello"}]
+    async with relaying(tmp_path) as relay:
+        answer = await relay.post(f"/v1/{path}", body)
+        [seen] = [seen for seen in relay.simulator.seen if "/responses" in seen.path]
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-codexrelay-adjusted"] == "service_tier=fast->priority"
+    assert is_object(seen.body)
+    assert seen.body["service_tier"] == "priority"
+
+
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize("path", ["chat/completions", "responses", "responses/compact"])
 async def test_what_was_adjusted_is_told_in_a_header(
@@ -880,6 +1123,8 @@ async def test_a_refusal_of_the_instructions_names_prompt_mode(tmp_path: Path, p
 
 # --- anything may come
 
+#: Nothing but what is for the relay alone holds it.
+SECRET: Final = "s3cr3t"
 words = st.text(max_size=6)
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | words,
@@ -889,62 +1134,154 @@ values = st.recursive(
 given_capabilities = st.fixed_dictionaries(
     {}, optional={key: st.sampled_from(allowed or (True, False)) for key, allowed in KEYS.items()}
 )
-#: Names that mean something to one of the two protocols or to the relay, and others.
-names = st.sampled_from(
-    [
-        *sorted(NAMES - {"codex_capabilities", "extra_body"}),
-        *("instructions", "input", "messages", "tools", "tool_choice", "reasoning", "text"),
-        *("include", "client_metadata", "metadata", "user", "previous_response_id", "store"),
-        *("functions", "response_format", "stream_options", "x_unknown", "prompt_cache_key"),
-    ]
-)
-extra_bodies = st.none() | st.fixed_dictionaries(
+for_the_relay: st.SearchStrategy[JsonObject] = st.fixed_dictionaries(
     {},
     optional={
         "codex_capabilities": given_capabilities,
-        "codex_system_prompt": words,
-        ENVIRONMENT_BLOCK: words,
-        "other": values,
+        "codex_system_prompt": st.sampled_from([SECRET, [SECRET, f"more {SECRET}"]]),
+        ENVIRONMENT_BLOCK: st.just(SECRET),
+        **dict.fromkeys(ENVIRONMENT, st.just(SECRET)),
     },
 )
+#: What passes as it came and the backend would refuse is left out: it is not the relay's to judge.
+names = st.sampled_from(
+    [
+        *("instructions", "input", "tools", "tool_choice", "reasoning", "text", "include"),
+        *("client_metadata", "previous_response_id", "store", "stream_options", "x_unknown"),
+        *("prompt_cache_key", "service_tier", "background", *OF_OTHER_BACKENDS),
+    ]
+)
+fields = st.dictionaries(names, values, max_size=3)
 requests = st.fixed_dictionaries(
     {
         "client": st.sampled_from(CLIENTS),
-        "capabilities": given_capabilities,
-        "extra_body": extra_bodies,
-        "fields": st.dictionaries(names, values, max_size=3),
+        "fields": fields,
+        "top": for_the_relay,
+        "extra": st.none() | st.builds(operator.or_, fields, for_the_relay),
+        "header": st.none() | given_capabilities,
+        "name": given_capabilities,
+        "compact": st.sampled_from([False, False, True]),
     }
 )
+#: What the backend gets of a request that is built from what is known of it.
+KNOWN: Final = {
+    *("model", "instructions", "input", "tools", "tool_choice", "parallel_tool_calls", "reasoning"),
+    *("store", "stream", "include", "prompt_cache_key", "text", "service_tier"),
+}
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
-@given(batch=st.lists(requests, min_size=12, max_size=24))
-def test_whatever_is_asked_there_is_an_answer_or_a_clean_400(batch: list[JsonObject]) -> None:
+@attrs.frozen(kw_only=True)
+class Anything:
+    """One request that says whatever may be said to the relay, wherever that may stand."""
+
+    client: ClientRequest
+    fields: JsonObject
+    top: JsonObject
+    extra: JsonObject | None
+    header: JsonObject | None
+    name: JsonObject
+    compact: bool
+
+    @property
+    def is_compact(self) -> bool:
+        return self.compact and self.client.route == "openai-responses"
+
+    @property
+    def path(self) -> str:
+        return f"{self.client.path}/compact" if self.is_compact else self.client.path
+
+    @property
+    def body(self) -> JsonObject:
+        body = self.client.with_fields(**self.fields)
+        extra = self.extra
+        if self.is_compact:  # it goes out as it came, so it must be one that the backend takes
+            body = {"model": body["model"], "input": [{"role": "user", "content": ASK}]}
+            extra = {k: v for k, v in (self.extra or {}).items() if k in NAMES}
+        if self.name:
+            pairs = (f"{key}={_word(value)}" for key, value in self.name.items())
+            body["model"] = f"{body['model']}?{'&'.join(pairs)}"
+        return body | self.top | {"extra_body": extra}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        metadata = dump({"model": self.body["model"]}).decode("ascii")
+        more = {"x-codex-turn-metadata": metadata} if self.client.codex else {}
+        if self.header is not None:
+            pairs = (f"{key}={_word(value)}" for key, value in self.header.items())
+            more[HEADER] = ", ".join(pairs)
+        return self.client.headers | more
+
+    @property
+    def asked(self) -> Capabilities:
+        layers = (self.name, self.header, (self.extra or {}).get("codex_capabilities"))
+        given = [each for each in (*layers, self.top.get("codex_capabilities")) if is_object(each)]
+        return resolve(self.client.route, given)  # type: ignore[arg-type]
+
+    @property
+    def tells(self) -> bool:
+        """Whether the secret is meant to reach the model."""
+        said = self.top.keys() | (self.extra or {}).keys()
+        told = self.asked.include_environment_context and bool(
+            {ENVIRONMENT_BLOCK, *ENVIRONMENT} & said
+        )
+        return not self.is_compact and ("codex_system_prompt" in said or told)
+
+
+def _word(value: Json) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def check_refused(answer: httpx.Response, seen: list[Seen]) -> None:
+    assert answer.status_code == 400, answer.text
+    error = answer.json()["error"]
+    assert error["type"] == "invalid_request_error"
+    assert error["message"]
+    assert not seen, "what is refused is refused here: nothing was sent for the backend to refuse"
+
+
+def check_sent(anything: Anything, seen: Seen) -> None:
+    sent = seen.body
+    assert is_object(sent)
+    assert not NAMES & sent.keys()
+    if anything.client.route == "openai-chat" or not (
+        anything.asked.codex_passthrough or anything.is_compact
+    ):
+        as_responses = anything.asked.protocol == "openai-responses"
+        beside = {"client_metadata", "stream_options"} if as_responses else set()
+        assert sent.keys() <= KNOWN | beside
+    told = {key: sent.pop(key) for key in ("instructions", "input") if key in sent}
+    assert (SECRET in repr(told)) is anything.tells, "told where it is wanted, and only there"
+    headers = [pair for pair in seen.headers if pair[0] != "host"]
+    wire = dump(sent).decode() + repr(headers)
+    for word in (SECRET, "codexrelay", *KEYS, *NAMES - {"shell"}):
+        if word not in ("protocol", "cwd"):  # these may stand in any word
+            assert word not in wire, word
+    assert f'"model":"{anything.client.body["model"]}"' in dump(sent).decode()
+
+
+@settings(
+    max_examples=5, deadline=None, suppress_health_check=list(HealthCheck), phases=WITHOUT_SHRINKING
+)
+@given(batch=st.lists(st.builds(lambda asked: Anything(**asked), requests), min_size=30))
+def test_whatever_is_asked_there_is_an_answer_or_a_clean_400(batch: list[Anything]) -> None:
     async def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             async with relaying(Path(folder), Simulator()) as relay:
-                for asked in batch:
-                    await check(relay, **asked)
+                for anything in batch:
+                    await check(relay, anything)
 
-    async def check(
-        relay: LiveRelay,
-        client: ClientRequest,
-        capabilities: JsonObject,
-        extra_body: Json,
-        fields: JsonObject,
-    ) -> None:
-        before = len(relay.asked)
-        body = client.with_fields(**fields)
-        body |= {"codex_capabilities": capabilities, "extra_body": extra_body}
-        answer = await relay.post(client.path, body, headers=client.headers)
-        seen = [asked.body for asked in relay.asked[before:]]
-        if answer.status_code != 200:
-            assert answer.status_code == 400, (answer.text, body)
-            error = answer.json()["error"]
-            assert error["type"] == "invalid_request_error"
-            assert error["message"]
-        for sent in seen:
-            assert is_object(sent)
-            assert not NAMES & sent.keys(), body
+    async def check(relay: LiveRelay, anything: Anything) -> None:
+        before = len(relay.simulator.seen)
+        answer = await relay.post(anything.path, anything.body, headers=anything.headers)
+        seen = [s for s in relay.simulator.seen[before:] if "/responses" in s.path]
+        try:
+            if answer.status_code == 200:
+                [one] = seen
+                check_sent(anything, one)
+            else:
+                check_refused(answer, seen)
+        except AssertionError as error:
+            error.add_note(f"{anything.path} {anything.body} {anything.headers} {answer.text}")
+            raise
 
     trio.run(main)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import openai
@@ -291,6 +292,36 @@ async def test_the_thoughts_before_a_call_go_back_with_its_result(
         items = input_of(relay, 1)
     assert types(items) == ["message", "reasoning", "function_call", "function_call_output"]
     assert str(items[1]["encrypted_content"]).startswith("gAAAA")
+
+
+@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
+async def test_the_thoughts_before_a_call_in_words_go_back_with_its_result(
+    tmp_path: Path, streamed: bool
+) -> None:
+    as_text: JsonObject = {"codex_capabilities": {"tool_text_format": "xml"}}
+    asked = "Run the shell command 'echo hi'"
+    async with relaying(tmp_path) as relay:
+        plain = ask_chat(asked, tools=[_BASH])
+        await stream(relay, answered(plain, (await stream(relay, plain)).message()))
+        body = {**ask_chat(asked, tools=[_BASH]), **as_text}
+        if streamed:
+            content = (await stream(relay, body)).content or ""
+        else:
+            content = (await whole(relay, body)).choices[0].message.content or ""
+        found = re.search(r'call_id="([^"]+)"', content)
+        assert found is not None
+        result = f'<tool_result call_id="{found[1]}">\nhi\n</tool_result>'
+        more: list[Json] = [
+            {"role": "assistant", "content": content},
+            {"role": "user", "content": result},
+        ]
+        body = body | {"messages": [*get_list(body, "messages"), *more]}
+        await stream(relay, body)
+        native, in_words = input_of(relay, 1), input_of(relay, 3)
+    assert types(in_words) == types(native)
+    assert types(in_words) == ["message", "reasoning", "function_call", "function_call_output"]
+    assert str(in_words[1]["encrypted_content"]).startswith("gAAAA")
+    assert in_words[2]["call_id"] == found[1]
 
 
 async def test_the_thoughts_are_kept_through_a_longer_loop(tmp_path: Path) -> None:

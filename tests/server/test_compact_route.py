@@ -65,7 +65,7 @@ async def test_a_refusal_of_the_backend_is_told_in_the_openai_shape(tmp_path: Pa
         answer = await relay.post("/v1/responses/compact", _BODY | {"model": "gpt-0"})
     assert answer.status_code == 400
     error = answer.json()["error"]
-    assert error["message"].startswith("The model 'gpt-0' is not offered by the plan of any")
+    assert error["message"].startswith("The backend's catalogue has no model 'gpt-0'")
     assert (error["type"], error["code"]) == ("invalid_request_error", "model_not_found")
 
 

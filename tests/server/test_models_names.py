@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import pytest
 
-from codexrelay.backends.codex.settings import CodexBackendSettings, ExtraSettings
+from codexrelay.backends.codex.settings import (
+    CodexBackendSettings,
+    CodexSettings,
+    ExtraSettings,
+    ModelCatalogSettings,
+)
 from codexrelay.config.settings import ModelsSettings
 from harness.simulator import SimulatedAccount, Simulator
 from tests.fakes.relay import Beside, ask, ask_chat, relaying
@@ -190,6 +195,19 @@ async def test_a_strict_relay_asks_the_backend_before_it_refuses(tmp_path: Path)
         assert answer.status_code == 200, answer.text
 
 
+@pytest.mark.parametrize("model", ["gpt-5.4-high", "quick"])
+async def test_a_name_that_ends_in_an_effort_waits_for_the_first_list(
+    tmp_path: Path, way: tuple[str, Callable[..., JsonObject]], model: str
+) -> None:
+    models = ModelsSettings(aliases={"quick": "gpt-5.4-high"})
+    async with relaying(tmp_path, models=models) as relay:
+        answer = await relay.post(*asking(way, model=model))
+        assert answer.status_code == 200, answer.text
+        assert (sent(relay)["model"], sent(relay)["effort"]) == ("gpt-5.4", "high")
+        is_unknown(await relay.post(*asking(way, model="gpt-0-high")))
+        assert sent(relay)["model"] == "gpt-0-high"
+
+
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 async def test_else_the_backend_decides_and_its_words_are_told_with_what_is_available(
     tmp_path: Path, way: tuple[str, Callable[..., JsonObject]], stream: bool
@@ -214,6 +232,18 @@ async def test_else_the_backend_decides_and_its_words_are_told_with_what_is_avai
         assert "Available: gpt-5.5, gpt-5.4," in words
         assert "gpt-6-sol" not in words, "no plan of ours has it"
         assert "models.aliases" in words
+
+
+async def test_where_no_list_is_asked_for_a_refusal_says_nothing_of_plans_either(
+    tmp_path: Path,
+) -> None:
+    own = CodexSettings(model_catalog=ModelCatalogSettings(discovery_enabled=False))
+    backend = CodexBackendSettings(extra=ExtraSettings(codex=own))
+    async with relaying(tmp_path, backend=backend) as relay:
+        told = is_unknown(await relay.post("/v1/responses", ask(model="gpt-0")))
+    assert told.startswith("The backend gives no account the model 'gpt-0'; `GET /v1/models`")
+    assert "Available: gpt-6.1-sol" in told
+    assert "plan" not in told
 
 
 async def test_aliases_and_strictness_may_change_while_the_relay_runs(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -9,6 +11,8 @@ import openai
 import pytest
 import trio
 
+from codexrelay.accounts.lender import RESCAN_S
+from codexrelay.accounts.standing import Saving
 from codexrelay.backends.codex.catalogue import packaged
 from codexrelay.backends.codex.catalogue_file import CatalogueFile
 from codexrelay.backends.codex.listing import Listing
@@ -18,15 +22,19 @@ from codexrelay.backends.codex.settings import (
     ExtraSettings,
     ModelCatalogSettings,
 )
-from codexrelay.config.settings import ModelsSettings
-from codexrelay.protocol.raw import dump
+from codexrelay.config.settings import ModelsSettings, ServerSettings
+from codexrelay.protocol.raw import dump, parse_object
 from harness.simulator import SimulatedAccount, Simulator
 from harness.simulator.catalogue import MODELS
+from tests.fakes.live_server import PATIENCE_S
 from tests.fakes.relay import Beside, LiveRelay, ask, eventually, relaying
 from tests.fakes.scripted_server import Caller, serving
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from codexrelay.protocol.raw import JsonObject
 
 _ALIASES: Final = ModelsSettings(
     aliases={"relay-model": "gpt-5.5?reasoning_effort=high", "Nowhere": "gpt-0"}
@@ -67,6 +75,45 @@ async def test_the_list_says_what_is_known_of_a_model(tmp_path: Path) -> None:
     assert told["default_reasoning_effort"] == "low"
     assert "plus" in told["plans"]
     assert "free" not in told["plans"]
+
+
+async def test_a_person_is_offered_only_what_one_of_our_plans_has(tmp_path: Path) -> None:
+    accounts = (SimulatedAccount("a", plan="free"),)
+    models = ModelsSettings(aliases={"paid": "gpt-6-sol", "free": "gpt-5.5"})
+    async with relaying(tmp_path, Simulator(accounts=accounts), models=models) as relay:
+        first = await relay.http.get("/v1/models")
+        body = first.json()
+        listed = {entry["id"] for entry in body["data"]}
+        assert {"gpt-5.5", "free"} <= listed
+        assert listed.isdisjoint({"gpt-6-sol", "paid"})
+        assert all("free" in entry["plans"] for entry in body["data"])
+        assert {entry["slug"] for entry in body["models"]} == {m.slug for m in MODELS}
+        standing = relay.standing("a")
+        standing.account = attrs.evolve(standing.account, plan_type="pro")
+        etag = {"if-none-match": first.headers["etag"]}
+        second = await relay.http.get("/v1/models", headers=etag)
+        assert second.status_code == 200, "it is another list"
+    assert {"gpt-6-sol", "paid"} <= {entry["id"] for entry in second.json()["data"]}
+
+
+async def test_an_alias_that_can_reach_nothing_is_not_listed(tmp_path: Path) -> None:
+    aliases = {
+        "good": "openai-codex:gpt-5.5",
+        "first": "openai-codex.1:gpt-5.5",
+        "nine": "openai-codex.9:gpt-5.5",
+        "chain": "Good",
+        "loop": "loop",
+        "wrong": "gpt-5.5?verbosity=loud",
+        "gpt-5.4": "openai-codex.9:gpt-5.4",
+    }
+    async with relaying(tmp_path, models=ModelsSettings(aliases=aliases)) as relay:
+        body = (await relay.http.get("/v1/models")).json()
+        found = {
+            alias: (await relay.http.get(f"/v1/models/{alias}")).status_code for alias in aliases
+        }
+    listed = {entry["id"] for entry in body["data"]}
+    assert listed & aliases.keys() == {"good", "first"}
+    assert {alias for alias, status in found.items() if status == 200} == {"good", "first"}
 
 
 async def test_the_openai_sdk_lists_and_finds_models_and_aliases(tmp_path: Path) -> None:
@@ -203,6 +250,101 @@ async def test_a_broken_file_is_ignored_and_replaced(tmp_path: Path) -> None:
         await eventually(lambda: (state / "models.json").read_bytes() != b"{")
 
 
+# what the question costs the accounts
+
+
+@asynccontextmanager
+async def answering(
+    folder: Path, answer: bytes, simulator: Simulator, *, auth_json: Path | None = None
+) -> AsyncIterator[tuple[LiveRelay, list[bytes]]]:
+    """Run a relay whose backend gives one answer only; also give the questions that have come.
+
+    `auth_json` is the folder of Codex CLI's file, used instead of accounts of the relay's own.
+    """
+    asked: list[bytes] = []
+
+    async def script(caller: Caller) -> None:
+        while question := await caller.request():
+            asked.append(question)
+            await caller.send(answer)
+
+    async with serving(script) as upstream:
+        backend = CodexBackendSettings(api_base_url=upstream.url)
+        async with relaying(
+            folder, simulator, backend=backend, signed_in=auth_json is None, auth_json=auth_json
+        ) as relay:
+            yield relay, asked
+
+
+def answer(status: int, body: bytes) -> bytes:
+    head = f"HTTP/1.1 {status} Told\r\ncontent-type: application/json\r\n"
+    return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+
+
+_REFUSALS: Final = {
+    "401": answer(401, b'{"detail":"Unauthorized"}'),
+    "402": answer(402, b'{"detail":{"code":"deactivated_workspace"}}'),
+    "403": answer(403, b"<html>no</html>"),
+    "throttled": answer(429, b'{"detail":"Too many"}'),
+    "limited": answer(
+        429, b'{"error":{"type":"usage_limit_reached","message":"x","resets_in_seconds":4000}}'
+    ),
+    "overloaded": answer(503, b'{"error":{"code":"server_is_overloaded"}}'),
+}
+
+
+@pytest.mark.parametrize("refusal", _REFUSALS.values(), ids=[*_REFUSALS])
+async def test_a_question_that_is_refused_takes_no_account_from_any_turn(
+    tmp_path: Path, refusal: bytes
+) -> None:
+    simulator = Simulator(accounts=tuple(map(SimulatedAccount, "abc")))
+    async with answering(tmp_path, refusal, simulator) as (relay, asked):
+        before = {path.name: path.read_bytes() for path in relay.store.iterdir()}
+        known = (await relay.http.get("/v1/models")).json()["models"]
+        assert known == packaged()
+        assert len(asked) == 1, "one account, once"
+        for name in "abc":
+            obstacle = relay.standing(name).obstacle(now_unix_s=relay.services.wall_clock())
+            assert obstacle is None
+            assert relay.standing(name).saving is Saving.NO
+        await relay.http.get("/v1/models")
+        assert len(asked) == 1, "and not again at once"
+        assert relay.refreshes == []
+        assert {path.name: path.read_bytes() for path in relay.store.iterdir()} == before
+
+
+async def test_the_next_question_goes_to_another_account(tmp_path: Path) -> None:
+    simulator = Simulator(accounts=tuple(map(SimulatedAccount, "ab")))
+    async with answering(tmp_path, _REFUSALS["401"], simulator) as (relay, asked):
+        for _ in range(4):
+            await relay.services.catalogue.refresh(anyway=True)
+        bearers = [re.findall(rb"(?i)authorization: (.+)\r", each) for each in asked]
+    assert bearers[0] == bearers[2] != bearers[1] == bearers[3]
+
+
+@pytest.mark.parametrize("expired", [True, False], ids=["expired", "good"])
+async def test_a_question_leaves_the_sign_in_of_codex_cli_alone(
+    tmp_path: Path, expired: bool
+) -> None:
+    simulator = Simulator(accounts=(SimulatedAccount("home", expired=expired),))
+    pair, folder = simulator.tokens("home"), tmp_path / "codex"
+    folder.mkdir(mode=0o700)
+    file = folder / "auth.json"
+    tokens: JsonObject = {
+        "access_token": pair.access_token,
+        "refresh_token": pair.refresh_token,
+        "account_id": simulator.accounts[0].account_id,
+    }
+    before = dump({"auth_mode": "chatgpt", "tokens": tokens})
+    file.write_bytes(before)
+    refusing = answering(tmp_path, _REFUSALS["401"], simulator, auth_json=folder)
+    async with refusing as (relay, asked):
+        await relay.http.get("/v1/models")
+        assert len(asked) == (0 if expired else 1)
+        assert relay.refreshes == []
+    assert file.read_bytes() == before
+
+
 # without the backend
 
 
@@ -258,6 +400,40 @@ async def test_a_client_that_leaves_leaves_the_question_to_the_relay(tmp_path: P
             answer_now.set()
             await eventually(lambda: list(relay.services.catalogue.now.by_slug) == ["late"])
             assert (await relay.http.get("/v1/models")).json()["models"] == [{"slug": "late"}]
+
+
+async def test_who_waits_for_the_list_is_answered_when_the_relay_stops(tmp_path: Path) -> None:
+    asked = trio.Event()
+
+    async def script(caller: Caller) -> None:
+        await caller.request()
+        asked.set()
+        await caller.left()
+
+    async with serving(script) as upstream:
+        backend = CodexBackendSettings(api_base_url=upstream.url)
+        server = ServerSettings(drain_grace_s=1000)
+        async with relaying(tmp_path, backend=backend, server=server) as relay:
+            async with relay.connect() as client:
+                await client.send(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n")
+                await asked.wait()
+                relay.drain.begin()
+                status, body = await client.receive_response()
+            assert status == 200
+            assert parse_object(body)["models"] == packaged()
+            with trio.fail_after(PATIENCE_S):
+                await relay.stopped.wait()
+
+
+async def test_a_sign_in_is_seen_by_the_next_question(tmp_path: Path) -> None:
+    async with relaying(tmp_path, signed_in=False) as relay:
+        await relay.http.get("/v1/models")
+        relay.simulator.write_store(relay.store)
+        lender = relay.services.relay.instances.members[0].lender
+        lender._scanned_unix_s -= RESCAN_S  # as if a second had gone by
+        await relay.http.get("/v1/models")
+        assert relay.services.catalogue.now.source == "backend"
+        assert relay.services.catalogue.failures == {}
 
 
 async def test_a_relay_that_stops_takes_its_question_with_it(tmp_path: Path) -> None:

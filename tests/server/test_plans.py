@@ -174,10 +174,29 @@ async def test_a_model_that_nobody_knows_asks_each_account_once_and_later_nobody
         assert len(relay.asked) == 3
     for answer in (first, second):
         assert answer.status_code == 400
-        assert (
-            "'gpt-0' is not offered by the plan of any account" in answer.json()["error"]["message"]
-        )
-        assert "GET /v1/models" in answer.json()["error"]["message"]
+        message = answer.json()["error"]["message"]
+        assert message.startswith("The backend's catalogue has no model 'gpt-0'; `GET /v1/models`")
+        assert "Available: gpt-6.1-sol" in message
+        assert "models.aliases can give one of them this name" in message
+        for beside_the_point in ("plan", "accounts add", "free", "plus"):
+            assert beside_the_point not in message
+
+
+@pytest.mark.parametrize("warm", [True, False], ids=["with lists", "without a list yet"])
+async def test_of_a_model_that_nobody_knows_one_account_speaks_for_its_plan(
+    tmp_path: Path, warm: bool
+) -> None:
+    accounts = tuple(
+        SimulatedAccount(name, plan="free" if name in "bd" else "plus") for name in "abcdef"
+    )
+    async with relaying(tmp_path, Simulator(accounts=accounts)) as relay:
+        if warm:
+            await relay.http.get("/v1/models")
+        for _ in range(3):
+            answer = await relay.post("/v1/responses", ask(model="gpt-0"))
+            assert answer.status_code == 400
+            assert relay.accounts_asked == ["a", "b"]
+        assert await served_by(relay, "gpt-5.5", 6) == set("abcdef")
 
 
 async def test_a_model_that_nobody_knows_is_a_400_although_an_account_is_spent(
@@ -189,7 +208,7 @@ async def test_a_model_that_nobody_knows_is_a_400_although_an_account_is_spent(
             await relay.post("/v1/responses", ask())
         answer = await relay.post("/v1/responses", ask(model="gpt-0"))
     assert answer.status_code == 400
-    assert "the backend's catalogue does not have it" in answer.json()["error"]["message"]
+    assert "The backend's catalogue has no model 'gpt-0'" in answer.json()["error"]["message"]
 
 
 async def test_while_those_that_have_the_model_are_spent_their_reset_is_told(

@@ -52,6 +52,7 @@ _COMPLETE: Final[dict[str, Any]] = {
 
 #: In the shape of Codex CLI 0.169 with a classic model: no `instructions`, items with ids, tools of
 #: every type, texts and grammar shortened.
+OF_CODEX: Final = {"originator": "codex_exec"}
 CODEX: Final[JsonObject] = {
     "model": "gpt-5.5",
     "stream": True,
@@ -271,7 +272,7 @@ async def test_the_openai_sdk_runs_a_tool_loop(tmp_path: Path) -> None:
 )
 async def test_a_request_in_codex_shape_arrives_unchanged(tmp_path: Path, body: JsonObject) -> None:
     async with relaying(tmp_path) as relay:
-        answer = await relay.post("/v1/responses", body)
+        answer = await relay.post("/v1/responses", body, headers=OF_CODEX)
         assert relay.asked[0].body == body
     assert answer.status_code == 200, answer.text
 
@@ -366,7 +367,7 @@ async def test_a_compressed_body_is_understood(tmp_path: Path, coding: str) -> N
         answer = await relay.http.post(
             "/v1/responses",
             content=_CODINGS[coding](dump(CODEX)),
-            headers={"content-encoding": coding},
+            headers={"content-encoding": coding} | OF_CODEX,
         )
         assert answer.status_code == 200, answer.text
         assert _body(relay) == CODEX

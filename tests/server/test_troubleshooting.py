@@ -107,6 +107,11 @@ async def broken_account_file(folder: Path) -> str:
         return await told(relay, 401)
 
 
+async def all_left_out(folder: Path) -> str:
+    async with relaying(folder, one(), backend=with_accounts(accounts=("work",))) as relay:
+        return await told(relay, 401)
+
+
 async def no_auth_json(folder: Path) -> str:
     home, off = codex_home(folder), with_accounts(enabled=False)
     async with relaying(folder, signed_in=False, backend=off, auth_json=home) as relay:
@@ -231,15 +236,14 @@ REPRODUCED: Final[Mapping[str, Reproduce]] = {
     "no Codex account to use: no account file": no_account,
     "account ID must sign in again": dead_account,
     "no Codex account to use: FILE: file: is not a JSON object (WHY). Mend": broken_account_file,
+    "no Codex account to use: managed_oauth.accounts": all_left_out,
     "no Codex account to use: no auth.json": no_auth_json,
     "no Codex account to use: FILE: file: is not a JSON object (WHY); sign in": broken_auth_json,
     "no Codex account to use: FILE: tokens: there is an API key": auth_json_with_an_api_key,
     "account codex-cli must sign in again": dead_auth_json,
     "account ID cannot be refreshed": no_sign_in_service,
-    "The model 'MODEL' is not offered by the plan of any account: NAMES; the b": unknown_model,
-    "The model 'MODEL' is not offered by the plan of any account: NAMES; the p": (
-        model_of_another_plan
-    ),
+    "The backend's catalogue has no model": unknown_model,
+    "The model 'MODEL' is not offered by the plan of any account": model_of_another_plan,
     "The model 'MODEL' does not exist": unknown_model_strictly,
     "The usage limit has been reached for every account": all_limited,
     "The usage limit has been reached; account ID": one_limited,

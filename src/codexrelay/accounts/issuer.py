@@ -12,6 +12,7 @@ import httpx
 
 from codexrelay.accounts import wire
 from codexrelay.accounts.account import can_be_sent
+from codexrelay.protocol.progress import Progress
 from codexrelay.protocol.raw import dump, get_number, get_object, get_text, parse_object
 
 if TYPE_CHECKING:
@@ -39,19 +40,12 @@ TERMINAL_CODES: Final = frozenset(
     }
 )
 
-#: Nothing was sent when one of these is raised, so the token is as good as before.
-_NOT_SENT: Final = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.ProxyError,
-    httpx.UnsupportedProtocol,
-)
 #: Refused without being read, or not by the issuer at all (an edge's page has no code).
 _NOT_PROCESSED: Final = frozenset({408, 425, 429, 451, 503})
 _SPEAKS_OF_THE_TOKEN: Final = frozenset({400, 401})
 #: Codes that blame the place from which the call comes, whatever the status.
 _OF_THE_PLACE: Final = frozenset({"unsupported_country_region_territory"})
+CANNOT_BE_REACHED: Final = "the sign-in service cannot be reached"
 #: What may stand in the way, for messages about an answer that says nothing about the token.
 WHAT_TO_CHECK: Final = "check the network, the VPN or proxy, and the region it comes out in"
 #: No access token lives longer; what is said beyond that is a mistake.
@@ -108,12 +102,15 @@ class Issuer:
     #: Shared with others and closed by its owner.
     transport: httpx.AsyncBaseTransport
 
-    async def renew(self, refresh_token: str, *, reason: RefreshReason) -> Answer:
+    async def renew(
+        self, refresh_token: str, *, reason: RefreshReason, progress: Progress | None = None
+    ) -> Answer:
         """Spend `refresh_token`. Once called it counts as spent, unless the answer says otherwise.
 
         Raises nothing of the network's. The deadline is the caller's; when it cancels this, the
-        answer is lost.
+        answer is lost, unless `progress` says that the token had not left.
         """
+        progress = progress or Progress()
         body = dump(
             {
                 "client_id": CLIENT_ID,
@@ -123,13 +120,16 @@ class Issuer:
             }
         )
         url = f"{self.url.rstrip('/')}/oauth/token"
-        request = wire.post(url, body, content_type="application/json")
+        request = wire.post(url, body, content_type="application/json", progress=progress)
+        wire.keep_to(httpx.URL(self.url), request)
         try:
             answer = await wire.exchange(self.transport, request)
-        except _NOT_SENT as error:
-            return Unavailable(why=f"the sign-in service cannot be reached ({_name(error)})")
         except httpx.RequestError as error:
-            return Lost(why=f"the connection to the sign-in service broke ({_name(error)})")
+            told = wire.words(error)
+            # Nothing was sent, so the token is as good as before.
+            if isinstance(error, wire.NOT_SENT) or progress.is_unsent:
+                return Unavailable(why=f"{CANNOT_BE_REACHED}: {told}")
+            return Lost(why=f"the connection to the sign-in service broke ({told})")
         return read_answer(answer.status, answer.body)
 
 
@@ -189,7 +189,3 @@ def _code_of(value: JsonObject) -> str | None:
         or get_text(value, "code")
         or None
     )
-
-
-def _name(error: Exception) -> str:
-    return type(error).__name__

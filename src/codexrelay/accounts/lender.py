@@ -34,6 +34,7 @@ from codexrelay.accounts.turnstile import Turnstile
 from codexrelay.accounts.waiting import Granted, Patience, Queue, nobody_is_told
 from codexrelay.errors import NoAccountError, UnusableFilesError, in_words
 from codexrelay.protocol import limits
+from codexrelay.protocol.faults import FaultKind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -95,8 +96,14 @@ class Lease:
             self._lender.observe(self, seen)
 
     def report(self, fault: Fault) -> None:
-        """Say what the attempt has met."""
-        self._lender.report(self, fault, model=self._ask.model)
+        """Say what the attempt has met.
+
+        Of a question of the relay's own nothing is learnt, or what is asked behind the scenes would
+        cost turns their accounts: only that a token is refused which the owner wants renewed.
+        """
+        ask = self._ask
+        if not ask.aside or (ask.insists and fault.kind is FaultKind.UNAUTHORIZED):
+            self._lender.report(self, fault, model=ask.model)
 
     async def renew(self) -> bool:
         """Make it good for another attempt on the same account, with a token that is good.
@@ -217,7 +224,13 @@ class Lender:
         """Return the error that says why `accounts` is empty, when it is."""
         if self._loaded.found and self._loaded.problems:
             return UnusableFilesError(problems=self._loaded.problems)
-        return NoAccountError(looked_in=self.sources.in_words())
+        sources = self.sources
+        return NoAccountError(
+            looked_in=sources.in_words(),
+            managed=sources.store is not None,
+            legacy=sources.legacy is not None,
+            every=sources.allowed == "all",
+        )
 
     @contextlib.asynccontextmanager
     async def lease(self, ask: Ask, patience: Patience = _PATIENCE) -> AsyncIterator[Lease]:
@@ -256,7 +269,7 @@ class Lender:
         """See `Lease.renew`."""
         await trio.lowlevel.checkpoint()  # an attempt begins only while its client is there
         present = self.pool.at_hand(lease.account, ask, now_unix_s=self.wall_clock())
-        ready = None if present is None else await self._ready(present)
+        ready = None if present is None else await self._ready(present, ask)
         if not isinstance(ready, Account):
             return False
         lease.refreshed = ready.credentials != lease.account.credentials
@@ -310,6 +323,11 @@ class Lender:
         if (seen := limits.from_headers(fault.headers, now_unix_s=now_unix_s)) is not None:
             self._alert(lease.account, seen)
         self._after_learning()
+
+    async def look(self) -> None:
+        """Take over what has changed in the account files, unless they were just looked at."""
+        if not 0 <= self.wall_clock() - self._scanned_unix_s < RESCAN_S:
+            await self.rescan()
 
     async def rescan(self) -> None:
         """Take over what has changed in the account files."""
@@ -412,8 +430,9 @@ class Lender:
 
     async def _obtain(self, ask: Ask, patience: Patience) -> tuple[Place, Lease]:
         await trio.lowlevel.checkpoint()  # an attempt begins only while its client is there
-        if not 0 <= self.wall_clock() - self._scanned_unix_s < RESCAN_S:
-            await self.rescan()
+        await self.look()
+        if ask.aside:
+            ask = attrs.evolve(ask, avoid=(*ask.avoid, *self._without_good_token()))
         stuck: dict[str, str] = {}
         waited_s = rested_s = 0.0
         while True:
@@ -431,7 +450,7 @@ class Lender:
             assert account is not None
             with contextlib.ExitStack() as undo:
                 undo.callback(self._give_back, granted.place)
-                ready = await self._ready(account)
+                ready = await self._ready(account, ask)
                 if isinstance(ready, Account):
                     undo.pop_all()
                     return granted.place, Lease(
@@ -492,8 +511,13 @@ class Lender:
         if self.pool.saving is Saving.NOW:
             self._urgent.set()
 
-    async def _ready(self, account: Account) -> Account | str:
+    async def _ready(self, account: Account, ask: Ask) -> Account | str:
         """Return the account with a token that can be sent, or why it has none."""
+        if ask.aside:
+            if self._is_presentable(account):
+                return account
+            if (why := self._why_left_alone(account, ask)) is not None:
+                return why
         for _ in range(_FLIGHTS_PER_LEASE):
             reason = self._need(account)
             if reason is None:
@@ -509,6 +533,17 @@ class Lender:
         if self._is_presentable(account):
             return account
         return "its new tokens are no better than the old ones"
+
+    def _why_left_alone(self, account: Account, ask: Ask) -> str | None:
+        """Say why a question of the relay's own is no reason to renew a token, None if it is."""
+        if account.origin == "legacy":
+            return "Codex CLI's own token is renewed for turns only"
+        if self.pool.is_rejected(account) and not ask.insists:
+            return "the backend has refused its token; the next turn renews it"
+        return None
+
+    def _without_good_token(self) -> tuple[str, ...]:
+        return tuple(a.id for a in self.pool.accounts if not self._is_presentable(a))
 
     async def _refresh(self, account: Account, reason: RefreshReason) -> RefreshResult:
         """Wait for a refresh; not for long while the present token is good. The flight goes on."""

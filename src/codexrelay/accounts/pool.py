@@ -21,6 +21,7 @@ from codexrelay.accounts.standing import (
     SetAside,
     Standing,
     Why,
+    plan_of,
 )
 from codexrelay.accounts.strategies.strategy import Candidates, Selector
 from codexrelay.protocol import limits
@@ -65,8 +66,13 @@ class Ask:
     claim: str | None = None
     #: The request begins a user turn: a session that had to leave its account may return.
     opens: bool = False
-    #: A question of the relay's own: it leaves the strategy's order and bindings as they are.
+    #: A question of the relay's own: it leaves the strategy's order and bindings as they are, and
+    #: what goes wrong with it is not held against the account.
     aside: bool = False
+    #: Of such a question: the owner waits for the answer, so a token that is refused is renewed.
+    insists: bool = False
+    #: Of such a question: ids to choose only when there is no other, the first of them first.
+    avoid: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -192,8 +198,9 @@ class Pool:
         """Choose the account for one attempt. Whoever uses it takes a place with `take`."""
         passed_over: list[PassedOver] = []
         eligible: set[str] = set()
+        lacking = self._lacking(ask, now_unix_s=now_unix_s)
         for account_id, standing in self._standings.items():
-            obstacle = self._obstacle(standing, ask, now_unix_s=now_unix_s)
+            obstacle = self._obstacle(standing, ask, lacking, now_unix_s=now_unix_s)
             if obstacle is None:
                 eligible.add(account_id)
             else:
@@ -212,8 +219,9 @@ class Pool:
 
     def can_take(self, ask: Ask, *, now_unix_s: float) -> bool:
         """Tell whether there is an account for an attempt, without choosing one."""
+        lacking = self._lacking(ask, now_unix_s=now_unix_s)
         return any(
-            self._obstacle(standing, ask, now_unix_s=now_unix_s) is None
+            self._obstacle(standing, ask, lacking, now_unix_s=now_unix_s) is None
             for standing in self._standings.values()
         )
 
@@ -254,9 +262,33 @@ class Pool:
         """Return the account that a session is bound to, None if it is to none."""
         return self._selector.bound(session, now_s=now_unix_s)
 
-    def _obstacle(self, standing: Standing, ask: Ask, *, now_unix_s: float) -> PassedOver | None:
+    def _lacking(self, ask: Ask, *, now_unix_s: float) -> frozenset[str]:
+        """Return the plans that the model is refused to, of a model that is in no catalogue.
+
+        There one account speaks for its plan. Where the catalogue offers the model to the plan, or
+        does not say, the refusal may be that one account's own.
+        """
+        if ask.model is None or ask.plans is None or ask.plans:
+            return frozenset()
+        plans = (
+            plan_of(standing.account)
+            for standing in self._standings.values()
+            if standing.lacks(ask.model, now_unix_s=now_unix_s)
+        )
+        return frozenset(plan for plan in plans if plan is not None)
+
+    def _obstacle(
+        self,
+        standing: Standing,
+        ask: Ask,
+        lacking: frozenset[str] = frozenset(),
+        *,
+        now_unix_s: float,
+    ) -> PassedOver | None:
         account, cap = standing.account, self.max_concurrent_turns
-        obstacle = standing.obstacle(now_unix_s=now_unix_s, model=ask.model, plans=ask.plans)
+        obstacle = standing.obstacle(
+            now_unix_s=now_unix_s, model=ask.model, plans=ask.plans, lacking=lacking
+        )
         if obstacle is not None:
             return obstacle
         if account.id in ask.rejected:
@@ -284,7 +316,9 @@ class Pool:
         if ask.again is not None and ask.again in eligible:
             return ask.again, By.AGAIN
         if ask.aside:
-            return next(name for name in self._standings if name in eligible), By.ASIDE
+            rank = {name: place for place, name in enumerate(ask.avoid)}
+            order = [name for name in self._standings if name in eligible]
+            return min(order, key=lambda name: rank.get(name, -1)), By.ASIDE
         bound = self.bound(ask.session, now_unix_s=now_unix_s) if ask.session is not None else None
         # A session that had to leave its account returns to it, and to its cache, with the next
         # user turn: in mid-turn the turn state and the reasoning would be lost for nothing.

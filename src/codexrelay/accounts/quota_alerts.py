@@ -1,8 +1,8 @@
 """When the owner is told that an account's quota runs low: once for each threshold that it passes.
 
 A threshold is passed when less than so many per cent of a window remain. It is told once (it is
-latched) until the window has recovered: more remains again, or a new window has begun. Where one
-observation passes several, only the tightest is told.
+latched) until the window has recovered: a new window has begun, or clearly more remains again than
+the threshold says. Where one observation passes several, only the tightest is told.
 
 Source: behaviour c.9.
 """
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 WindowName: TypeAlias = Literal["primary", "secondary"]
 
 _FULL_PERCENT: Final = 100.0
+#: By so much more must remain before a threshold is told again within one window. Turns that run at
+#: once tell their percentages in any order, and a window that slides gives back a point or two: a
+#: quota that wavers about a threshold is no news.
+_CLEARLY_PERCENT: Final = 5.0
 
 
 @attrs.frozen(kw_only=True)
@@ -42,7 +46,7 @@ class _Seen:
 
     observed_unix_s: float
     resets_at_unix_s: float | None
-    #: The thresholds that are latched: those that were passed.
+    #: The thresholds that are latched: those that were passed and have not recovered.
     latched: frozenset[float] = frozenset()
 
 
@@ -88,10 +92,11 @@ class QuotaAlerts:
         remaining = max(0.0, _FULL_PERCENT - window.used_percent)
         passed = frozenset(t for t in thresholds if remaining < t)
         latched = frozenset[float]() if before is None else _still_latched(before, observed_unix_s)
+        wavering = frozenset(t for t in latched if remaining < _recovered_percent(t))
         self._seen[account_id, name] = _Seen(
             observed_unix_s=observed_unix_s,
             resets_at_unix_s=window.resets_at_unix_s,
-            latched=passed,
+            latched=passed | wavering,
         )
         if not passed - latched:
             return None
@@ -101,6 +106,11 @@ class QuotaAlerts:
             remaining_percent=remaining,
             threshold_percent=min(passed - latched),
         )
+
+
+def _recovered_percent(threshold: float) -> float:
+    """Return what must remain for a threshold to have recovered; a full window always has."""
+    return min(threshold + _CLEARLY_PERCENT, _FULL_PERCENT)
 
 
 def _still_latched(before: _Seen, now_unix_s: float) -> frozenset[float]:

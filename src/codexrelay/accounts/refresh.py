@@ -15,10 +15,11 @@ owner out everywhere. Hence, in this order:
    leaves. A pair that cannot be stored all the same is kept, and the next flight stores it and
    makes no call; so does the end of the relay, for the last time.
 5. *A lost answer is not asked for again.* When the call broke off after it was sent, the token may
-   be spent. While the access token is good, the account lives on it; the refresh token is sent
-   again only once nothing is left to lose: the access token is about to expire, or the backend
-   rejects it. A refusal then means that the answer was lost. All processes keep to this, and those
-   that come after one that was killed, because the token is marked as sent on disk before it leaves
+   be spent; it is not when the transport says that no byte had left, as where a proxy hangs. While
+   the access token is good, the account lives on it; the refresh token is sent again only once
+   nothing is left to lose: the access token is about to expire, or the backend rejects it. A
+   refusal then means that the answer was lost. All processes keep to this, and those that come
+   after one that was killed, because the token is marked as sent on disk before it leaves
    (`sent_mark`). A process that is killed between the issuer's decision and the rename loses the
    pair; there is no order of steps without such a gap.
 6. *Blame the exact token.* A refusal marks the account only if the file still holds the token that
@@ -47,6 +48,7 @@ import trio
 from codexrelay.accounts.account import Account, Credentials, Origin
 from codexrelay.accounts.files import BrokenFileError
 from codexrelay.accounts.issuer import (
+    CANNOT_BE_REACHED,
     WHAT_TO_CHECK,
     Issuer,
     Lost,
@@ -58,6 +60,7 @@ from codexrelay.accounts.issuer import (
 from codexrelay.accounts.sent_mark import SentMark
 from codexrelay.accounts.turnstile import Turnstile, held
 from codexrelay.protocol.claims import read_claims
+from codexrelay.protocol.progress import Progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -403,16 +406,21 @@ class Refresher:
             # Also if there is one: it may keep no room any more.
             await trio.to_thread.run_sync(_make_mark, mark, memory, files, stored.id)
             memory.begin()
+            progress = Progress()
             flight.budget.deadline = trio.current_time() + self._budget_s()
             with flight.budget:
                 memory.send()
-                answer = await self.issuer.renew(memory.refresh_token, reason=flight.reason)
+                answer = await self.issuer.renew(
+                    memory.refresh_token, reason=flight.reason, progress=progress
+                )
                 if not isinstance(answer, Renewed):
                     return answer
                 # Nothing between answer and memory: what was answered cannot be forgotten.
                 now_unix_s = self.wall_clock()
                 memory.renewed = _merge(stored.credentials, answer, now_unix_s=now_unix_s)
                 return memory.renewed
+            if progress.is_unsent:
+                return Unavailable(why=f"{CANNOT_BE_REACHED} in time")
         return Lost(why="the sign-in service did not answer in time")
 
     def _budget_s(self) -> float:

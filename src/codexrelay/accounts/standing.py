@@ -283,11 +283,13 @@ class Standing:
         now_unix_s: float,
         model: str | None = None,
         plans: frozenset[str] | None = None,
+        lacking: frozenset[str] = frozenset(),
     ) -> PassedOver | None:
         """Return what keeps the account from taking a turn now, the gravest first.
 
-        `plans` are those that offer the model; an account of an unknown plan is tried, and so is
-        one that has such a plan by its claim or by the backend's last word.
+        `plans` are those that offer the model, `lacking` those that are known not to; an account of
+        an unknown plan is tried, and so is one that has another plan by its claim or by the
+        backend's last word.
         """
         account, against = self.account, self._against
         status = account.status(now_unix_s=now_unix_s)
@@ -301,8 +303,10 @@ class Standing:
         mine = plans_of(account)
         if plans and mine and plans.isdisjoint(mine):
             return against(Why.NO_MODEL, reason=mine[0])
-        if model is not None and now_unix_s < self.no_model.get(model, -math.inf):
+        if model is not None and self.lacks(model, now_unix_s=now_unix_s):
             return against(Why.NO_MODEL, until_unix_s=self.no_model[model])
+        if mine and lacking.issuperset(mine):
+            return against(Why.NO_MODEL, reason=mine[0])
         aside = self.set_aside
         if aside is not None and now_unix_s < aside.until_unix_s:
             return against(
@@ -316,6 +320,10 @@ class Standing:
         if self.pause is not None and now_unix_s < (self.pause.until_unix_s or 0.0):
             return attrs.evolve(self.pause, account=account)
         return None
+
+    def lacks(self, model: str, *, now_unix_s: float) -> bool:
+        """Tell whether the backend has refused it the model a while ago."""
+        return now_unix_s < self.no_model.get(model, -math.inf)
 
     def _against(
         self,

@@ -9,14 +9,25 @@ import httpx
 import trio
 
 from codexrelay import __version__
+from codexrelay.protocol.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 USER_AGENT: Final = f"codexrelay/{__version__}"
+#: For the connection, through a proxy too: what hangs there has let nothing out, and is told so.
+CONNECT_S: Final = 10.0
 #: No answer that is understood is longer; what is beyond is not kept, and a cut fails to parse.
 MAX_ANSWER_BYTES: Final = 1 << 20
 _CLOSE_S: Final = 1.0
+#: Nothing was sent when one of these is raised.
+NOT_SENT: Final = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -27,12 +38,15 @@ class RawAnswer:
     body: bytes = attrs.field(repr=False)
 
 
-def post(url: str, body: bytes, *, content_type: str) -> httpx.Request:
+def post(
+    url: str, body: bytes, *, content_type: str, progress: Progress | None = None
+) -> httpx.Request:
     """Return a request that is sent once at most, on a connection of its own.
 
     The body can be read once only: a transport sends a request a second time when a kept connection
-    breaks under it, and what is posted here is good for one call.
+    breaks under it, and what is posted here is good for one call. `progress` tells how far it got.
     """
+    timeout = {"connect": CONNECT_S, "read": None, "write": None, "pool": None}
     return httpx.Request(
         "POST",
         url,
@@ -46,7 +60,22 @@ def post(url: str, body: bytes, *, content_type: str) -> httpx.Request:
             "user-agent": USER_AGENT,
         },
         content=_once(body),
+        extensions={"timeout": timeout} | (progress or Progress()).extensions,
     )
+
+
+def keep_to(configured: httpx.URL, request: httpx.Request) -> None:
+    """See to it that a request with a token leads to the place that its owner has configured.
+
+    Raises:
+        AssertionError: it leads elsewhere, which is a bug; nothing has been sent.
+    """
+    if _origin(request.url) != _origin(configured):
+        raise AssertionError(f"a token was about to leave for {request.url.host}")
+
+
+def _origin(url: httpx.URL) -> tuple[str, bytes, int | None]:
+    return url.scheme, url.raw_host, url.port
 
 
 async def exchange(transport: httpx.AsyncBaseTransport, request: httpx.Request) -> RawAnswer:
@@ -63,6 +92,15 @@ async def exchange(transport: httpx.AsyncBaseTransport, request: httpx.Request) 
     finally:
         with trio.move_on_after(_CLOSE_S, shield=True):
             await response.aclose()
+
+
+def words(error: httpx.RequestError) -> str:
+    """Return what one of `NOT_SENT` says: who could not be reached, and by which proxy.
+
+    Such texts speak of hosts, proxies and certificates. Others may quote what was sent or read.
+    """
+    told = str(error) if isinstance(error, NOT_SENT) else ""
+    return told or type(error).__name__
 
 
 async def _once(body: bytes) -> AsyncIterator[bytes]:

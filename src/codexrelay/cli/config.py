@@ -11,7 +11,7 @@ import click
 import orjson
 
 from codexrelay.cli.accounts.words import visible
-from codexrelay.cli.flags import given, key_flags
+from codexrelay.cli.flags import KeyedCommand, given, key_flags
 from codexrelay.config.example import example as example_text
 from codexrelay.config.loading import load
 from codexrelay.config.shown import shown
@@ -35,7 +35,7 @@ def config() -> None:
     """Show, check and explain the configuration."""
 
 
-@config.command()
+@config.command(cls=KeyedCommand)
 @click.option(
     "--config",
     "config_path",
@@ -93,6 +93,7 @@ def check(file: Path, *, as_json: bool) -> None:
             config_path=file,
             environ=os.environ,  # noqa: TID251 - the real one, as serve takes it
             flags={},
+            named_by="FILE",
         )
     except ConfigError as error:
         _refuse(error.problems, as_json=as_json)

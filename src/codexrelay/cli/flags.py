@@ -6,10 +6,25 @@ from typing import TYPE_CHECKING
 
 import click
 
+from codexrelay.config.dropped import why_flag_dropped
 from codexrelay.config.keys import KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+
+class KeyedCommand(click.Command):
+    """Has the flags of all keys, and says of those that other relays have why there are none."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Raises click.UsageError: a flag is unknown, or refused."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            reason = why_flag_dropped(error.option_name)
+            if reason is None:
+                raise
+            raise click.UsageError(f"{error.option_name}: not supported: {reason}", ctx) from None
 
 
 def key_flags(command: Callable[..., None]) -> Callable[..., None]:

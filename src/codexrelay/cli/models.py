@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 import click
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -28,12 +29,13 @@ from codexrelay.cli.process import World, open_relay
 from codexrelay.config.folders import legacy_folders
 from codexrelay.config.loading import load
 from codexrelay.config.settings import Settings
-from codexrelay.errors import ConfigError, RequestError
+from codexrelay.errors import ConfigError
 from codexrelay.protocol.fit import levels
 from codexrelay.protocol.model_choice import choose
 from codexrelay.protocol.models_list import is_listed
 from codexrelay.protocol.raw import get_list, get_number, get_text
 from codexrelay.server.models import open_catalogue, read_known, shelf_of
+from codexrelay.server.offer import reaches_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,6 +45,13 @@ if TYPE_CHECKING:
     from codexrelay.backends.codex.listing import Listing
     from codexrelay.protocol.raw import JsonObject
 
+_COLUMNS: Final = ("MODEL", "EFFORTS", "CONTEXT", "PLANS", "SOURCE")
+#: The columns that are given room first.
+_BY_WEIGHT: Final = ("MODEL", "EFFORTS", "PLANS", "CONTEXT", "SOURCE")
+#: Those that have blanks to be broken at.
+_BROKEN: Final = frozenset({"EFFORTS", "PLANS"})
+#: Blanks between two columns.
+_GAP: Final = 2
 #: Narrower than this the table has no column for where a model is known from.
 _WIDE: Final = 100
 #: More plans than this are counted, not named.
@@ -86,6 +95,8 @@ def models(ctx: click.Context, config_path: Path | None, *, refresh: bool, as_js
     if as_json:
         print_json(report.facts(failures))
     else:
+        for alias, problem in report.broken.items():
+            _warn(f"models.aliases: {alias!r} means nothing that can be reached: {problem}")
         _print(console_of(call), report)
     why = tuple(f"the backend gave no list{_of_plan(p)}: {told}" for p, told in failures.items())
     if refresh and not any(map(report.is_new, seen.listings)):
@@ -135,6 +146,7 @@ async def _ask(call: Call, settings: Settings) -> tuple[Models, dict[str | None,
             session_id=world.new_id(),
             wall_clock=world.wall_clock,
             warn=_warn,
+            insists=True,
         )
         if not catalogue.asks:
             raise FailureError(
@@ -159,8 +171,21 @@ class _Report:
 
     @property
     def aliases(self) -> Mapping[str, str]:
-        """Those of the configuration."""
-        return self.settings.models.aliases
+        """Those of the configuration that may reach a model."""
+        broken = self.broken
+        return {a: means for a, means in self.settings.models.aliases.items() if a not in broken}
+
+    @property
+    def broken(self) -> Mapping[str, str]:
+        """Those that reach nothing, and why."""
+        aliases = self.settings.models.aliases
+        names = [name for name, _ in self.settings.backends.family]
+        known = self.models.by_slug
+        whys = (
+            (alias, reaches_nothing(alias, aliases=aliases, known=known, instances=names))
+            for alias in aliases
+        )
+        return {alias: why for alias, why in whys if why is not None}
 
     def is_new(self, listing: Listing) -> bool:
         """Tell whether the backend gave the list just now."""
@@ -192,6 +217,10 @@ class _Report:
             "source": self.models.source,
             "models": [self._model(slug, entry) for slug, entry in self.models.by_slug.items()],
             "aliases": [self._alias(alias, means) for alias, means in self.aliases.items()],
+            "broken_aliases": [
+                {"alias": alias, "means": self.settings.models.aliases[alias], "problem": why}
+                for alias, why in self.broken.items()
+            ],
             "strict": self.settings.models.strict,
             "plans": [*sorted(self.ours)],
             "lists": [self._list(listing) for listing in self.models.listings],
@@ -219,11 +248,8 @@ class _Report:
         }
 
     def _alias(self, alias: str, means: str) -> JsonObject:
-        told: JsonObject = {"alias": alias, "means": means, "model": None, "problem": None}
-        try:
-            choice = choose(alias, aliases=self.aliases, known=self.models.by_slug)
-        except RequestError as error:
-            return told | {"problem": error.message}
+        told: JsonObject = {"alias": alias, "means": means, "problem": None}
+        choice = choose(alias, aliases=self.aliases, known=self.models.by_slug)
         if choice.slug not in self.models.by_slug:
             told["problem"] = f"the list has no model {choice.slug!r}"
         return told | {
@@ -259,39 +285,66 @@ class _Report:
 
 
 def _print(console: Console, report: _Report) -> None:
-    print_rows(console, _table(report, wide=console.width >= _WIDE))
-    if report.aliases:
+    table, left_out = _table(report, width=console.width)
+    print_rows(console, table)
+    if aliases := report.aliases:
         click.echo()
-        width = max(map(len, map(visible, report.aliases)))
-        for alias, means in report.aliases.items():
+        width = max(map(len, map(visible, aliases)))
+        for alias, means in aliases.items():
             problem = report.problem_of(alias)
             told = "" if problem is None else f"  ({visible(problem)})"
             click.echo(f"{visible(alias):{width}}  means {visible(means)}{told}")
     click.echo()
+    if left_out:
+        click.echo(f"There is no room for: {', '.join(left_out)}.")
     for line in _origin(report):
         click.echo(line)
 
 
-def _table(report: _Report, *, wide: bool) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("MODEL", "EFFORTS", "CONTEXT", "PLANS", *(("SOURCE",) if wide else ())):
-        # Efforts alone have blanks to be broken at.
-        table.add_column(column, no_wrap=column != "EFFORTS", overflow="fold")
-    for slug, entry in report.models.by_slug.items():
-        if not is_listed(entry):
+def _table(report: _Report, *, width: int) -> tuple[Table, tuple[str, ...]]:
+    """Return the table with the columns that fit, and the names of those that do not."""
+    rows = [
+        _row(report, slug, entry)
+        for slug, entry in report.models.by_slug.items()
+        if is_listed(entry)
+    ]
+    columns = _fitting(rows, width=width)
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
+    for column in columns:
+        table.add_column(column, no_wrap=column not in _BROKEN, overflow="fold")
+    for row in rows:
+        table.add_row(*(row[column] for column in columns))
+    return table, tuple(column for column in _COLUMNS[:-1] if column not in columns)
+
+
+def _row(report: _Report, slug: str, entry: JsonObject) -> dict[str, Text]:
+    listing = report.listing_of(slug)
+    source = report.source_of(listing)
+    if listing is not None:
+        source += f", {report.age_of(listing)}"
+    texts = (
+        Text(visible(slug), "bold"),
+        Text(visible(_efforts(entry))),
+        Text(_context(entry)),
+        _offered(report, entry),
+        Text(source, "dim"),
+    )
+    return dict(zip(_COLUMNS, texts, strict=True))
+
+
+def _fitting(rows: Sequence[Mapping[str, Text]], *, width: int) -> tuple[str, ...]:
+    """Return the columns for which there is room, without a word or a name broken."""
+    taken, fitting = 0, set[str]()
+    for column in _BY_WEIGHT:
+        cells = [column, *(row[column].plain for row in rows)]
+        need = max(cell_len(p) for c in cells for p in (c.split() if column in _BROKEN else [c]))
+        gap = _GAP if fitting else 0
+        too_wide = taken + gap + need > width or (column == "SOURCE" and width < _WIDE)
+        if fitting and too_wide:
             continue
-        listing = report.listing_of(slug)
-        source = report.source_of(listing)
-        if listing is not None:
-            source += f", {report.age_of(listing)}"
-        row = (
-            Text(visible(slug), "bold"),
-            Text(visible(_efforts(entry))),
-            Text(_context(entry)),
-            _offered(report, entry),
-        )
-        table.add_row(*row, *((Text(source, "dim"),) if wide else ()))
-    return table
+        taken += gap + need
+        fitting.add(column)
+    return tuple(column for column in _COLUMNS if column in fitting)
 
 
 def _efforts(entry: JsonObject) -> str:

@@ -17,7 +17,7 @@ import structlog
 import trio
 
 from codexrelay.cli import logs, process
-from codexrelay.cli.flags import given, key_flags
+from codexrelay.cli.flags import KeyedCommand, given, key_flags
 from codexrelay.cli.process import Running, World
 from codexrelay.cli.signals import endings, forget_closed, is_closed, is_hangup, terminals
 from codexrelay.config.folders import legacy_folders
@@ -37,7 +37,7 @@ _CLOSING_S: Final = 2.0
 _log = structlog.get_logger("codexrelay.serve")
 
 
-@click.command()
+@click.command(cls=KeyedCommand)
 @click.option(
     "--config",
     "config_path",
@@ -87,15 +87,30 @@ async def _serve(live: Live) -> None:
             running = await relay.start(partial(process.run, settings, world, drain))
             click.echo(f"codexrelay listening on {running.url}", err=True)
             _calm_the_collector()
-            click.echo(_accounts(running), err=True)
+            accounts = _Accounts(running)
+            click.echo(accounts.said, err=True)
             _warn(live, running)
-            nursery.start_soon(live.keep, partial(_adopt, running))
+            nursery.start_soon(live.keep, partial(_adopt, running, accounts))
         nursery.cancel_scope.cancel()
 
 
-async def _adopt(running: Running, settings: Settings) -> None:
+async def _adopt(running: Running, accounts: _Accounts, settings: Settings) -> None:
     await process.adopt(running.services, settings)
     logs.configure(settings.server.log_level)
+    accounts.say_if_other(running)
+
+
+class _Accounts:
+    """What was last said about the accounts in use."""
+
+    def __init__(self, running: Running) -> None:
+        self.said = _accounts(running)
+
+    def say_if_other(self, running: Running) -> None:
+        """Say it anew where it is not as it was."""
+        if (now := _accounts(running)) != self.said:
+            self.said = now
+            _log.info(now.removeprefix("codexrelay "))
 
 
 def _calm_the_collector() -> None:

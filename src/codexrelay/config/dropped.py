@@ -84,7 +84,7 @@ DROPPED: Final[Mapping[str, str]] = {
         "limits of models are not configured in this version: they are the catalogue's, which "
         "`codexrelay models` shows"
     ),
-    "usage_window_warmup": "nothing is sent to the backend that no client has asked for",
+    "usage_window_warmup": "no turn is sent to the backend that no client has asked for",
     "logging": (
         "traffic is not captured in this version; the log has server.log_level, and `codexrelay "
         "explain` tells how a turn went"
@@ -106,6 +106,23 @@ VARIABLES: Final[Mapping[str, str]] = {
     "SESSION_B2BUA_*": "session",
     "CAPTURE_FILE": "logging",
     "CAPTURE_MAX_BYTES": "logging",
+    "CAPTURE_TRUNCATE_BYTES": "logging",
+    "CAPTURE_MAX_FILES": "logging",
+    "CAPTURE_ROTATE_INTERVAL_SECONDS": "logging",
+    "CAPTURE_TOTAL_MAX_BYTES": "logging",
+}
+
+#: Flag -> the key above that it stands for elsewhere, or the reason itself; `*` is anything.
+FLAGS: Final[Mapping[str, str]] = {
+    "--enable-context-compaction": "compaction",
+    "--compaction-min-tokens": "compaction",
+    "--*b2bua*": "session",
+    "--capture-*": "logging",
+    "--cbor-capture-*": "logging",
+    "--enable-droid-path-fix": f"{_CODEX}.compatibility_layer",
+    "--enable-openai-codex-backend-debugging-override": (
+        "the backend needs no switch: accounts that are signed in are used"
+    ),
 }
 
 
@@ -118,6 +135,14 @@ def why_dropped(name: str) -> str | None:
     for pattern, reason in DROPPED.items():
         if fnmatchcase(plain, pattern) or fnmatchcase(plain, f"{pattern}.*"):
             return reason
+    return None
+
+
+def why_flag_dropped(flag: str) -> str | None:
+    """Return why a flag is refused; None when it is not known here."""
+    for pattern, name in FLAGS.items():
+        if fnmatchcase(flag, pattern):
+            return DROPPED.get(name, name)
     return None
 
 

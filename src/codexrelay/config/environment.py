@@ -6,7 +6,7 @@ import difflib
 from typing import TYPE_CHECKING, Final
 
 from codexrelay.config.dropped import why_variable_dropped
-from codexrelay.config.keys import VARIABLES, Given, Origin, Reading, from_outside
+from codexrelay.config.keys import VARIABLES, Entry, Given, Origin, Reading, from_outside
 from codexrelay.errors import Problem
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def read(environ: Mapping[str, str]) -> Reading:
     )
 
 
-def _found(variable: str, text: str) -> Iterator[Given | Problem]:
+def _found(variable: str, text: str) -> Iterator[Given | Problem | Entry]:
     origin = Origin("variable", variable)
     return from_outside(VARIABLES[variable], text, place=variable, origin=origin)
 

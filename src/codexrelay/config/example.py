@@ -29,7 +29,8 @@ them too.
 In parentheses: what a key takes, the environment variable that gives it (of two, the second wins),
 and `restart` where a running relay must be started again for a new value to act. All other keys act
 as soon as the file is saved. In a variable or a flag, a list is a JSON array or separated by
-commas, and a mapping is a JSON object. Mappings of several sources are merged key by key.
+commas, a mapping is a JSON object, and null stands for null. Mappings of several sources are merged
+key by key.
 
 This file is what `codexrelay config example` prints.
 """

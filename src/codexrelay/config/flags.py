@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from codexrelay.config.keys import Given, Origin, Reading, from_outside, key_named
+from codexrelay.config.keys import Entry, Given, Origin, Reading, from_outside, key_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,6 +28,6 @@ def read(flags: Mapping[str, object]) -> Reading:
     )
 
 
-def _found(name: str, value: object) -> Iterator[Given | Problem]:
+def _found(name: str, value: object) -> Iterator[Given | Problem | Entry]:
     key = key_named(name)
     return from_outside(key.path, value, place=key.flag, origin=Origin("flag", key.flag))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -21,10 +22,17 @@ import attrs
 
 from codexrelay.config.dropped import why_dropped
 from codexrelay.config.settings import Settings
-from codexrelay.config.values import conform, from_text, is_mapping, shown, told, without_login
+from codexrelay.config.values import (
+    conform,
+    from_text,
+    has_half,
+    is_mapping,
+    read_json,
+    shown,
+    told,
+)
 from codexrelay.errors import Problem
 from codexrelay.protocol.model_id import instance_named
-from codexrelay.protocol.raw import parse
 from codexrelay.setting import About, about
 
 if TYPE_CHECKING:
@@ -39,6 +47,15 @@ FIRST_BLOCK: Final = ("backends", "openai_codex")
 ANY: Final = "*"
 #: Parts of a path that would only make flags longer, since they are for the first block alone.
 _NOT_IN_FLAGS: Final = frozenset({"server", "backends", "openai_codex", "extra", "codex"})
+
+
+#: What to say of text that holds half of a character.
+HALF: Final = (
+    "holds half of a character (\\ud800 to \\udfff): write the character itself, or \\U and its "
+    "eight digits"
+)
+#: How Python has the bytes of a name on this machine that are no UTF-8.
+_UNDECODED: Final = re.compile("[\udc80-\udcff]")
 
 
 @attrs.frozen(kw_only=True)
@@ -104,14 +121,24 @@ class Key:
         """
         try:
             conformed = conform(value, self.wanted)
+            self._check_text(conformed)
             if self.about.one_will_do and isinstance(conformed, str):
                 conformed = (conformed,)
             self._check_range(conformed)
         except ValueError as error:
-            said_alone = self.about.secret or not str(error).startswith("must be")
+            hidden = self.about.secret or self.about.url
+            said_alone = hidden or not str(error).startswith("must be")
             given = "" if said_alone else f", not {shown(value)}"
-            raise ValueError(without_login(f"{error}{given}")) from None
+            raise ValueError(f"{error}{given}") from None
         return conformed if self.field.converter is None else self._converted(conformed)
+
+    def _check_text(self, value: object) -> None:
+        if self.about.path is not None and isinstance(value, str):
+            if "\0" in value:
+                raise ValueError("no path has a character 0 in it")
+            value = _UNDECODED.sub("", value)
+        if has_half(value):
+            raise ValueError(HALF)
 
     def _check_range(self, value: object) -> None:
         if self.field.validator is None:
@@ -153,12 +180,21 @@ class Given:
     folder: Path | None = None
 
 
+@attrs.frozen
+class Entry:
+    """An entry of a mapping that has keys inside, whatever it holds."""
+
+    path: KeyPath
+    #: What a message calls the place.
+    where: str
+
+
 @attrs.frozen(kw_only=True)
 class Reading:
     """What one source says."""
 
     #: In the order of the source.
-    found: tuple[Given | Problem, ...] = ()
+    found: tuple[Given | Problem | Entry, ...] = ()
     warnings: tuple[Problem, ...] = ()
     #: Further blocks of the backend that stand there, empty ones too: `openai_codex.2`.
     further: tuple[str, ...] = ()
@@ -305,7 +341,7 @@ def key_at(path: KeyPath) -> Key | None:
 
 def from_outside(
     path: KeyPath, value: object, *, place: str, origin: Origin
-) -> Iterator[Given | Problem]:
+) -> Iterator[Given | Problem | Entry]:
     """Yield what a variable or flag says for a key, a whole section or a mapping.
 
     Text is read as text can say it; a section or a mapping is a JSON object there.
@@ -316,8 +352,11 @@ def from_outside(
         yield Given(key=key, value=said, where=place, origin=origin)
         return
     try:
-        inside = parse(value) if isinstance(value, str) else value
-    except ValueError:
+        inside = read_json(value) if isinstance(value, str) else value
+    except ValueError as error:
+        if str(value).lstrip().startswith("{"):
+            yield Problem(place, f"begins as a JSON object and {error}")
+            return
         inside = value
     if isinstance(inside, dict):
         yield from spread(path, inside, place=place, origin=origin)
@@ -327,7 +366,7 @@ def from_outside(
 
 def spread(
     path: KeyPath, value: object, *, place: str, origin: Origin
-) -> Iterator[Given | Problem]:
+) -> Iterator[Given | Problem | Entry]:
     """Yield what a whole section or mapping says, given as one value at `place`."""
     where = f"{'.'.join(path)} ({place})"
     key = key_at(path)
@@ -335,7 +374,12 @@ def spread(
         if not isinstance(value, dict):
             yield Problem(where, f"must be a mapping of keys, not {shown(value)}")
             return
+        if in_table(path)[-1:] == (ANY,):
+            yield Entry(path, where)
         for name, inside in value.items():
+            if has_half(name):
+                yield Problem(where, f"has a key that {HALF}")
+                continue
             here = (*path, canonical(str(name), path))
             yield from spread(here, inside, place=place, origin=origin)
     elif key is not None:

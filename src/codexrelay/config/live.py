@@ -7,6 +7,7 @@ until a restart. A configuration that cannot be used is refused as a whole.
 from __future__ import annotations
 
 import enum
+import stat
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -25,11 +26,16 @@ from codexrelay.setting import about
 
 #: Seconds between two looks at the file.
 LOOK_S: Final = 1.0
+#: Seconds between two looks when somebody has asked, and the seconds for which they are taken if
+#: the file does not come to rest.
+REST_S: Final = 0.1
+RESTLESS_S: Final = 2.0
+_CLIENT_KEYS: Final = "server.client_keys"
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("codexrelay.config")
 
-#: What tells one state of a file from another: time of the change, size, inode. None: no file.
-Mark: TypeAlias = "tuple[int, int, int] | None"
+#: What tells one state of a file from another: times of the changes, size, inode. None: no file.
+Mark: TypeAlias = "tuple[int, int, int, int] | None"
 Adopt: TypeAlias = Callable[[Settings], Awaitable[None]]
 
 _Settings = TypeVar("_Settings", bound=attrs.AttrsInstance)
@@ -82,12 +88,13 @@ class Refused:
 
 def reread(sources: Sources, in_force: Settings) -> Reloaded | Refused:
     """Read the configuration again and say what would become of the one in force. Blocks."""
+    file = sources.file
+    if file is not None and is_special(file):  # to read a pipe may take for ever
+        return Refused((Problem(str(file), "is no regular file any more"),))
     try:
         loaded = sources.load()
     except ConfigError as error:
         return Refused(error.problems)
-    except RecursionError:
-        return Refused((Problem(str(sources.file), "is nested too deeply"),))
     reloaded = attrs.evolve(compare(in_force, loaded.settings), warnings=loaded.warnings)
     # What must not come together was looked for in the new one alone: a host that is listened on
     # still, and no client keys any more.
@@ -95,7 +102,25 @@ def reread(sources: Sources, in_force: Settings) -> Reloaded | Refused:
     if problems:
         told = "old until a restart, which the rest does not fit: restart the relay"
         return Refused((*problems, Problem(", ".join(reloaded.held), told)))
-    return reloaded
+    problem = _half_written(file, loaded, in_force, reloaded)
+    return reloaded if problem is None else Refused((problem,))
+
+
+def _half_written(
+    file: Path | None, loaded: Loaded, in_force: Settings, reloaded: Reloaded
+) -> Problem | None:
+    """Return why a file may be one that somebody is still writing, and must not act."""
+    said = {name for name, given in loaded.found.items() if given.origin.kind == "file"}
+    if file is not None and not said and (reloaded.changed or reloaded.held):
+        return Problem(str(file), "is empty; for the defaults, start the relay again")
+    if in_force.server.client_keys and not (
+        reloaded.settings.server.client_keys or _CLIENT_KEYS in said
+    ):
+        return Problem(
+            _CLIENT_KEYS,
+            "is gone, and any key would do: write client_keys: [] if that is what you want",
+        )
+    return None
 
 
 def compare(in_force: Settings, wanted: Settings) -> Reloaded:
@@ -204,7 +229,16 @@ def mark_of(file: Path | None) -> Mark:
         found = file.stat()
     except OSError:
         return None
-    return (found.st_mtime_ns, found.st_size, found.st_ino)
+    return (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
+
+
+def is_special(file: Path) -> bool:
+    """Return whether it is a pipe or the like, which can be read once at most."""
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 @attrs.define(eq=False)
@@ -216,6 +250,8 @@ class Live:
     #: Of the file as it was read last.
     warnings: tuple[Problem, ...] = ()
     watch: Watch = attrs.field(factory=lambda: Watch(None))
+    #: The file that is read again; None where none is named, or it is a pipe.
+    file: Path | None = None
     _asked: trio.Event = attrs.field(factory=trio.Event, init=False)
     #: What a restart is needed for, as it was last said.
     _held: tuple[str, ...] = attrs.field(default=(), init=False)
@@ -223,9 +259,16 @@ class Live:
     @classmethod
     def load(cls, sources: Sources) -> Live:
         """Load it for the first time; raises ConfigError as `loading.load` does."""
-        mark = mark_of(sources.file)  # first: what changes while it is read is read again
+        file = sources.file
+        mark = mark_of(file)  # first: what changes while it is read is read again
+        once = file is not None and is_special(file)
         loaded = sources.load()
-        return cls(sources, loaded.settings, loaded.warnings, Watch(mark))
+        warnings = loaded.warnings
+        if once:
+            what = "is no regular file: it was read once, and is not read again"
+            warnings += (Problem(str(file), what),)
+            file = None
+        return cls(sources, loaded.settings, warnings, Watch(None if once else mark), file)
 
     @property
     def is_asked(self) -> bool:
@@ -245,25 +288,42 @@ class Live:
         while True:
             with trio.move_on_after(look_s):
                 await self._asked.wait()
-            if self.is_asked:
-                self._asked = trio.Event()
-                if self.sources.file is None:
-                    await adopt(self.settings)
-                    log.info("no configuration file to reload; the accounts were looked at")
-                else:
-                    await self._reload(adopt, asked=True)
-                continue
-            match self.watch.look(mark_of(self.sources.file)):
-                case Seen.CHANGED:
-                    await self._reload(adopt, asked=False)
-                case Seen.GONE:
-                    told = f"{self.sources.file} is gone; the configuration stays as it is"
-                    log.warning(told)
-                case Seen.NOTHING_NEW:
-                    pass
+            try:
+                await self._look(adopt)
+            except Exception:
+                log.exception("the configuration could not be read again; the old one stays")
+
+    async def _look(self, adopt: Adopt) -> None:
+        if self.is_asked:
+            self._asked = trio.Event()
+            if self.file is None:
+                await adopt(self.settings)
+                log.info("no configuration file to reload; the accounts were looked at")
+            else:
+                await self._come_to_rest(self.file)
+                await self._reload(adopt, asked=True)
+            return
+        match self.watch.look(mark_of(self.file)):
+            case Seen.CHANGED:
+                await self._reload(adopt, asked=False)
+            case Seen.GONE:
+                told = f"{self.file} is gone; the configuration stays as it is"
+                log.warning(told)
+            case Seen.NOTHING_NEW:
+                pass
+
+    async def _come_to_rest(self, file: Path) -> None:
+        """Wait until two looks find the file the same: whoever asks may still be writing."""
+        with trio.move_on_after(RESTLESS_S):
+            before = mark_of(file)
+            while True:
+                await trio.sleep(REST_S)
+                if (now := mark_of(file)) == before:
+                    return
+                before = now
 
     async def _reload(self, adopt: Adopt, *, asked: bool) -> None:
-        self.watch.known = mark_of(self.sources.file)
+        self.watch.known = mark_of(self.file)
         result = await trio.to_thread.run_sync(
             # It changes nothing, so a file system that does not answer holds up no end of ours.
             partial(reread, self.sources, self.settings),

@@ -14,6 +14,7 @@ from codexrelay.config import flags as flag_source
 from codexrelay.config.folders import absolute
 from codexrelay.config.keys import (
     KEYS,
+    Entry,
     Given,
     KeyPath,
     Origin,
@@ -48,13 +49,17 @@ class Loaded:
 
 
 def load(
-    *, config_path: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]
+    *,
+    config_path: Path | None,
+    environ: Mapping[str, str],
+    flags: Mapping[str, object],
+    named_by: str = "--config",
 ) -> Loaded:
     """Return the configuration that file, environment and flags make together.
 
     `flags` maps full key paths (`server.port`) to values; None means that the flag was not given,
     and text is read as in the environment. Without `config_path` the variable `CODEXRELAY_CONFIG`
-    names the file; without both there is none.
+    names the file; without both there is none. `named_by` is what gave `config_path`, for messages.
 
     Raises:
         ConfigError: something is wrong anywhere, in a value that is overridden too. It lists all
@@ -62,7 +67,7 @@ def load(
     """
     merged = _Merged(environ)
     merged.take(_defaults())
-    merged.take(_file(config_path, environ))
+    merged.take(_file(config_path, environ, named_by))
     merged.take(environment.read(environ))
     merged.take(flag_source.read(flags))
     merged.complete()
@@ -81,6 +86,7 @@ class _Merged:
     environ: Mapping[str, str]
     #: With values as the settings have them.
     found: dict[str, Given] = attrs.field(factory=dict)
+    entries: list[Entry] = attrs.field(factory=list)
     #: Further blocks of the backend that some source has.
     further: set[str] = attrs.field(factory=set)
     #: Keys for which some source gave a value of no use; those of further blocks stand here under
@@ -96,6 +102,8 @@ class _Merged:
         for found in reading.found:
             if isinstance(found, Problem):
                 self.problems.append(found)
+            elif isinstance(found, Entry):
+                self.entries.append(found)
             else:
                 self._take_value(found)
 
@@ -104,7 +112,9 @@ class _Merged:
     ) -> Iterator[Problem]:
         """Yield what the rules find in `settings`, without those that read a faulty key."""
         places = {name: given.where for name, given in self.found.items()}
-        configured = rules.Configured(settings=settings, places=places, environ=self.environ)
+        configured = rules.Configured(
+            settings=settings, places=places, environ=self.environ, entries=tuple(self.entries)
+        )
         for rule, keys in judges.items():
             if self.faulty.isdisjoint(keys):
                 # What several blocks take over from the first one is said once.
@@ -151,9 +161,9 @@ def _defaults() -> Reading:
     )
 
 
-def _file(config_path: Path | None, environ: Mapping[str, str]) -> Reading:
+def _file(config_path: Path | None, environ: Mapping[str, str], named_by: str) -> Reading:
     if config_path is not None:
-        return yaml_file.read(config_path, named_by="--config")
+        return yaml_file.read(config_path, named_by=named_by)
     if CONFIG_VARIABLE in environ:
         return yaml_file.read(Path(environ[CONFIG_VARIABLE]), named_by=CONFIG_VARIABLE)
     return Reading()

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -20,11 +21,12 @@ from codexrelay.backends.codex.settings import (
     CodexSettings,
 )
 from codexrelay.config.folders import legacy_folders
+from codexrelay.config.keys import Entry, in_first_block
 from codexrelay.config.settings import Settings
 from codexrelay.errors import Problem, RequestError
 from codexrelay.profiles import find_profiles
 from codexrelay.protocol.capabilities import read_parameters
-from codexrelay.protocol.model_choice import choose
+from codexrelay.protocol.model_choice import EFFORTS, choose
 from codexrelay.relay.reactors import find_reactors
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ class Configured:
     #: Full key path -> what a message calls the place its value comes from.
     places: Mapping[str, str]
     environ: Mapping[str, str]
+    #: Entries of mappings that stand somewhere, empty ones too.
+    entries: tuple[Entry, ...] = ()
 
     def blocks(self) -> Iterator[_Block]:
         """Yield all instances of the backend, the first one first."""
@@ -78,6 +82,7 @@ Rule: TypeAlias = Callable[[Configured], Iterator[Problem]]
 
 _FIRST: Final = "backends.openai_codex"
 _HOST: Final = "server.host"
+_PORT: Final = "server.port"
 _CLIENT_KEYS: Final = "server.client_keys"
 _API_BASE_URL: Final = f"{_FIRST}.api_base_url"
 _AUTH_PATH: Final = f"{_FIRST}.auth_path"
@@ -97,6 +102,7 @@ _ADAPTATIONS: Final = "profiles.adaptations"
 _ALIASES: Final = "models.aliases"
 #: A random key of 16 characters (base64) has 96 bits; what is shorter was made up by a person.
 _GOOD_KEY_LENGTH: Final = 16
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 def is_loopback(host: str) -> bool:
@@ -117,6 +123,18 @@ def _open_host(configured: Configured) -> Iterator[Problem]:
             f"{server.host} can be reached from other machines, and anyone there could use your "
             f"accounts: set {_CLIENT_KEYS}, or leave {_HOST} at 127.0.0.1",
         )
+
+
+def _calls_itself(configured: Configured) -> Iterator[Problem]:
+    server = configured.settings.server
+    for block in configured.blocks():
+        url = urlsplit(block.codex.api_base_url)
+        host, port = url.hostname or "", url.port or _DEFAULT_PORTS[url.scheme]
+        if port == server.port and (_is_here(host) or host == server.host.lower()):
+            yield Problem(
+                block.place(_API_BASE_URL),
+                f"is the relay itself ({_HOST} and {_PORT}), which would call itself without end",
+            )
 
 
 def _no_account_allowed(configured: Configured) -> Iterator[Problem]:
@@ -181,10 +199,10 @@ def _no_ca_file(configured: Configured) -> Iterator[Problem]:
 
 
 def _unknown_profile(configured: Configured) -> Iterator[Problem]:
-    for block in configured.blocks():
-        for name, inside in block.codex.extra.codex.agent_capabilities.items():
-            if problem := _unknown("profile", name, find_profiles()):
-                yield Problem(block.place(f"{_AGENTS}.{name}.{next(iter(inside))}"), problem)
+    for entry in configured.entries:
+        *mapping, name = in_first_block(entry.path)
+        if ".".join(mapping) == _AGENTS and (problem := _unknown("profile", name, find_profiles())):
+            yield Problem(entry.where, problem)
 
 
 def _unknown_reactor(configured: Configured) -> Iterator[Problem]:
@@ -211,22 +229,41 @@ def _unknown_adaptation(configured: Configured) -> Iterator[Problem]:
 def _bad_alias(configured: Configured) -> Iterator[Problem]:
     taken: dict[str, str] = {}
     for alias, model in configured.settings.models.aliases.items():
-        if problem := _wrong_with(alias, model, taken):
+        if problem := _wrong_with(alias, taken) or _wrong_meaning(alias, model, configured):
             yield Problem(configured.places[f"{_ALIASES}.{alias}"], problem)
         taken.setdefault(alias.lower(), alias)
 
 
-def _wrong_with(alias: str, model: str, taken: Mapping[str, str]) -> str | None:
+def _wrong_with(alias: str, taken: Mapping[str, str]) -> str | None:
     if not alias:
         return "an alias needs a name"
     if "?" in alias:
         return "no alias has a `?` in its name: parameters stand behind what it means"
     if alias.lower() in taken:
         return f"{taken[alias.lower()]} is the same alias: case does not matter"
+    return None
+
+
+def _wrong_meaning(alias: str, model: str, configured: Configured) -> str | None:
     try:
-        read_parameters(choose(model, aliases={}, known=()).capabilities)
+        meant = choose(model, aliases={}, known=())
+        read_parameters(meant.capabilities)
     except RequestError as error:
         return str(error)
+    if not meant.slug.strip():
+        return f"names no model: write one before the `?`, as in gpt-5.5{model}"
+    family = [instance for instance, _ in configured.settings.backends.family]
+    if meant.instance is not None and (problem := _unknown("instance", meant.instance, family)):
+        return problem
+    whole, others = model.partition("?")[0], configured.settings.models.aliases
+    rest, _, effort = meant.slug.rpartition("-")
+    named = {whole.lower(), meant.slug.lower(), rest.lower() if effort in EFFORTS else ""}
+    for other in others:
+        if other.lower() in named - {alias.lower()}:
+            return (
+                f"{other} is an alias too, and what an alias means is not looked up among them "
+                "again: write what it means"
+            )
     return None
 
 
@@ -283,6 +320,7 @@ def _foreign_issuer(configured: Configured) -> Iterator[Problem]:
 #: sound, in every block.
 PROBLEM_RULES: Final[Mapping[Rule, tuple[str, ...]]] = {
     _open_host: (_HOST, _CLIENT_KEYS),
+    _calls_itself: (_HOST, _PORT, _API_BASE_URL),
     _no_account_allowed: (_ACCOUNTS,),
     _no_weight: (_WEIGHT,),
     _no_auth_json: (_AUTH_PATH, _ENABLED, _LEGACY),
@@ -300,6 +338,18 @@ WARNING_RULES: Final[Mapping[Rule, tuple[str, ...]]] = {
     _foreign_backend: (_API_BASE_URL,),
     _foreign_issuer: (_ISSUER,),
 }
+
+
+def _is_here(host: str) -> bool:
+    """Return whether a host to connect to is this machine."""
+    if is_loopback(host) or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:  # a name
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return address.is_unspecified or (mapped is not None and mapped.is_loopback)
 
 
 def _plain(name: str) -> str:

@@ -30,7 +30,10 @@ class ServerSettings:
     )
     drain_grace_s: float = setting(
         10.0,
-        "Seconds that running turns are given to end when the relay stops.",
+        """
+        Seconds that running turns are given to end when the relay stops; the value at that moment
+        counts.
+        """,
         at_least=0,
         live=True,
     )

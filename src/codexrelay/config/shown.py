@@ -16,7 +16,8 @@ from codexrelay.config.keys import (
     in_block,
     mapping_of,
 )
-from codexrelay.config.values import without_login
+from codexrelay.config.values import without_logins
+from codexrelay.setting import without_login
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,14 +67,16 @@ def _shown(given: Given) -> Shown:
     if about.secret and isinstance(value, tuple):
         masked: object = f"<{len(value)} hidden>" if value else value
     else:
-        masked = _without_logins(value)
+        masked = (
+            without_login(value) if about.url and isinstance(value, str) else _without_logins(value)
+        )
     return Shown(name=given.key.name, value=masked, origin=given.origin, live=about.live)
 
 
 def _without_logins(value: object) -> object:
     match value:
         case str():
-            return without_login(value)
+            return without_logins(value)
         case tuple() | list():
             return [_without_logins(each) for each in value]
         case dict():

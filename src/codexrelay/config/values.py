@@ -6,13 +6,16 @@ of its letters), and what it says about a value must be put into our words in an
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Final, Literal, Union, get_args, get_origin
 
-from codexrelay.protocol.raw import parse
+import attrs
+
+from codexrelay.setting import without_login
 
 _WORDS: Final[Mapping[object, str]] = {
     bool: "true, yes, on, false, no or off",
@@ -28,7 +31,20 @@ _BOOLEANS: Final[Mapping[str, bool]] = {
 }
 #: Characters of a text that a message repeats: prompts are long.
 _SHOWN: Final = 100
-_URL_LOGIN: Final = re.compile(r"//[^/@\s]*@")
+#: Where a longer text has a URL with a login in it.
+_URL_LOGIN: Final = re.compile(r"//\S*@")
+#: Beyond it a whole number is no figure that anything here reckons with.
+_LARGEST: Final = 2**63 - 1
+_HALF: Final = re.compile("[\ud800-\udfff]")
+#: Levels that lists and mappings may be nested, in a value or in all of a file.
+DEEPEST: Final = 100
+
+
+@attrs.frozen
+class Unreadable:
+    """Stands for the value of a key where something is written that gives none."""
+
+    why: str
 
 
 def conform(value: object, wanted: object) -> object:
@@ -40,6 +56,8 @@ def conform(value: object, wanted: object) -> object:
     Raises:
         ValueError: `wanted` does not take `value`; the text says what it takes.
     """
+    if isinstance(value, Unreadable):
+        raise ValueError(value.why)  # noqa: TRY004 - it stands for a value
     for member in _members(wanted):
         if _takes(value, member):
             return _represented(value, member)
@@ -49,15 +67,55 @@ def conform(value: object, wanted: object) -> object:
 def from_text(text: str, wanted: object) -> object:
     """Return what `text`, from the environment or a flag, says where `wanted` is taken.
 
-    A list is a JSON array or, where a single text is none, separated by commas. Text that says no
-    such thing is returned as it is; `conform` then refuses it.
+    A list is a JSON array or, where a single text is none, separated by commas; what begins as an
+    array does is one. `null` and words that are the only ones allowed are the same in any case.
+    Text that says nothing of the kind is returned as it is; `conform` then refuses it.
     """
-    members = _members(wanted)
+    members, word = _members(wanted), text.strip().lower()
+    if NoneType in members and word == "null":
+        return None
+    if text.lstrip().startswith("[") and any(get_origin(member) is tuple for member in members):
+        try:
+            return read_json(text)
+        except ValueError as error:
+            return Unreadable(f"begins as a JSON array and {error}")
     for member in members:
+        if get_origin(member) is Literal and word in get_args(member):
+            return word
         value = _read(text, member, by_commas=str not in members)
         if _takes(value, member):
             return value
     return text
+
+
+def read_json(text: str) -> object:
+    """Return what JSON text says.
+
+    Raises:
+        ValueError: it says nothing. The message follows a noun and holds nothing of the text.
+    """
+    try:
+        value: object = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is no valid JSON (character {error.pos + 1})") from None
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    if _depth(value) > DEEPEST:
+        raise ValueError("is nested too deeply")
+    return value
+
+
+def has_half(value: object) -> bool:
+    """Return whether a text in `value` holds half of a character, which no request can hold."""
+    match value:
+        case str():
+            return _HALF.search(value) is not None
+        case dict():
+            return any(has_half(name) or has_half(each) for name, each in value.items())
+        case list() | tuple():
+            return any(map(has_half, value))
+        case _:
+            return False
 
 
 def in_words(wanted: object) -> str:
@@ -87,10 +145,14 @@ def shown(value: object) -> str:
             return "null"
         case bool():
             return str(value).lower()
+        case int() if abs(value) >= 10**_SHOWN:
+            return "a number of many digits"
         case int() | float():
             return f"the number {value}"
         case str():
-            short = value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…"
+            # A login is left out wherever it may be one; first, for half of it would not look so.
+            plain = without_login(value)
+            short = plain if len(plain) <= _SHOWN else f"{plain[:_SHOWN]}…"
             return f"the text {short!r}" if value else "an empty text"
         case list() | tuple():
             items = ("a list" if isinstance(item, list | tuple) else shown(item) for item in value)
@@ -101,8 +163,8 @@ def shown(value: object) -> str:
             return f"a {type(value).__name__}"
 
 
-def without_login(text: str) -> str:
-    """Return the text without user and password of a URL in it."""
+def without_logins(text: str) -> str:
+    """Return a text that is no URL without user and password of one in it."""
     return _URL_LOGIN.sub("//…@", text)
 
 
@@ -133,6 +195,31 @@ def _takes(value: object, member: object) -> bool:
     return isinstance(value, bool if member is bool else NoneType)
 
 
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("has a key twice in one of its objects")
+    return made
+
+
+def _refuse_constant(name: str) -> object:
+    """`NaN` and `Infinity` are no JSON."""
+    raise ValueError(f"holds {name}, which is no JSON")
+
+
+def _depth(value: object) -> int:
+    """Return how many levels are nested."""
+    depth, level = 0, [value]
+    while level := [
+        inside
+        for each in level
+        if isinstance(each, dict | list)
+        for inside in (each.values() if isinstance(each, dict) else each)
+    ]:
+        depth += 1
+    return depth
+
+
 def _is_json(value: object) -> bool:
     """Return whether YAML gave what JSON can say: no dates, and names that are text."""
     match value:
@@ -150,7 +237,7 @@ def _is_number(value: object, member: object) -> bool:
     if isinstance(value, bool):  # bool is a subclass of int
         return False
     if member is int:
-        return isinstance(value, int)
+        return isinstance(value, int) and abs(value) <= _LARGEST
     # Neither infinite, nor not a number, nor a whole number too large for a float.
     return isinstance(value, int | float) and abs(value) <= sys.float_info.max
 
@@ -168,8 +255,8 @@ def _read(text: str, member: object, *, by_commas: bool) -> object:
     try:
         if get_origin(member) is tuple:
             (each, _) = get_args(member)
-            if text.lstrip().startswith("[") or is_mapping(each):
-                return parse(text)
+            if is_mapping(each):
+                return text
             return (
                 [from_text(item.strip(), each) for item in text.split(",")] if by_commas else text
             )
@@ -179,8 +266,6 @@ def _read(text: str, member: object, *, by_commas: bool) -> object:
             return float(text)
     except ValueError:
         return text
-    if member is NoneType and text.strip().lower() == "null":
-        return None
     return _BOOLEANS.get(text.strip().lower(), text) if member is bool else text
 
 

@@ -16,8 +16,11 @@ import yaml
 
 from codexrelay.config.dropped import why_dropped
 from codexrelay.config.keys import (
+    ANY,
     FIRST_BLOCK,
+    HALF,
     SECTIONS,
+    Entry,
     Given,
     Key,
     KeyPath,
@@ -28,18 +31,27 @@ from codexrelay.config.keys import (
     key_at,
     unknown_key,
 )
+from codexrelay.config.values import DEEPEST, Unreadable, has_half
 from codexrelay.errors import Problem
+from codexrelay.setting import without_login
 
 _NULL: Final = "tag:yaml.org,2002:null"
 _TEXT: Final = "tag:yaml.org,2002:str"
-_DEEPEST: Final = 8
+_TOO_DEEP: Final = f"is nested too deeply, beyond {DEEPEST} levels"
+#: Levels of refused sections that are looked into.
+_REFUSED_DEPTH: Final = 8
 #: The names that YAML's errors quote are the file's own text, hence perhaps a key written without
 #: quotes.
 _QUOTED_NAME: Final = re.compile(r"(alias|handle) '.*'")
+_NUMBERS: Final = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
+#: YAML 1.1 has base 8 behind a zero, and base 60 around colons: 010 is 8, and 12:30 is 750.
+_ODD_NUMBER: Final = re.compile(r"[-+]?(0[0-9_]+|[0-9_]+(:[0-9]+)+(\.[0-9_]*)?)")
+#: Values that a file may have, each counted wherever a link (`*name`) repeats it.
+_MOST: Final = 100_000
 
 
 def read(path: Path, *, named_by: str) -> Reading:
-    """Read the file. `named_by` is the flag or variable that named it."""
+    """Read the file. `named_by` is the flag, variable or argument that named it."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -47,13 +59,64 @@ def read(path: Path, *, named_by: str) -> Reading:
     except UnicodeDecodeError as error:
         return _unusable(f"{named_by} {path}", f"is not UTF-8 text (byte {error.start})")
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        return _unusable(*_syntax_problem(path, text, error))
+        root = _compose(path, text)
+    except RecursionError:
+        root = Problem(str(path), _TOO_DEEP)
+    if isinstance(root, Problem):
+        return Reading(found=(root,))
+    if root is None or _is_empty(root):
+        return Reading()
     walk = _Walk(path=path)
-    if root is not None and not _is_empty(root):
-        walk.section(root, ())
+    walk.section(root, ())
     return Reading(found=tuple(walk.found), further=tuple(walk.further))
+
+
+def _compose(path: Path, text: str) -> yaml.Node | Problem | None:
+    """Return the file's node tree, None when there is none."""
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.YAMLError as error:
+        return _syntax_problem(path, text, error)
+    try:
+        root: yaml.Node | None = loader.get_single_node()
+        problem = None if root is None else _unwalkable(path, root)
+    except yaml.YAMLError as error:
+        return _syntax_problem(path, text, error)
+    except (ValueError, OverflowError):  # `\U` and digits
+        what = "is not valid YAML: an escape in it stands for no character"
+        return Problem(f"{path}:{loader.line + 1}", what)
+    return problem or root
+
+
+def _unwalkable(path: Path, root: yaml.Node) -> Problem | None:
+    """Return why a file can be no configuration, whatever its keys are."""
+    weights: dict[int, tuple[int, int]] = {}
+
+    def weigh(node: yaml.Node) -> tuple[int, int]:
+        """Return how many nodes there are from here on, and how many levels."""
+        if id(node) not in weights:
+            weights[id(node)] = (1, 1)  # of what stands in itself; it is caught where it is read
+            inside = [weigh(each) for each in _inside(node)]
+            size = 1 + sum(size for size, _ in inside)
+            weights[id(node)] = (size, 1 + max((depth for _, depth in inside), default=0))
+        return weights[id(node)]
+
+    size, depth = weigh(root)
+    if depth > DEEPEST:
+        return Problem(str(path), _TOO_DEEP)
+    if size > _MOST:
+        return Problem(str(path), f"has more than {_MOST} values, counted where links repeat them")
+    return None
+
+
+def _inside(node: yaml.Node) -> list[yaml.Node]:
+    match node:
+        case yaml.MappingNode():
+            return [each for pair in node.value for each in pair]
+        case yaml.SequenceNode():
+            return list(node.value)
+        case _:
+            return []
 
 
 class _OneLine(yaml.SafeDumper):
@@ -98,15 +161,20 @@ class _Walk:
     """One pass over the node tree."""
 
     path: Path
-    found: list[Given | Problem] = attrs.field(factory=list)
+    found: list[Given | Problem | Entry] = attrs.field(factory=list)
     further: list[str] = attrs.field(factory=list)
 
     def section(self, node: yaml.Node, path: KeyPath) -> None:
         if not isinstance(node, yaml.MappingNode):
             self._complain(node, path, f"must be a mapping of keys, not {_content(node)}")
             return
+        if in_table(path)[-1:] == (ANY,):
+            self.found.append(Entry(path, self._where(node, path)))
         first_lines: dict[str, int] = {}
         for key_node, value_node in node.value:
+            if isinstance(key_node, yaml.ScalarNode) and has_half(key_node.value):
+                self._complain(key_node, path, f"has a key that {HALF}")
+                continue
             here = (*path, _name(key_node, path))
             if here[-1] in first_lines:
                 twice = f"stands here twice, first on line {first_lines[here[-1]]}"
@@ -131,14 +199,14 @@ class _Walk:
                 "openai_codex.3 and so on",
             )
         else:
-            self._complain(key_node, path, unknown_key(path))
+            # What is no key may be the end of a URL that stands there without quotes.
+            self._complain(key_node, (*path[:-1], without_login(path[-1])), unknown_key(path))
 
     def _leaf(self, node: yaml.Node, key: Key) -> None:
         try:
             value = _value(node)
         except ValueError as error:
-            self._complain(node, key.path, str(error))
-            return
+            value = Unreadable(str(error))
         self.found.append(
             Given(
                 key=key,
@@ -153,7 +221,7 @@ class _Walk:
         """Complain of each key that is refused; of a block of the backend as a whole."""
         is_block = path[:-1] == FIRST_BLOCK[:1]
         # Links can make a mapping endless; no key that is refused stands deeper than this.
-        if isinstance(value_node, yaml.MappingNode) and not is_block and len(path) < _DEEPEST:
+        if isinstance(value_node, yaml.MappingNode) and not is_block and len(path) < _REFUSED_DEPTH:
             for inside, value in value_node.value:
                 self._dropped(inside, value, (*path, _name(inside, path)))
             if value_node.value:
@@ -182,12 +250,40 @@ def _value(node: yaml.Node) -> object:
     Raises:
         ValueError: it has none. The text holds nothing of it, for it may be secret.
     """
+    _check_node(node, ())
     loader = yaml.SafeLoader("")
     try:
         value: object = loader.construct_object(node, deep=True)
-    except (yaml.YAMLError, ValueError):  # a tag of its own; a date such as 2026-13-45
+    # A tag of its own; a date such as 2026-13-45; a tag such as !!bool before what is none.
+    except (yaml.YAMLError, ValueError, AttributeError, LookupError, TypeError, OverflowError):
         raise ValueError("is no plain YAML value: put text in quotes") from None
     return value
+
+
+def _check_node(node: yaml.Node, around: tuple[yaml.Node, ...]) -> None:
+    """Look for what Python would read, and its writer has hardly meant.
+
+    Raises:
+        ValueError: there is such a thing.
+    """
+    if any(node is each for each in around):
+        raise ValueError("holds itself, by a link")
+    if isinstance(node, yaml.ScalarNode):
+        if has_half(node.value):
+            raise ValueError(HALF)
+        if node.tag in _NUMBERS and _ODD_NUMBER.fullmatch(node.value):
+            raise ValueError(
+                "is a number that YAML reads as another one than it looks: write a plain decimal "
+                "number, or put text in quotes"
+            )
+    if isinstance(node, yaml.MappingNode):
+        names: set[str] = set()
+        for name, _ in node.value:
+            if isinstance(name, yaml.ScalarNode) and name.value in names:
+                raise ValueError(f"has a key twice in one of its mappings (line {_line(name)})")
+            names.add(str(name.value))
+    for each in _inside(node):
+        _check_node(each, (*around, node))
 
 
 def _is_empty(root: yaml.Node) -> bool:
@@ -210,10 +306,10 @@ def _unusable(where: str, what: str) -> Reading:
     return Reading(found=(Problem(where, what),))
 
 
-def _syntax_problem(path: Path, text: str, error: yaml.YAMLError) -> tuple[str, str]:
+def _syntax_problem(path: Path, text: str, error: yaml.YAMLError) -> Problem:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         what = _QUOTED_NAME.sub(r"\1", error.problem or "")
-        return f"{path}:{error.problem_mark.line + 1}", f"is not valid YAML: {what}"
+        return Problem(f"{path}:{error.problem_mark.line + 1}", f"is not valid YAML: {what}")
     position = error.position if isinstance(error, yaml.reader.ReaderError) else 0
     line = text.count("\n", 0, position) + 1
-    return f"{path}:{line}", "is not valid YAML: it holds a control character"
+    return Problem(f"{path}:{line}", "is not valid YAML: it holds a control character")

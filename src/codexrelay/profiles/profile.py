@@ -150,7 +150,21 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "number": (int, float),
     "null": (type(None),),
 }
-_LOGIN_SHELL: Final[list[Json]] = ["bash", "-lc"]
+_LOGIN_SHELL: Final = ("bash", "-lc")
+#: What belongs to a shell's grammar, zsh's too: a client's `bash` may run its user's own shell.
+_GRAMMAR: Final = (
+    "! [[ ]] { } case coproc do done elif else end esac fi for foreach function if in nocorrect "
+    "noglob repeat select then time until while"
+)
+#: A shell's own commands that are no programs, or mean something else as programs.
+_COMMANDS: Final = (
+    ". : alias autoload bg bind break builtin caller cd command compgen complete compopt continue "
+    "declare dirs disown enable eval exec exit export fc fg getopts hash help history integer jobs "
+    "let local logout mapfile popd print pushd read readarray readonly rehash return set setopt "
+    "shift shopt source suspend times trap type typeset ulimit umask unalias unfunction unset "
+    "unsetopt wait whence"
+)
+_OF_THE_SHELL: Final = frozenset(f"{_GRAMMAR} {_COMMANDS}".split())
 _MS_PER_S: Final = 1000
 
 
@@ -160,9 +174,10 @@ def shell_as_bash(call: ToolCall, tools: Sequence[Json]) -> Rename | None:
     Models that know Codex CLI's older tools call `shell` with `command` (a list of words, or a
     text), `workdir` and `timeout_ms`. The arguments become those of the client's own `bash`, as the
     request's schema has them: the words joined with quotes, of `["bash", "-lc", SCRIPT]` the script
-    alone, `workdir` as a property of that name or else as a `cd` before the command, `timeout_ms`
-    in the unit that the description of `timeout` names. A call with any other argument, or whose
-    arguments the schema would not take, is left alone.
+    alone, `workdir` as a property of that name or else as a `cd` before the command (a script is
+    then quoted as a whole, for a shell of its own), `timeout_ms` in the unit that the description
+    of `timeout` names. A call with any other argument, whose arguments the schema would not take,
+    or whose words a shell would not run as a program, is left alone.
     """
     declared = {get_text(tool, "name"): tool for tool in flat(tools)}
     schema = get_object(declared.get("bash", {}), "parameters")
@@ -182,16 +197,20 @@ def shell_as_bash(call: ToolCall, tools: Sequence[Json]) -> Rename | None:
 def _for_bash(given: JsonObject, properties: JsonObject) -> JsonObject | None:
     """Return the arguments in the words of `bash`, None where it has no word for one of them."""
     rest = {name: value for name, value in given.items() if value is not None}
-    script = _script(rest.pop("command", None))
+    command = _command(rest.pop("command", None))
     workdir, timeout_ms = rest.pop("workdir", None), rest.pop("timeout_ms", None)
-    if rest or script is None:
+    if rest or command is None:
         return None
-    arguments: JsonObject = {"command": script}
+    arguments: JsonObject = {
+        "command": command if isinstance(command, str) else shlex.join(command)
+    }
     if workdir is not None and "workdir" in properties:
         arguments["workdir"] = workdir
-    elif isinstance(workdir, str) and workdir:
-        # In braces, so that nothing of the script runs elsewhere when `cd` fails.
-        arguments["command"] = f"cd -- {shlex.quote(workdir)} && {{\n{script}\n}}"
+    elif isinstance(workdir, str) and workdir and "\0" not in workdir:
+        words = (*_LOGIN_SHELL, command) if isinstance(command, str) else command
+        # Otherwise `-` is the folder before, and others are looked for in CDPATH.
+        folder = workdir if workdir.startswith("/") else f"./{workdir}"
+        arguments["command"] = f"cd -- {shlex.quote(folder)} && {shlex.join(words)}"
     elif workdir is not None:
         return None
     if timeout_ms is not None:
@@ -202,15 +221,23 @@ def _for_bash(given: JsonObject, properties: JsonObject) -> JsonObject | None:
     return arguments
 
 
-def _script(command: Json) -> str | None:
-    """Return what a shell is to run, None if `command` says nothing."""
+def _command(command: Json) -> str | tuple[str, ...] | None:
+    """Return the script that a shell is to run, or the words of one program to run.
+
+    None if `command` says nothing, or if a shell would not run that program.
+    """
     if isinstance(command, str):
-        return command if command.strip() else None
-    words = [word for word in command if isinstance(word, str)] if isinstance(command, list) else []
-    if not words or words != command:
+        return command if command.strip() and "\0" not in command else None
+    listed = command if isinstance(command, list) else []
+    words = tuple(word for word in listed if isinstance(word, str))
+    if not words or len(words) < len(listed):
         return None
-    is_script = words[:2] == _LOGIN_SHELL and len(words) == len(_LOGIN_SHELL) + 1
-    return _script(words[-1]) if is_script else shlex.join(words)
+    if words[:-1] == _LOGIN_SHELL:
+        return _command(words[-1])
+    first = words[0]
+    # A shell takes one with `=` for an assignment, and one with `%` for a job.
+    is_program = first and first not in _OF_THE_SHELL and "=" not in first and first[0] != "%"
+    return words if is_program and not any("\0" in word for word in words) else None
 
 
 def _timeout(timeout_ms: Json, schema: JsonObject) -> Json:

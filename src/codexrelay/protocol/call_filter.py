@@ -13,8 +13,12 @@ What is promised:
   it is of a call that is not kept, if it is the terminal event and lists such a call, or if its
   sequence number is not above those of the events that were put in before it.
 - What comes out does not depend on how the bytes were cut. It always ends at the end of an event.
-- A call that upstream never finishes is not decided upon. It is as unfinished as it came where
-  the turn ends well or for want of tokens, and it is gone where the turn fails.
+- No call comes out that was not decided upon, and none is decided upon that upstream never
+  finishes. Such a call is gone, however the turn ends: its events, and its item in the response. If
+  upstream calls the response complete all the same, the turn fails, as it does for a Chat client
+  without a filter: an agent would take the answer for one that wanted no tool.
+
+With `observe_only` none of this holds anything back or changes anything.
 
 The function that decides is asked once for each call, in the order in which the calls become whole.
 It must not fail: an exception in it leaves `feed`, and ends the turn.
@@ -22,6 +26,7 @@ It must not fail: an exception in it leaves `feed`, and ends the turn.
 
 from __future__ import annotations
 
+import operator
 import re
 from collections import deque
 from collections.abc import Callable
@@ -30,7 +35,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import attrs
 
 from codexrelay.errors import EventTooLargeError
-from codexrelay.protocol import call_events, events, sse
+from codexrelay.protocol import call_events, events, faults, sse
 from codexrelay.protocol.answer import StreamedAnswer, WholeAnswer
 from codexrelay.protocol.chat_calls import INPUTS
 from codexrelay.protocol.raw import (
@@ -78,6 +83,11 @@ class Say:
     """The client is told `text` in a message of the assistant, instead of the call."""
 
     text: str
+    #: Whether it must not run into what is said before and behind it: a Chat client sees the texts
+    #: of all messages of an answer joined.
+    apart: bool = False
+    #: Whether it is the call in other words, to be read as a call when the client sends it back.
+    is_call: bool = False
 
 
 @attrs.frozen
@@ -95,14 +105,6 @@ Decision: TypeAlias = Keep | Say | Rename
 Decide: TypeAlias = Callable[[ToolCall], Decision]
 
 _KEEP: Final = Keep()
-
-
-def paragraph(text: str) -> Say:
-    """Say `text` apart from what is said before and behind it.
-
-    A Chat client sees the texts of all messages of an answer joined.
-    """
-    return Say(f"\n\n{text}\n")
 
 
 def chain(*decides: Decide) -> Decide:
@@ -129,8 +131,18 @@ def chain(*decides: Decide) -> Decide:
     return decide
 
 
-#: No event that a filter must look at comes without it, as long as no call is open.
+@attrs.frozen
+class _Dropped:
+    """Nothing of the call reaches the client: it never became whole."""
+
+
+_DROPPED: Final = _Dropped()
+
+#: No event that a filter must look at comes without one of them, as long as no call is open.
 _MARK: Final = b"_call"
+_THOUGHT: Final = b'"encrypted_content"'
+#: What no event comes without that says something to the user.
+_SAID: Final = b"output_text"
 _PIECES: Final = frozenset(
     {"response.function_call_arguments.delta", "response.custom_tool_call_input.delta"}
 )
@@ -156,9 +168,11 @@ class _Call:
     #: Its input, once an event has said that it is whole.
     whole: str | None = None
     #: None as long as it is not whole.
-    decision: Decision | None = None
+    decision: Decision | _Dropped | None = None
     #: Whether the events that stand for it have come out.
     written: bool = False
+    #: What is said in its place, once that is certain.
+    words: str | None = None
 
     def input_of(self, item: JsonObject) -> str:
         """Return the whole input, now that the item is done as `item`."""
@@ -179,6 +193,10 @@ class _Call:
         """The id of the message that stands for it."""
         own = get_text(self.item, "id") or get_text(self.item, "call_id")
         return call_events.message_id(own or str(self.place.get("output_index")))
+
+
+#: Stands for the call of input that no call is named for.
+_NOBODYS: Final = _Call(place={}, number=None, decision=_DROPPED)
 
 
 @attrs.define(eq=False)
@@ -204,8 +222,8 @@ class _Calls:
             self._known["at", index] = call
         return call
 
-    def of_input(self, event: JsonObject) -> _Call | None:
-        """Return the call that `event` brings input of; None if it does not say of which."""
+    def of_input(self, event: JsonObject) -> _Call:
+        """Return the call that `event` brings input of."""
         item_id, index = get_text(event, "item_id"), event.get("output_index")
         # Through some gateways each event carries another item id (recorded).
         call = self._get("item", item_id) or self._at(event)
@@ -215,7 +233,8 @@ class _Calls:
                 self._known["item", item_id] = call
             if isinstance(index, int):
                 self._known["at", index] = call
-        return call
+        # It does not say of which: of the one that is under way, or of none at all.
+        return call or (self.open[-1] if self.open else _NOBODYS)
 
     def listed(self, item: JsonObject) -> _Call | None:
         """Return the call that a response lists as `item`."""
@@ -223,8 +242,8 @@ class _Calls:
             "item", get_text(item, "id")
         )
 
-    def close(self, call: _Call, decision: Decision) -> None:
-        """Note that the call is whole, and what was decided."""
+    def close(self, call: _Call, decision: Decision | _Dropped) -> None:
+        """Note what was decided of the call, which is whole or never will be."""
         call.decision = decision
         self.open = [other for other in self.open if other is not call]
 
@@ -270,6 +289,9 @@ class CallFilter:
     observe_only: bool = attrs.field(default=False, kw_only=True)
     #: The most that waits for the end of one call.
     max_waiting_bytes: int = attrs.field(default=sse.MAX_EVENT_BYTES, kw_only=True)
+    #: Call id -> the encrypted reasoning that came out before that call, for calls that were said
+    #: in other words (`Say.is_call`): what reads the answer behind this filter sees no call there.
+    reasoning: dict[str, list[JsonObject]] = attrs.field(factory=dict, init=False)
     _cutter: sse.EventCutter = attrs.field(factory=sse.EventCutter, init=False)
     _calls: _Calls = attrs.field(factory=_Calls, init=False)
     #: Events (or runs of deltas) that wait, each with the call that it is of.
@@ -279,6 +301,10 @@ class CallFilter:
     _out: list[bytes] = attrs.field(factory=list, init=False)
     #: The last sequence number that was given here; None once upstream's own are above it.
     _given: int | None = attrs.field(default=None, init=False)
+    #: Encrypted reasoning that came out, and that no such call has followed yet.
+    _thoughts: list[JsonObject] = attrs.field(factory=list, init=False)
+    #: Whether anything was said to the user.
+    _said: bool = attrs.field(default=False, init=False)
 
     def feed(self, block: bytes) -> bytes:
         """Take upstream bytes, return whole events, or nothing.
@@ -287,9 +313,11 @@ class CallFilter:
             EventTooLargeError: see `sse.EventCutter`; or more than `max_waiting_bytes` waits.
         """
         whole = self._cutter.feed(block)
-        if self._waiting or self._calls.open or self._given is not None or _MARK in whole:
+        is_busy = bool(self._waiting or self._calls.open or self._given is not None)
+        if is_busy or _MARK in whole or _THOUGHT in whole:
             self._read(whole)
         elif not self.observe_only:
+            self._said = self._said or _SAID in whole
             return whole
         return block if self.observe_only else self._taken()
 
@@ -341,7 +369,7 @@ class CallFilter:
         if is_item:
             return self._item(payload, done=name == events.ITEM_DONE)
         call = self._calls.of_input(payload)
-        if call is not None and call.decision is None:
+        if call.decision is None:
             if name in _PIECES:
                 call.pieces.append(get_text(payload, "delta") or "")
             else:
@@ -364,18 +392,22 @@ class CallFilter:
         """Let nothing wait any longer; return the terminal event."""
         payload = event.payload or {}
         response = get_object(payload, "response")
-        if event.name in events.FAILURES or not response:
-            self._abandon()
-        else:
-            self._settle(response, complete=event.name == events.COMPLETED)
+        complete = event.name == events.COMPLETED
+        if response and event.name not in events.FAILURES:
+            self._settle(response, complete=complete)
+        unfinished = bool(self._calls.open)
+        self._abandon()
         output = get_list(response, "output")
-        told = [self._listed(item) for item in output]
-        if all(new is old for new, old in zip(told, output, strict=True)):
+        told: list[Json] = [new for item in output if (new := self._listed(item)) is not None]
+        whole: JsonObject = {**response, "output": told}
+        if complete and response and (unfinished or len(told) < len(output)):
+            return _failed_inside_a_call(raw, payload, whole)
+        if len(told) == len(output) and all(map(operator.is_, told, output)):
             return raw
-        return _with_data(raw, payload | {"response": response | {"output": told}})
+        return _with_data(raw, {**payload, "response": whole})
 
     def _settle(self, response: JsonObject, *, complete: bool) -> None:
-        """Decide what became whole with the response, and let pass what did not.
+        """Decide what became whole with the response.
 
         Unless the response is `complete`, a call in it may be half even if nothing says so.
         """
@@ -387,12 +419,8 @@ class CallFilter:
                     if call.decision is None:
                         self._close(call, item)
         for call in [*self._calls.open]:
-            item = call.end_whole() if complete else None
-            if item is not None:
-                self._close(call, item)
-            else:
-                self._calls.close(call, _KEEP)
-        self._release()
+            if complete and (whole := call.end_whole()) is not None:
+                self._close(call, whole)
 
     def _close(self, call: _Call, item: JsonObject) -> None:
         """Have a whole call decided upon."""
@@ -421,10 +449,11 @@ class CallFilter:
             raise EventTooLargeError(limit_bytes=self.max_waiting_bytes)
 
     def _abandon(self) -> None:
-        """Let nothing wait any longer, and drop the events of calls that are not whole."""
-        self._waiting = deque(held for held in self._waiting if not _is_open(held[1]))
+        """Let nothing wait any longer, and drop the calls that are not whole."""
+        for call in self._calls.open:
+            call.decision = _DROPPED
+        self._calls.open = []
         self._release()
-        self._waiting_bytes = 0
 
     def _release(self) -> None:
         """Let out what need not wait."""
@@ -432,31 +461,59 @@ class CallFilter:
             raw, call = self._waiting.popleft()
             self._waiting_bytes -= len(raw)
             if call is None or isinstance(call.decision, Keep):
+                self._note(raw)
                 self._out.append(self._numbered(raw))
             elif not call.written:
                 call.written = True
                 self._out += self._instead_of(call)
 
+    def _note(self, raw: bytes) -> None:
+        """Note what an event (or a run of deltas) says that comes out as it is."""
+        self._said = self._said or _SAID in raw
+        if _THOUGHT not in raw or only_deltas(raw):
+            return
+        try:
+            event = look(raw)
+            if event is None or event.name != events.ITEM_DONE:
+                return
+            item = get_object(event.payload or parse_object(event.data), "item")
+        except ValueError:  # the answer will say so
+            return
+        if item.get("type") == "reasoning" and get_text(item, "encrypted_content"):
+            self._thoughts.append({name: item[name] for name in item if name != "status"})
+
+    def _words(self, call: _Call, say: Say) -> str:
+        """Return what is said instead of the call: the same whenever this is asked."""
+        if call.words is None:
+            call.words = say.text
+            if say.apart:
+                call.words = f"\n\n{say.text}\n" if self._said else f"{say.text}\n"
+            self._said = True
+            call_id = get_text(call.item, "call_id")
+            if say.is_call and call_id and self._thoughts:
+                self.reasoning[call_id], self._thoughts = self._thoughts, []
+        return call.words
+
     def _listed(self, item: Json) -> Json:
-        """Return what a response lists instead of `item`."""
+        """Return what a response lists instead of `item`, None for a call that is not whole."""
         if not is_object(item) or item.get("type") not in INPUTS:
             return item
         call = self._calls.listed(item)
-        if call is None:
-            return item
-        match call.decision:
-            case Say(text):
-                return call_events.message(call.message_id, text)
+        match None if call is None else call.decision:
+            case Say() as say if call is not None:
+                return call_events.message(call.message_id, self._words(call, say))
             case Rename(name, arguments):
                 return item | {"name": name, INPUTS[str(item["type"])]: arguments}
-            case _:
+            case Keep():
                 return item
+            case _:
+                return None
 
     def _instead_of(self, call: _Call) -> Iterator[bytes]:
         """Yield the events that come out instead of a call's own."""
         match call.decision:
-            case Say(text):
-                own = call_events.message_events(call.message_id, text)
+            case Say() as say:
+                own = call_events.message_events(call.message_id, self._words(call, say))
             case Rename(name, arguments):
                 key = INPUTS[str(call.item["type"])]
                 own = call_events.call_events(call.item | {"name": name, key: arguments})
@@ -507,14 +564,29 @@ def _is_open(call: _Call | None) -> bool:
     return call is not None and call.decision is None
 
 
-def _with_data(raw: bytes, payload: JsonObject) -> bytes:
-    """Return the event `raw` with other data, or as it is if that cannot be written."""
+def _with_data(raw: bytes, payload: JsonObject, *, name: str | None = None) -> bytes:
+    """Return the event `raw` with other data (and another name, if it has one).
+
+    If that cannot be written, it stays as it is.
+    """
     event = sse.read(raw)
     try:
         data = dump(payload)
     except ValueError:
         return raw
-    return sse.write(event.name, data) if event and event.name else b"data: %b\n\n" % data
+    if event is None or not event.name:
+        return b"data: %b\n\n" % data
+    return sse.write(name or event.name, data)
+
+
+def _failed_inside_a_call(raw: bytes, payload: JsonObject, response: JsonObject) -> bytes:
+    """Return the terminal event `raw` of an answer that is not as complete as it says."""
+    # Upstream contradicts itself; in the same words as `chat_decoder`.
+    fault = faults.broken("the backend ended the answer inside a tool call")
+    failed: JsonObject = {**response, "status": "failed", "error": fault.error}
+    return _with_data(
+        raw, {**payload, "type": events.FAILED, "response": failed}, name=events.FAILED
+    )
 
 
 @attrs.define(eq=False)

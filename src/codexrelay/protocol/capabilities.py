@@ -1,4 +1,4 @@
-"""How a client's requests are treated: seven capabilities, each given in up to six places.
+"""How a client's requests are treated: seven capabilities, each given in up to seven places.
 
 `protocol`: the conversation that the backend's request is derived from, and is checked as: what
 Chat can say, or what Responses can. It defaults to the route's own, which decides how the answer
@@ -20,6 +20,10 @@ does. Nothing is ever run here.
 
 `include_environment_context`: true tells the model what the request says of its environment
 (`environment_context`).
+
+The places, later ones beating earlier ones key by key: the client's profile, the settings
+`default_capabilities` and `agent_capabilities`, the model's name, and of the request the header, a
+literal `extra_body`, and the top level of the body.
 """
 
 from __future__ import annotations
@@ -64,6 +68,8 @@ _BOOLEANS: Final[Mapping[str, bool]] = {
 }
 #: The request header that gives capabilities, for clients that drop fields they do not know.
 HEADER: Final = "x-codexrelay-capabilities"
+#: So many characters of what a client wrote stand in a message.
+_LONGEST_TOLD: Final = 100
 
 
 @attrs.frozen(kw_only=True)
@@ -77,6 +83,17 @@ class Capabilities:
     tool_text_format: TextFormat = "none"
     bypass_tool_call_reactor: bool = True
     include_environment_context: bool = False
+
+    @property
+    def moot(self) -> tuple[str, ...]:
+        """What was asked for of a Responses request and cannot act, as `key: value`."""
+        asked = {"prompt_mode": self.prompt_mode, "tool_schema_mode": self.tool_schema_mode}
+        usual = attrs.fields_dict(Capabilities)
+        return tuple(
+            f"{key}: {value}"
+            for key, value in asked.items()
+            if self.codex_passthrough and value != usual[key].default
+        )
 
 
 def resolve(
@@ -137,7 +154,7 @@ def read_header(text: str) -> Given:
     for pair in filter(None, map(str.strip, text.split(","))):
         key, equals, value = (part.strip() for part in pair.partition("="))
         if not equals:
-            told = f"the header `{HEADER}` must be `key=value, key=value`, not {pair!r}"
+            told = f"the header `{HEADER}` must be `key=value, key=value`, not {shortened(pair)}"
             raise _refused(told, HEADER)
         given[key] = _read_word(key, value, f"{HEADER}.{key}")
     return given
@@ -161,16 +178,23 @@ def _read_word(key: str, text: str, param: str) -> str | bool:
 
 def _read(key: str, value: Json, param: str) -> str | bool:
     if key not in KEYS:
-        raise _refused(f"`{param}` names no capability ({key!r}); there are: {_list(KEYS)}", param)
+        # Of a model's name the path does not say which key it is.
+        path = param if shortened(key) == repr(key) else param.removesuffix(f".{key}")
+        told = f"`{path}` names no capability ({shortened(key)}); there are: {_list(KEYS)}"
+        raise _refused(told, path)
     words = KEYS[key]
     if words and isinstance(value, str) and value in words:
         return _SAME.get(value, value)
     if not words and isinstance(value, bool):
         return value
-    told = repr(value) if isinstance(value, str) else kind_of(value)
-    raise _refused(
-        f"`{param}` ({key}) must be {_list(words) or 'true or false'}, not {told}", param
-    )
+    told = shortened(value) if isinstance(value, str) else kind_of(value)
+    named = f"`{param}`" if param.endswith(key) else f"`{param}` ({key})"
+    raise _refused(f"{named} must be {_list(words) or 'true or false'}, not {told}", param)
+
+
+def shortened(text: str) -> str:
+    """Return a client's text in quotes, for a message: of a long one how it begins."""
+    return repr(text if len(text) <= _LONGEST_TOLD else f"{text[:_LONGEST_TOLD]}…")
 
 
 def _list(words: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from codexrelay.protocol import environment_context, prompt, relay_fields, tool_schema
+from codexrelay.protocol import environment_context, prompt, tool_schema
 from codexrelay.protocol.chat_fields import flag_at, list_at, name_at, object_at, refused, text_at
 from codexrelay.protocol.chat_messages import (
     dropped_keys,
@@ -58,9 +58,6 @@ _READ_AS_RESPONSES: Final = frozenset(
 )
 _ENCRYPTED_REASONING: Final = "reasoning.encrypted_content"
 
-#: Names that clients use for a tier, where the backend's differs (wire notes 2.3).
-_TIERS: Final = {"fast": "priority"}
-
 
 @attrs.frozen(kw_only=True)
 class ChatTurn:
@@ -76,6 +73,8 @@ class ChatTurn:
     model: str
     #: The client's fields that were not forwarded, in its order (`user`, `messages[].name`).
     dropped: tuple[str, ...]
+    #: What was done to it beyond that, as `PATH: WHAT`.
+    changes: tuple[str, ...] = ()
     #: Names of the client's tools that its `tool_schema_mode` leaves out.
     dropped_tools: tuple[str, ...] = ()
 
@@ -125,7 +124,7 @@ def translate(
                 parallel_tool_calls=_flag(body, "parallel_tool_calls"),
                 reasoning=_merged(_reasoning(body), beside.reasoning),
                 text=_merged(_text(body) or None, beside.text),
-                service_tier=_service_tier(body),
+                service_tier=_text_field(body, "service_tier"),
                 prompt_cache_key=_text_field(body, "prompt_cache_key"),
                 client_metadata=beside.client_metadata,
             ),
@@ -139,6 +138,7 @@ def translate(
         include_usage=include_usage,
         model=model,
         dropped=(*_dropped_fields(body, shaping), *dropped_keys(messages)),
+        changes=(*shaping.said.changes, *arranged.changes),
         dropped_tools=arranged.dropped,
     )
 
@@ -150,7 +150,6 @@ def _dropped_fields(body: JsonObject, shaping: Shaping) -> list[str]:
         for key, value in body.items()
         if value is not None
         and key not in _READ
-        and key not in relay_fields.NAMES
         and not (as_responses and key in _READ_AS_RESPONSES)
     ]
 
@@ -189,11 +188,11 @@ def _tell(
     if items is None:
         items = translate_messages(messages, tools, recall, skipped=moved)
         if shaping.capabilities.tool_text_format == "xml":
-            items = read_back(items)
+            items = read_back(items, recall)
     if placed.at_head:
         items = prompt.led_by(placed.at_head, items, behind=head - moved)
     if shaping.capabilities.include_environment_context:
-        items = environment_context.with_message(items, said.environment)
+        items = environment_context.with_message(items, said)
     return _Told(placed.instructions, items)
 
 
@@ -281,11 +280,6 @@ def _reasoning(body: JsonObject) -> JsonObject | None:
     effort = _text_field(body, "reasoning_effort")
     # Without a summary the backend shows nothing of what the model thinks.
     return None if effort is None else {"effort": effort, "summary": "auto"}
-
-
-def _service_tier(body: JsonObject) -> str | None:
-    tier = _text_field(body, "service_tier")
-    return None if tier is None else _TIERS.get(tier, tier)
 
 
 def _text(body: JsonObject) -> JsonObject:

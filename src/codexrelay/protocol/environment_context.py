@@ -9,16 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from codexrelay.errors import RequestError
-from codexrelay.protocol.raw import dump, is_object, kind_of
+from codexrelay.protocol.raw import dump, get_text, is_object, kind_of
 from codexrelay.protocol.relay_fields import ENVIRONMENT, ENVIRONMENT_BLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from codexrelay.protocol.raw import Json, JsonObject
+    from codexrelay.protocol.relay_fields import RelayFields
 
 
-def with_message(items: list[Json], environment: Mapping[str, Json]) -> list[Json]:
+def with_message(items: list[Json], said: RelayFields) -> list[Json]:
     """Return input items with what was supplied, behind those that lead the conversation.
 
     The same list comes back if nothing was supplied.
@@ -26,7 +25,7 @@ def with_message(items: list[Json], environment: Mapping[str, Json]) -> list[Jso
     Raises:
         RequestError: 400, a value is no text, number or boolean; `param` is its field.
     """
-    text = _block(environment)
+    text = _block(said)
     if not text:
         return items
     content: list[Json] = [{"type": "input_text", "text": text}]
@@ -42,16 +41,16 @@ def _leads(item: Json) -> bool:
     )
 
 
-def _block(environment: Mapping[str, Json]) -> str:
-    if whole := _text(environment, ENVIRONMENT_BLOCK):
+def _block(said: RelayFields) -> str:
+    if whole := get_text(said.environment, ENVIRONMENT_BLOCK):
         return whole
-    told = [(name, _text(environment, name)) for name in ENVIRONMENT]
+    told = [(name, _text(said, name)) for name in ENVIRONMENT]
     lines = [f"  <{name}>{value}</{name}>" for name, value in told if value]
     return "\n".join(("<environment_context>", *lines, "</environment_context>")) if lines else ""
 
 
-def _text(environment: Mapping[str, Json], name: str) -> str:
-    match environment.get(name):
+def _text(said: RelayFields, name: str) -> str:
+    match said.environment.get(name):
         case None:
             return ""
         case str() as text:
@@ -59,8 +58,9 @@ def _text(environment: Mapping[str, Json], name: str) -> str:
         case bool() | int() | float() as value:
             return dump(value).decode("ascii")
         case value:
+            param = said.paths.get(name, name)
             raise RequestError(
-                message=f"`{name}` must be a string, not {kind_of(value)}",
-                param=name,
+                message=f"`{param}` must be a string, not {kind_of(value)}",
+                param=param,
                 code="invalid_type",
             )

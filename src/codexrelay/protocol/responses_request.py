@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from codexrelay.errors import RequestError
-from codexrelay.protocol import environment_context, prompt, relay_fields, tool_schema, typed_view
+from codexrelay.protocol import environment_context, prompt, tool_schema, typed_view
 from codexrelay.protocol.raw import Json, JsonObject, get_list, get_text, is_object, kind_of
 from codexrelay.protocol.shaping import RESPONSES, Shaping
 from codexrelay.protocol.tool_text import read_back
@@ -102,16 +102,14 @@ class ShapedRequest:
     dropped_tools: tuple[str, ...] = ()
 
 
-def is_codex_shaped(
-    body: JsonObject, *, user_agent: str | None = None, originator: str | None = None
-) -> bool:
+def is_codex_shaped(body: JsonObject, *, from_codex: bool) -> bool:
     """Tell whether a request was written by Codex CLI (or for it), whose bodies need no help.
 
-    Source: Codex CLI 0.169 sends `client_metadata` always, and `additional_tools` as the first item
-    to lite models; its originators are `codex_exec`, `codex-tui`, `codex_cli_rs`, `codex_vscode`.
+    `from_codex`: its profile is that of Codex CLI. What other programs write in its shape is known
+    by the first item, `additional_tools`, which it sends to lite models (measured: 0.169);
+    `client_metadata` says nothing, any SDK can send that.
     """
-    names = (originator or "", user_agent or "")
-    if "client_metadata" in body or any(name.lower().startswith("codex") for name in names):
+    if from_codex:
         return True
     first = next(iter(get_list(body, "input")), None)
     return is_object(first) and first.get("type") == "additional_tools"
@@ -136,7 +134,7 @@ def shape(
         RequestError: the request cannot be sent, and why.
     """
     given, model = checked(body)
-    changes = _Changes(dict(given))
+    changes = _Changes(dict(given), [*shaping.said.changes])
     _drop_fields(changes)
     passes = shaping.capabilities.codex_passthrough
     if not passes:
@@ -263,13 +261,9 @@ class _Changes:
 
 
 def _drop_fields(changes: _Changes) -> None:
-    """Remove what the backend refuses, what speaks to the relay, and what says nothing."""
+    """Remove what the backend refuses, and what says nothing."""
     for field in (*_UNSUPPORTED, "background", "previous_response_id"):
         if field in changes.body:
-            del changes.body[field]
-            changes.name(field, "removed")
-    if not relay_fields.NAMES.isdisjoint(changes.body):
-        for field in sorted(relay_fields.NAMES & changes.body.keys()):
             del changes.body[field]
             changes.name(field, "removed")
 
@@ -310,7 +304,10 @@ def _shape_input(changes: _Changes, shaping: Shaping, *, codex_shaped: bool) -> 
         raise RequestError(message=f"nothing of `input` can be sent ({dropped[0]})", param="input")
     if shaping.capabilities.protocol == "openai-chat":
         rebuilt = not shaping.capabilities.codex_passthrough
-        changes.body["input"] = typed_view.conversation(kept, rebuilt=rebuilt)
+        read = typed_view.conversation(kept, rebuilt=rebuilt, codex_shaped=codex_shaped)
+        changes.body["input"] = read.items
+        for path, kind in read.passed:
+            changes.name(path, f"{kind} as it is, no Chat conversation has it")
     else:
         changes.body["input"] = [item for _, item in kept]
 
@@ -389,8 +386,6 @@ def _fill(changes: _Changes, *, session_cache_key: str | None) -> None:
     if _ENCRYPTED_REASONING not in include:
         value = [*include, _ENCRYPTED_REASONING]
         changes.set("include", f"with {_ENCRYPTED_REASONING}", value=value)
-    if body.get("service_tier") == "fast":
-        changes.set("service_tier", "priority instead of fast", value="priority")
     if session_cache_key is not None and not body.get("prompt_cache_key"):
         changes.set("prompt_cache_key", "the session's", value=session_cache_key)
 
@@ -434,6 +429,6 @@ def _place_prompt(changes: _Changes, shaping: Shaping, *, codex_shaped: bool) ->
 def _tell_environment(changes: _Changes, shaping: Shaping) -> None:
     if shaping.capabilities.include_environment_context:
         items = get_list(changes.body, "input")
-        told = environment_context.with_message(items, shaping.said.environment)
+        told = environment_context.with_message(items, shaping.said)
         if told is not items:
             changes.set("input", "with the environment", value=told)

@@ -6,6 +6,10 @@
 | `merge_custom` | the built-in ones first; where names clash, the client's own, which it can run |
 | `codex_default` | the built-in ones only; the client's are left out, and named |
 
+A request that brings no tools gets none in the first two modes: it asks for text, such as a title.
+`codex_default` offers the built-in ones always, for programs that know no tools and read calls as
+text (`tool_text_format`).
+
 Nothing here runs a tool. Models whose tools ride in an `additional_tools` item (Codex CLI's lite
 models, which take no `tools`) find all of this inside that item.
 """
@@ -102,14 +106,16 @@ def arrange(
 ) -> Arranged:
     """Return a Responses body with the tools of `mode`. `body` itself is not changed.
 
-    `absent_stays_absent` leaves a request that brings no tools without any.
+    A `tool_choice` that names what is not offered goes, and so does one that demands a call where
+    no tool is left. `absent_stays_absent` leaves a request that brings no tools without any in
+    every mode.
     """
     if mode == "custom_only" and not schema.custom:
         return Arranged(body)
     given, items = get_list(body, "tools"), get_list(body, "input")
     carriers = [index for index, item in enumerate(items) if _is_carrier(item)]
     carried = [tool for index in carriers for tool in _tools_of(items[index])]
-    if absent_stays_absent and not given and not carriers:
+    if not given and not carried and (absent_stays_absent or mode != "codex_default"):
         return Arranged(body)
     if mode == "codex_default":
         return _replaced(body, schema.base, carriers)
@@ -126,8 +132,11 @@ def arrange(
         changed = list(items)
         at = carriers[0]
         changed[at] = _with_tools(items[at], [*before, *_tools_of(items[at]), *behind])
-        return Arranged({**body, "input": changed}, changes)
-    return Arranged({**body, "tools": [*before, *given, *behind]}, changes)
+        sent = {**body, "input": changed}
+    else:
+        sent = {**body, "tools": [*before, *given, *behind]}
+    changes += _fit_choice(sent, (*before, *given, *carried, *behind))
+    return Arranged(sent, changes)
 
 
 def _replaced(body: JsonObject, base: Sequence[JsonObject], carriers: Sequence[int]) -> Arranged:
@@ -147,12 +156,24 @@ def _replaced(body: JsonObject, base: Sequence[JsonObject], carriers: Sequence[i
         changes.append("tools: the built-in ones")
     else:
         sent.pop("tools", None)
-    choice = sent.get("tool_choice")
-    if is_object(choice) and not _names(_chosen(choice)) <= _names(base):
-        del sent["tool_choice"]
-        changes.append("tool_choice: removed, it names a tool that is not offered")
+    changes += _fit_choice(sent, base)
     dropped = tuple(dict.fromkeys(map(_name, given)))
     return Arranged(sent, tuple(changes), dropped)
+
+
+def _fit_choice(body: JsonObject, offered: Sequence[Json]) -> tuple[str, ...]:
+    """Take away a choice that these tools cannot meet; return the change. `body` is changed."""
+    choice = body.get("tool_choice")
+    if choice is None or choice in ("none", "auto"):
+        return ()
+    if not offered:
+        why = "no tool is offered"
+    elif is_object(choice) and not _kinds(_chosen(choice)) <= _kinds(offered):
+        why = "it names a tool that is not offered"
+    else:
+        return ()
+    del body["tool_choice"]
+    return (f"tool_choice: removed, {why}",)
 
 
 def _is_carrier(item: Json) -> bool:
@@ -174,6 +195,16 @@ def _chosen(choice: JsonObject) -> Sequence[Json]:
 
 def _names(tools: Iterable[Json]) -> set[str]:
     return set(map(_name, tools))
+
+
+def _kinds(tools: Iterable[Json]) -> set[tuple[str, str]]:
+    """Return type and name of each tool, those inside namespaces too."""
+    found: set[tuple[str, str]] = set()
+    for tool in tools:
+        if is_object(tool):
+            found.add((get_text(tool, "type") or "", _name(tool)))
+            found |= _kinds(get_list(tool, "tools"))
+    return found
 
 
 def _name(tool: Json) -> str:

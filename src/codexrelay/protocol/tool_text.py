@@ -33,12 +33,12 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, assert_never
 
 import attrs
 
-from codexrelay.protocol.call_filter import ToolCall, paragraph
+from codexrelay.protocol.call_filter import Say, ToolCall
 from codexrelay.protocol.chat_calls import INPUTS
 from codexrelay.protocol.raw import Json, JsonObject, get_text, is_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from codexrelay.protocol.call_filter import Decide, Decision
 
@@ -65,7 +65,7 @@ def decide_as_text(format: Format) -> Decide:
     """Return what puts every call in words, for `call_filter.CallFilter`."""
 
     def decide(call: ToolCall) -> Decision:
-        return paragraph(render(format, call))
+        return Say(render(format, call), apart=True, is_call=format == "xml")
 
     return decide
 
@@ -127,7 +127,10 @@ def _longest_run(text: str) -> int:
 
 # --- read back
 
-#: A call, in no other form than the one above, with the blank lines that `paragraph` put around it.
+# What is read here was written by anyone, and there may be megabytes of it. Every repetition below
+# ends at the next `<`, where the next attempt may begin: no character is looked at again and again.
+
+#: A call, in no other form than the one above, with the line ends that `Say.apart` put around it.
 _CALL: Final = re.compile(
     r"\n{0,2}"
     r'(?P<call><tool_call call_id="(?P<call_id>[^"<>\n]+)" name="(?P<name>[^"<>\n]+)"'
@@ -140,14 +143,18 @@ _RESULT_BEGIN: Final = re.compile(
     r"""<tool_result\s+call_id\s*=\s*(?P<quote>["'])(?P<call_id>[^"'<>\n]+)(?P=quote)\s*>(?:\r?\n)?"""
 )
 _RESULT_END: Final = re.compile(r"(?:\r?\n)?</tool_result\s*>")
-#: CDATA, an entity or a character reference.
-_WRITTEN: Final = re.compile(
-    r"<!\[CDATA\[(?P<raw>.*?)\]\]>"
-    r"|&(?:(?P<name>amp|lt|gt|quot|apos)|#(?P<decimal>\d{1,7})|#[xX](?P<hex>[0-9a-fA-F]{1,6}));",
-    re.DOTALL,
+_CDATA_BEGIN: Final = "<![CDATA["
+_CDATA_END: Final = "]]>"
+#: An entity or a character reference.
+_REFERENCE: Final = re.compile(
+    r"&(?:(?P<name>amp|lt|gt|quot|apos)|#(?P<decimal>\d{1,7})|#[xX](?P<hex>[0-9a-fA-F]{1,6}));"
 )
 _NAMES: Final[Mapping[str, str]] = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 _TEXT_PARTS: Final = frozenset({"input_text", "output_text", "text"})
+#: Fields that each piece of a message or a part has, if they are short; all others, which may be
+#: many, the first piece has alone: there may be thousands of pieces.
+_OF_EVERY_PIECE: Final = ("type", "role", "phase")
+_LONGEST_REPEATED: Final = 64
 #: Keys of a text part that speak of places in its text.
 _OF_PLACES: Final = frozenset({"annotations", "logprobs"})
 
@@ -165,7 +172,13 @@ class _Found:
     output: str = ""
 
 
-def read_back(items: Sequence[Json]) -> list[Json]:
+def _forgotten(call_id: str) -> Sequence[JsonObject]:  # noqa: ARG001
+    return ()
+
+
+def read_back(
+    items: Sequence[Json], recall: Callable[[str], Sequence[JsonObject]] = _forgotten
+) -> list[Json]:
     """Return input items of a Responses request with the calls and results in them as items.
 
     A call in the text of an assistant's message is taken if it is written exactly as `render`
@@ -175,6 +188,9 @@ def read_back(items: Sequence[Json]) -> list[Json]:
 
     A message that loses something is cut there; its pieces keep their order and all that is not
     blank, and have no `id`. `items` are not changed.
+
+    `recall` returns the encrypted reasoning that an earlier answer gave before the call with this
+    id (`CallFilter.reasoning`). It is put back in front of the call, as `chat_messages` does it.
     """
     found = [_found_in(item) for item in items]
     if not any(any(in_part) for in_item in found for in_part in in_item):
@@ -184,7 +200,7 @@ def read_back(items: Sequence[Json]) -> list[Json]:
     for item, in_item in zip(items, found, strict=True):
         wanted = [[each for each in in_part if each in taken] for in_part in in_item]
         if is_object(item) and any(wanted):
-            back += _cut(item, wanted, taken)
+            back += _cut(item, wanted, taken, recall)
         else:
             back.append(item)
     return back
@@ -252,12 +268,22 @@ def _results_in(text: str) -> Iterator[_Found]:
 
 def _resolved(text: str) -> str:
     """Return what `text` says in XML; what says nothing there stays."""
-    return _WRITTEN.sub(_meant, text)
+    said: list[str] = []
+    at = 0
+    while (begin := text.find(_CDATA_BEGIN, at)) >= 0:
+        end = text.find(_CDATA_END, begin + len(_CDATA_BEGIN))
+        if end < 0:
+            break  # no other one has an end either
+        said += (_without_references(text[at:begin]), text[begin + len(_CDATA_BEGIN) : end])
+        at = end + len(_CDATA_END)
+    return "".join([*said, _without_references(text[at:])])
+
+
+def _without_references(text: str) -> str:
+    return _REFERENCE.sub(_meant, text)
 
 
 def _meant(match: re.Match[str]) -> str:
-    if match["raw"] is not None:
-        return match["raw"]
     if match["name"]:
         return _NAMES[match["name"]]
     code = int(match["decimal"]) if match["decimal"] else int(match["hex"], 16)
@@ -314,19 +340,36 @@ def _paired(items: Sequence[Json], found: Sequence[list[list[_Found]]]) -> _Take
     return taken
 
 
-def _cut(message: JsonObject, wanted: list[list[_Found]], taken: _Taken) -> Iterator[JsonObject]:
+def _cut(
+    message: JsonObject,
+    wanted: list[list[_Found]],
+    taken: _Taken,
+    recall: Callable[[str], Sequence[JsonObject]],
+) -> Iterator[JsonObject]:
     """Yield a message in pieces, with what is `wanted` of each part as an item between them."""
+    calls = [each for in_part in wanted for each in in_part if each.call is not None]
+    if calls:
+        # Thoughts before the first call stand before the text too: see `chat_messages`.
+        yield from recall(calls[0].call_id)
+    fields = {key: value for key, value in message.items() if key != "id"}
+    in_parts = isinstance(message.get("content"), list)
     kept: list[Json] = []
     for part, in_part in zip(_parts(message), wanted, strict=True):
-        text, at = _text_of(part), 0
+        rest, text, at = part, _text_of(part), 0
         for each in in_part:
-            kept += _piece(part, text[at : each.begin])
-            yield from _message(message, kept)
-            kept = []
+            if piece := _piece(rest, text[at : each.begin]):
+                kept += piece
+                rest = _of_every_piece(rest) if is_object(rest) else rest
+            if kept:
+                yield {**fields, "content": kept if in_parts else kept[0]}
+                kept, fields = [], _of_every_piece(fields)
+            if each.call is not None and each is not calls[0]:
+                yield from recall(each.call_id)
             yield taken.item_of(each)
             at = each.end
-        kept += _piece(part, text[at:]) if in_part else [part]
-    yield from _message(message, kept)
+        kept += _piece(rest, text[at:]) if in_part else [part]
+    if kept:
+        yield {**fields, "content": kept if in_parts else kept[0]}
 
 
 def _piece(part: Json, text: str) -> list[Json]:
@@ -337,7 +380,9 @@ def _piece(part: Json, text: str) -> list[Json]:
     return [{key: value for key, value in part.items() if key not in _OF_PLACES} | {"text": text}]
 
 
-def _message(message: JsonObject, kept: list[Json]) -> Iterator[JsonObject]:
-    if kept:
-        content: Json = kept if isinstance(message.get("content"), list) else kept[0]
-        yield {key: value for key, value in message.items() if key != "id"} | {"content": content}
+def _of_every_piece(whole: JsonObject) -> JsonObject:
+    return {
+        name: value
+        for name in _OF_EVERY_PIECE
+        if isinstance(value := whole.get(name), str) and len(value) <= _LONGEST_REPEATED
+    }

@@ -73,7 +73,8 @@ def fault_of(
         case ModelNotOfferedError():
             refused = after is not None and after.kind is FaultKind.UNSUPPORTED
             heard = after.message if after is not None and refused else ""
-            return not_offered(str(error), heard=heard, plans=error.plans, available=available)
+            told = _of_the_model(error, available)
+            return not_offered(told, heard=heard, plans=error.plans, available=available)
         case RefreshUnavailableError():
             return Fault(
                 kind=FaultKind.OVERLOADED,
@@ -85,8 +86,8 @@ def fault_of(
             )
         case TurnedAwayError():
             kind = FaultKind.UNAUTHORIZED if error.status == 401 else FaultKind.UNUSABLE
-            told = error_object(str(error), type=error.type, code=error.code)
-            return Fault(kind=kind, status=error.status, error=told)
+            body = error_object(str(error), type=error.type, code=error.code)
+            return Fault(kind=kind, status=error.status, error=body)
         case _:
             # 401 is terminal for every client but Codex CLI (measured): right, only the owner can
             # help.
@@ -97,6 +98,17 @@ def fault_of(
                     str(error), type="authentication_error", code="no_usable_account"
                 ),
             )
+
+
+def _of_the_model(error: ModelNotOfferedError, available: Sequence[str]) -> str:
+    """Say that a model cannot be had; of one that is in no list, nothing about plans."""
+    if error.is_unknown:
+        told = f"The backend's catalogue has no model '{error.model}'"
+    elif not error.plans and error.model not in available:
+        told = f"The backend gives no account the model '{error.model}'"
+    else:
+        return str(error)
+    return f"{told}; `GET /v1/models` lists the models"
 
 
 def qualified(error: AccountError, instance: Instance) -> AccountError:

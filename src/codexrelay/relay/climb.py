@@ -75,8 +75,12 @@ class Wish:
     opens: bool = True
     #: The client can be shown life while it waits.
     waits: bool = False
-    #: No turn of a client's, but a question of the relay's own.
+    #: No turn of a client's, but a question of the relay's own: one account is asked, once.
     aside: bool = False
+    #: The owner waits for its answer: where a token is refused, it climbs as a turn does.
+    insists: bool = False
+    #: Accounts that are asked only when there is no other, the first of them first.
+    avoid: tuple[str, ...] = ()
 
     def ask(self, instance: Instance, ladder: Ladder) -> Ask:
         """Return what the next attempt asks of an instance's accounts."""
@@ -89,7 +93,13 @@ class Wish:
             claim=instance.local(self.claim),
             opens=self.opens,
             aside=self.aside,
+            insists=self.insists,
+            avoid=tuple(i for q in self.avoid if (i := instance.local(q)) is not None),
         )
+
+    def climbs(self, fault: Fault) -> bool:
+        """Tell whether another attempt may follow a fault."""
+        return not self.aside or (self.insists and fault.kind is FaultKind.UNAUTHORIZED)
 
     def _is_bound_beside(self, instance: Instance) -> bool:
         """Tell whether the session is bound in another instance: a failover must not bind it twice.
@@ -187,7 +197,7 @@ async def _climb(
         try:
             async with instance.lender.lease(wish.ask(instance, ladder), patience) as lease:
                 ladder.rested_s += lease.rested_s
-                result, step = await _on_one_account(instance, lease, ladder, record, attempt)
+                result, step = await _on_one_account(instance, lease, wish, ladder, record, attempt)
         except AccountError as error:
             return _Stuck(error, last, is_worth_waiting=bool(worth_waiting))
         if isinstance(result, Served) or step is Step.GIVE_UP:
@@ -212,7 +222,12 @@ def _elsewhere(
 
 
 async def _on_one_account(
-    instance: Instance, lease: Lease, ladder: Ladder, record: Record, attempt: Attempting
+    instance: Instance,
+    lease: Lease,
+    wish: Wish,
+    ladder: Ladder,
+    record: Record,
+    attempt: Attempting,
 ) -> tuple[Served | Fault, Step]:
     """Attempt until the account has served the turn, or the next step leads away from it.
 
@@ -227,7 +242,7 @@ async def _on_one_account(
         tried.took_s = record.took_s(tried)
         if fault is not None:
             lease.report(fault)
-        if isinstance(result, Served):
+        if isinstance(result, Served) or not wish.climbs(result):
             return result, Step.GIVE_UP
         step = ladder.climb(result, tried.account)
         if step is Step.RETRY:

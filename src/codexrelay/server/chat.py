@@ -52,6 +52,7 @@ async def answer(request: Request, services: Services) -> DeliveredResponse:
         request=incoming.id,
         capabilities=incoming.capabilities,
         dropped=list(chat.dropped),
+        changes=list(chat.changes),
         adjusted=adjusted,
     )
     now_unix_s = services.wall_clock()
@@ -62,6 +63,7 @@ async def answer(request: Request, services: Services) -> DeliveredResponse:
         created_unix_s=int(now_unix_s),
         now_unix_s=now_unix_s,
     )
+    calls = tool_calls.wanted(incoming, body, services)
     planned = Planned(
         incoming=incoming,
         begun=begun,
@@ -74,9 +76,10 @@ async def answer(request: Request, services: Services) -> DeliveredResponse:
             plan=begun.plan,
             body=body,
             session_id=session_id_for(body, begun.key.cache_key),
+            renamed=incoming.renamed,
         ),
-        reply=_reply(reply, tool_calls.wanted(incoming, body, services)),
-        left_behind=partial(_left_behind, reply),
+        reply=_reply(reply, calls),
+        left_behind=partial(_left_behind, reply, calls),
         adjusted=adjusted,
     )
     return turns.respond(planned, services)
@@ -88,10 +91,11 @@ def _reply(answer: ChatStream | ChatWhole, calls: CallFilter | None) -> Reply:
     return WholeReply(answer if calls is None else FilteredWhole(answer, calls))
 
 
-def _left_behind(reply: ChatStream | ChatWhole) -> LeftBehind:
+def _left_behind(reply: ChatStream | ChatWhole, calls: CallFilter | None) -> LeftBehind:
     """What the session remembers of an answer: nothing of one that broke off."""
     if reply.terminal is None or reply.terminal.name != "completed":
         return LeftBehind()
-    reasoning = {call_id: tuple(items) for call_id, items in reply.reasoning.items()}
+    said = {} if calls is None else calls.reasoning
+    reasoning = {call_id: tuple(items) for call_id, items in {**reply.reasoning, **said}.items()}
     digests = (digest_of(item) for items in reasoning.values() for item in items)
     return LeftBehind(reasoning=reasoning, encrypted=tuple(d for d in digests if d is not None))

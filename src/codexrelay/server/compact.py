@@ -50,6 +50,7 @@ async def answer(request: Request, services: Services) -> Response:
         plan=begun.plan,
         body=body,
         session_id=session_id_for(body, begun.key.cache_key),
+        renamed=incoming.renamed,
     )
     wish = turns.wish_of(incoming, begun, requests, services)
     told = turns.log_of(incoming, begun, services, protocol="compact")

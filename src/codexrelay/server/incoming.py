@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from codexrelay.backends.codex.headers import Renamed
 from codexrelay.profiles import recognise
 from codexrelay.profiles.profile import Profile
 from codexrelay.protocol import capabilities, relay_fields
 from codexrelay.protocol.capabilities import Capabilities
 from codexrelay.protocol.model_choice import ModelChoice
-from codexrelay.protocol.raw import JsonObject
+from codexrelay.protocol.raw import JsonObject, get_object, get_text
 from codexrelay.protocol.relay_fields import RelayFields
 from codexrelay.protocol.shaping import Shaping
 from codexrelay.server.decode import parse_body, read_body
@@ -43,6 +44,8 @@ class Incoming:
     #: What the client's name of the model says.
     choice: ModelChoice = attrs.field(repr=False)
     capabilities: Capabilities = attrs.field(repr=False)
+    #: The model, where the client calls it otherwise.
+    renamed: Renamed | None = attrs.field(default=None, repr=False)
     #: What it says to the relay.
     said: RelayFields = attrs.field(repr=False)
     #: What the configuration says of such requests.
@@ -69,7 +72,11 @@ async def receive(request: Request, services: Services, *, route: Dialect) -> In
     data = await read_body(request, max_bytes=services.settings.max_body_bytes)
     headers = headers_of(request)
     body, said = relay_fields.split(parse_body(data))
+    asked = get_text(body, "model") or ""
     choice = await _choice(body, services)
+    renamed = None if asked == choice.slug else Renamed(asked, choice.slug)
+    if renamed is not None:
+        body = _with_slug(body, renamed)
     policy, profile = services.policy(choice.instance), recognise(headers, body)
     layers = (
         *configured(profile, policy),
@@ -84,6 +91,7 @@ async def receive(request: Request, services: Services, *, route: Dialect) -> In
         profile=profile,
         choice=choice,
         capabilities=capabilities.resolve(route, layers, default_text_format=policy.text_format),
+        renamed=renamed,
         said=said,
         policy=policy,
     )
@@ -96,6 +104,17 @@ async def _choice(body: JsonObject, services: Services) -> ModelChoice:
     choice = await choose_model(named, services)
     body["model"] = choice.slug
     return choice
+
+
+def _with_slug(body: JsonObject, renamed: Renamed) -> JsonObject:
+    """Return the body with the slug also where Codex CLI says the model a second time."""
+    told = get_object(body, "client_metadata")
+    changed: JsonObject = {
+        key: new
+        for key, value in told.items()
+        if isinstance(value, str) and (new := renamed.within(value)) != value
+    }
+    return body | {"client_metadata": told | changed} if changed else body
 
 
 def configured(profile: Profile, policy: Policy) -> tuple[Given, ...]:

@@ -17,21 +17,22 @@ from codexrelay.backends.backend import UpstreamRequest
 from codexrelay.backends.codex import identity
 from codexrelay.backends.codex.catalogue import Catalogue, Models, packaged
 from codexrelay.backends.codex.catalogue_file import CatalogueFile, read_list
-from codexrelay.backends.codex.headers import request_headers
+from codexrelay.backends.codex.headers import question_headers
 from codexrelay.backends.codex.listing import Listing, models_in, union
 from codexrelay.errors import NeedsReauthError
 from codexrelay.protocol.faults import Fault, FaultKind
 from codexrelay.protocol.fit import Defaults, fit
-from codexrelay.protocol.model_choice import choose
+from codexrelay.protocol.model_choice import EFFORTS, choose
 from codexrelay.protocol.models_list import model_object, openai_list, unknown_model
 from codexrelay.protocol.raw import dump
 from codexrelay.relay.active import ActiveTurns
 from codexrelay.relay.climb import Wish
+from codexrelay.relay.record import Record
 from codexrelay.relay.unary import fetch
-from codexrelay.server.offer import available
+from codexrelay.server.offer import available, offered, reaches_nothing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from codexrelay.accounts.account import Account
     from codexrelay.config.settings import Settings
@@ -48,7 +49,8 @@ if TYPE_CHECKING:
 async def choose_model(text: str, services: Services) -> ModelChoice:
     """Read the name of a model as a client wrote it.
 
-    Waits only before it refuses a model for which the backend's list was never asked.
+    Waits only while there is no list of the backend's at all, and that could make a difference:
+    before a model is refused, and where the end of the name may be an effort.
 
     Raises:
         RequestError: 400, a parameter of the name is wrong; or `models.strict` is on, and the
@@ -56,11 +58,13 @@ async def choose_model(text: str, services: Services) -> ModelChoice:
     """
     settings, catalogue = services.current.settings.models, services.catalogue
     choice = choose(text, aliases=settings.aliases, known=catalogue.now.by_slug)
-    if not settings.strict or choice.slug in catalogue.now.by_slug:
+    if choice.slug in catalogue.now.by_slug:
         return choice
-    known = (await catalogue.models()).by_slug
+    if not settings.strict and choice.slug.rpartition("-")[2].lower() not in EFFORTS:
+        return choice
+    known = (await _models(services)).by_slug
     choice = choose(text, aliases=settings.aliases, known=known)
-    if choice.slug not in known:
+    if settings.strict and choice.slug not in known:
         raise unknown_model(choice.slug, available(catalogue, services.relay.instances))
     return choice
 
@@ -82,15 +86,21 @@ def fit_model(
 
 
 async def answer_list(services: Services) -> Response:
-    """Serve the catalogue: `data` in the OpenAI shape and `models` in Codex's, in one body."""
-    models, aliases = await services.catalogue.models(), _aliases(services)
-    etag = etag_of(models, aliases)
+    """Serve the catalogue: `data` in the OpenAI shape and `models` in Codex's, in one body.
+
+    Codex CLI looks up the models itself, so it is told of all of them.
+    """
+    models = await _models(services)
+    aliases, broken = _aliases(services, models)
+    those = offered(services.catalogue, services.relay.instances)
+    choices = {slug: entry for slug, entry in those.items() if slug.lower() not in broken}
+    etag = etag_of(models, choices, aliases)
     if request.if_none_match.contains_weak(etag):
         answer = Response(b"", 304)
         answer.headers.pop("content-type", None)
     else:
-        created = int(services.wall_clock())
-        answer = _json(openai_list(models.by_slug, aliases=aliases, created=created))
+        told = openai_list(choices, aliases=aliases, created=int(services.wall_clock()))
+        answer = _json(told | {"models": list(models.by_slug.values())})
     answer.set_etag(etag, weak=True)
     return answer
 
@@ -101,25 +111,54 @@ async def answer_one(services: Services, text: str) -> Response:
     Raises:
         RequestError: 404, nothing of that name is in the catalogue.
     """
-    models = await services.catalogue.models()
+    models = await _models(services)
+    aliases, broken = _aliases(services, models)
     told = model_object(
-        models.by_slug,
+        {slug: entry for slug, entry in models.by_slug.items() if slug.lower() not in broken},
         text,
-        aliases=_aliases(services),
+        aliases=aliases,
         created=int(services.wall_clock()),
         available=available(services.catalogue, services.relay.instances),
     )
     return _json(told)
 
 
-def etag_of(models: Models, aliases: Mapping[str, str]) -> str:
+async def _models(services: Services) -> Models:
+    """Return the models; see `Catalogue.models`. A relay that is being stopped waits no more."""
+
+    async def stop_waiting() -> None:
+        await services.drain.begun.wait()
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stop_waiting)
+        for instance in services.relay.instances.members:
+            await instance.lender.look()  # somebody may have signed in
+        await services.catalogue.models()
+        nursery.cancel_scope.cancel()
+    return services.catalogue.now
+
+
+def etag_of(models: Models, choices: Collection[str], aliases: Mapping[str, str]) -> str:
     """Return the tag of our own list, without its quotes: it changes when the list does."""
-    told: JsonObject = {"models": list(models.entries), "aliases": dict(aliases)}
+    told: JsonObject = {
+        "models": list(models.entries),
+        "choices": list(choices),
+        "aliases": dict(aliases),
+    }
     return hashlib.sha256(dump(told)).hexdigest()[:32]
 
 
-def _aliases(services: Services) -> Mapping[str, str]:
-    return services.current.settings.models.aliases
+def _aliases(services: Services, models: Models) -> tuple[Mapping[str, str], frozenset[str]]:
+    """Return the aliases that may reach a model, and the others in lower case."""
+    aliases = services.current.settings.models.aliases
+    names = [instance.name for instance in services.relay.instances.members]
+    broken = frozenset(
+        alias.lower()
+        for alias in aliases
+        if reaches_nothing(alias, aliases=aliases, known=models.by_slug, instances=names)
+    )
+    return {a: means for a, means in aliases.items() if a.lower() not in broken}, broken
 
 
 def _json(value: JsonObject) -> Response:
@@ -171,23 +210,32 @@ async def open_catalogue(
     settings: Settings,
     relay: Relay,
     *,
-    session_id: str,
+    session_id: str,  # noqa: ARG001 - the question names no session; callers still give one
     wall_clock: Callable[[], float],
     warn: Callable[[str], None],
+    insists: bool = False,
 ) -> Catalogue:
     """Return the catalogue as the configuration wants it, with what an earlier run has learnt.
 
-    `warn` is told as by `read_known`.
+    `warn` is told as by `read_known`. `insists`: see `Wish`.
     """
     asked = _asked(settings)
     known = await trio.to_thread.run_sync(read_known, settings, warn)
     # A question behind the scenes is no turn: who waits for the turns to end need not wait for it.
     apart = attrs.evolve(relay, active=ActiveTurns())
-    fetch = partial(fetch_listing, apart, asked, session_id=session_id, wall_clock=wall_clock)
+    fetch = partial(
+        fetch_listing,
+        apart,
+        asked,
+        wall_clock=wall_clock,
+        refused={},
+        insists=insists,
+    )
     own = settings.backends.openai_codex.extra.codex.model_catalog
     catalogue = Catalogue(
         fetch if asked else None,
         partial(_plans, relay.instances, asked),
+        accounts=partial(_signed_in, relay.instances, asked),
         otherwise=known.otherwise,
         shelf=shelf_of(settings),
         fetch_s=own.discovery_timeout_seconds,
@@ -229,10 +277,14 @@ async def fetch_listing(
     asked: frozenset[str],
     plan: str | None,
     *,
-    session_id: str,
     wall_clock: Callable[[], float],
+    refused: dict[str, None],
+    insists: bool,
 ) -> Listing:
     """Ask the backend for its models, on an account of `plan`, of one of the instances `asked`.
+
+    `refused` are the accounts that got no list when they were asked last, in that order, and is
+    kept so: the next question goes to another one. `insists`: see `Wish`.
 
     Raises:
         LookupError: there is no account, or the backend gave no list; the message says which.
@@ -241,7 +293,7 @@ async def fetch_listing(
         method="GET",
         # Models whose `minimal_client_version` is higher are left out (wire notes 5).
         path=f"/models?client_version={identity.VERSION}",
-        headers=request_headers({}, session_id=session_id, turn_state=None, accept="*/*"),
+        headers=question_headers(),
     )
     members = [i for i in relay.instances.members if i.name in asked]
     having = {i.name for i, account in _accounts(relay.instances, asked) if _has(account, plan)}
@@ -249,8 +301,17 @@ async def fetch_listing(
         route=tuple(i for i in members if i.name in having) or tuple(members),
         offer=_OfPlan(plan),
         aside=True,
+        insists=insists,
+        avoid=tuple(refused),
     )
-    result = await fetch(lambda _, stripped: question, relay, wish)  # noqa: ARG005 - named by the seam
+    record = Record()
+    try:
+        result = await fetch(lambda _, stripped: question, relay, wish, record)  # noqa: ARG005 - named by the seam
+    finally:  # also of one that took too long
+        for tried in record.tried:
+            refused.pop(tried.account, None)
+            if not tried.served:
+                refused[tried.account] = None
     if isinstance(result, Fault):
         # Of accounts of other plans the pool says that they lack a model, which nobody asked for.
         unable = result.kind is FaultKind.UNSUPPORTED
@@ -273,6 +334,14 @@ def _plans(instances: Instances, asked: frozenset[str]) -> frozenset[str | None]
     """Return the plans of the accounts that are asked; only None where none has one."""
     plans = frozenset(plan_of(account) for _, account in _accounts(instances, asked))
     return plans - {None} or plans
+
+
+def _signed_in(instances: Instances, asked: frozenset[str]) -> object:
+    """Return what differs when somebody has signed in, or tokens are other ones."""
+    return [
+        (instance.qualified(account.id), account.credentials.access_token, account.needs_reauth)
+        for instance, account in _accounts(instances, asked)
+    ]
 
 
 def _why_nobody(instances: Instances, asked: frozenset[str], plan: str | None) -> str:

@@ -1,14 +1,27 @@
-"""Which plans have a model: from the backend's own catalogue, asked for only where it matters."""
+"""Which models can be had, and which plans have one: from the backend's own catalogue.
+
+It is asked for only where it matters.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import attrs
 
 from codexrelay.accounts.standing import plan_of, plans_of
 from codexrelay.backends.codex.catalogue import Catalogue
 from codexrelay.backends.codex.listing import plans_in
+from codexrelay.errors import RequestError
+from codexrelay.protocol.model_choice import choose
+from codexrelay.protocol.model_id import FAMILY
 from codexrelay.protocol.models_list import is_listed
 from codexrelay.relay.instances import Instances
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from codexrelay.protocol.raw import JsonObject
 
 
 @attrs.frozen
@@ -46,14 +59,42 @@ class ModelOffer:
         await self._catalogue.refreshed()
 
 
-def available(catalogue: Catalogue, instances: Instances) -> tuple[str, ...]:
-    """Return the models that a person may choose, less those that none of our plans has."""
+def offered(catalogue: Catalogue, instances: Instances) -> dict[str, JsonObject]:
+    """Return the models, less those that none of our plans has by the backend's own word."""
     ours = {plan for _, account in instances.accounts() for plan in plans_of(account)}
     # A plan that the catalogue does not know may have all of them.
     every = not ours or bool(ours - catalogue.named_plans)
-    return tuple(
-        slug
+    return {
+        slug: entry
         for slug, entry in catalogue.now.by_slug.items()
-        if is_listed(entry)
-        and (every or (offering := plans_in(entry)) is None or not offering.isdisjoint(ours))
-    )
+        if every or (offering := plans_in(entry)) is None or not offering.isdisjoint(ours)
+    }
+
+
+def available(catalogue: Catalogue, instances: Instances) -> tuple[str, ...]:
+    """Return the models that a person may choose, less those that none of our plans has."""
+    return tuple(s for s, entry in offered(catalogue, instances).items() if is_listed(entry))
+
+
+def reaches_nothing(
+    alias: str, *, aliases: Mapping[str, str], known: Collection[str], instances: Collection[str]
+) -> str | None:
+    """Say why nobody who asks for an alias can be served; None: somebody may be.
+
+    A model that is in no list may be served all the same.
+
+    Args:
+        alias: one of `aliases`.
+        aliases: all that are configured.
+        known: slugs of the catalogue.
+        instances: names of the configured ones.
+    """
+    try:
+        choice = choose(alias, aliases=aliases, known=known)
+    except RequestError as error:
+        return error.message
+    if choice.instance not in (None, FAMILY, f"{FAMILY}.1", *instances):
+        return f"no backend is called {choice.instance!r}"
+    if choice.slug not in known and choice.slug.lower() in map(str.lower, aliases):
+        return f"{choice.slug!r} is no model but an alias, and an alias cannot mean another one"
+    return None

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from codexrelay.server.services import Services
 
 PATH: Final = "/responses"
+#: The profile of the program whose bodies need no help.
+CODEX_CLI: Final = "codex_cli"
 
 _log = structlog.get_logger("codexrelay.responses")
 
@@ -42,14 +44,11 @@ async def answer(request: Request, services: Services) -> DeliveredResponse:
     shaped = shape(
         incoming.body,
         session_cache_key=begun.key.cache_key,
-        codex_shaped=is_codex_shaped(
-            user_agent=incoming.headers.get("user-agent"),
-            originator=incoming.headers.get("originator"),
-            body=incoming.body,
-        ),
+        codex_shaped=is_codex_shaped(incoming.body, from_codex=incoming.profile.name == CODEX_CLI),
         shaping=incoming.shaping,
     )
     turns.tell_of_tools(shaped.dropped_tools, begun, services)
+    turns.tell_of_moot(incoming, begun, services)
     body, adjusted = fit_model(shaped.body, incoming.choice, services, spoken="responses")
     _log.debug(
         "request shaped",
@@ -71,6 +70,7 @@ async def answer(request: Request, services: Services) -> DeliveredResponse:
             plan=begun.plan,
             body=body,
             session_id=session_id_for(body, begun.key.cache_key),
+            renamed=incoming.renamed,
         ),
         reply=_reply(answer, tool_calls.wanted(incoming, body, services)),
         left_behind=partial(_left_behind, answer),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
+
 from codexrelay.protocol.call_filter import CallFilter, Keep, chain
 from codexrelay.protocol.raw import get_list, is_object
 from codexrelay.protocol.tool_text import decide_as_text
@@ -35,7 +37,7 @@ def wanted(incoming: Incoming, body: JsonObject, services: Services) -> CallFilt
     if not capabilities.bypass_tool_call_reactor:
         if incoming.policy.reactors:
             decide, only = deciding(incoming.policy.reactors)
-            decides.append(decide)
+            decides.append(_naming_the_request(decide, incoming.id))
             observe_only = observe_only and only
         adaptations = _adaptations(incoming, services)
         if adaptations:
@@ -44,6 +46,16 @@ def wanted(incoming: Incoming, body: JsonObject, services: Services) -> CallFilt
     if text_format != "none":
         decides.append(decide_as_text(text_format))
     return CallFilter(chain(*decides), observe_only=observe_only) if decides else None
+
+
+def _naming_the_request(decide: Decide, request_id: str) -> Decide:
+    """Return `decide`, with the request's id for whatever it logs."""
+
+    def named(call: ToolCall) -> Decision:
+        with structlog.contextvars.bound_contextvars(request=request_id):
+            return decide(call)
+
+    return named
 
 
 def _adaptations(incoming: Incoming, services: Services) -> list[Adaptation]:

@@ -108,6 +108,18 @@ def tell_of_tools(dropped: tuple[str, ...], begun: Begun, services: Services) ->
         )
 
 
+def tell_of_moot(incoming: Incoming, begun: Begun, services: Services) -> None:
+    """Say, once for each session, that passthrough keeps what was asked for from acting."""
+    asked = incoming.capabilities.moot
+    if asked and services.notices.first(begun.key.cache_key, "moot"):
+        _log.warning(
+            f"codex_passthrough is true: {' and '.join(asked)} change nothing on /v1/responses; "
+            "give `codex_passthrough: false` beside them",
+            session=begun.key.cache_key,
+            client=incoming.profile.name,
+        )
+
+
 def respond(planned: Planned, services: Services) -> DeliveredResponse:
     """Return the response that runs the turn, in the request's own task, as its body.
 

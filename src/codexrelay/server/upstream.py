@@ -8,7 +8,7 @@ from typing import Final
 import attrs
 
 from codexrelay.backends.backend import UpstreamRequest
-from codexrelay.backends.codex.headers import request_headers
+from codexrelay.backends.codex.headers import Renamed, request_headers
 from codexrelay.errors import RequestError
 from codexrelay.protocol import encrypted
 from codexrelay.protocol.raw import JsonObject, dump, get_list, get_text
@@ -33,6 +33,8 @@ class UpstreamRequests:
     body: JsonObject
     #: Names the session for clients that do not do so themselves.
     session_id: str
+    #: The model, where the client calls it otherwise.
+    renamed: Renamed | None = None
     #: The whole body: what nearly every attempt sends.
     _whole: bytes = attrs.field(init=False)
     _sent: JsonObject | None = attrs.field(default=None, init=False)
@@ -61,6 +63,7 @@ class UpstreamRequests:
                 session_id=self.session_id,
                 turn_state=own,
                 accept=self.accept,
+                renamed=self.renamed,
             ),
         )
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import ssl
 from typing import TYPE_CHECKING
 
 import httpx
@@ -11,7 +12,10 @@ from codexrelay.accounts.login.call import CALL_S
 from codexrelay.accounts.login.errors import LoginError
 from codexrelay.accounts.login.exchange import Exchange
 from codexrelay.accounts.login.signed_in import SignedIn
+from codexrelay.backends.transports.connection import Origin
 from codexrelay.backends.transports.direct import DirectTransport
+from codexrelay.backends.transports.proxy import Proxy
+from codexrelay.backends.transports.stock import StockTransport
 from tests.fakes.login import ISSUER, ScriptedIssuer, tokens
 from tests.fakes.scripted_server import Caller, serving
 from tests.fakes.virtual_time import in_virtual_time
@@ -111,6 +115,37 @@ async def test_no_secret_is_told(body: Json) -> None:
 @pytest.mark.parametrize("error", [httpx.ConnectError("x"), httpx.ReadError("x")])
 async def test_a_network_that_is_down_is_told_with_the_address(error: Exception) -> None:
     assert ISSUER in await failure(error)
+
+
+@pytest.mark.parametrize("kind", ["direct", "httpx"])
+async def test_a_proxy_in_the_way_is_told_with_the_key_that_names_it(kind: str) -> None:
+    async def refusing(caller: Caller) -> None:
+        await caller.head()
+        await caller.send(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+
+    url, key = "https://issuer.invalid", "backends.openai_codex.proxy"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    with trio.fail_after(20):
+        async with serving(refusing) as proxy:
+            named = {Origin.of(httpx.URL(url)): Proxy.named(proxy.url, source=key)}
+            transport = (
+                DirectTransport(ssl_context=context, proxies=named)
+                if kind == "direct"
+                else StockTransport(ssl_context=context, proxies=named)
+            )
+            async with transport:
+                error = await EXCHANGE.perform(transport, url, now_unix_s=NOW_UNIX_S)
+    assert isinstance(error, LoginError)
+    where = proxy.url.removeprefix("http://")
+    assert f"{url} cannot be reached: the proxy {where} ({key}) makes no tunnel" in str(error)
+    assert f"write a user and password into {key}" in str(error)
+    assert "ac_secret" not in str(error)
+
+
+async def test_what_may_quote_the_call_or_its_answer_is_told_by_its_kind_alone() -> None:
+    told = await failure(httpx.RemoteProtocolError("illegal header line: ac_secret"))
+    assert "RemoteProtocolError" in told
+    assert "illegal" not in told
 
 
 @in_virtual_time

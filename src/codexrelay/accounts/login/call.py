@@ -11,7 +11,7 @@ import trio
 
 from codexrelay.accounts.login.errors import LoginError
 from codexrelay.accounts.login.words import plain
-from codexrelay.accounts.wire import exchange, post
+from codexrelay.accounts.wire import exchange, post, words
 from codexrelay.protocol.raw import JsonObject, dump, get_object, get_text, parse_object
 
 if TYPE_CHECKING:
@@ -74,9 +74,9 @@ async def _post(
             return Reply(status=answer.status, body=_object_in(answer.body))
         except httpx.RequestError as error:
             return LoginError(
-                f"the sign-in service at {_origin(request.url)} cannot be reached "
-                f"({type(error).__name__}). Look at the network (and `HTTPS_PROXY`), then run the "
-                "command again"
+                f"the sign-in service at {_origin(request.url)} cannot be reached: {words(error)}. "
+                "Look at the network, and at the proxy if there is one (the backend's key `proxy`, "
+                "else `HTTPS_PROXY`), then run the command again"
             )
     return LoginError(
         f"the sign-in service at {_origin(request.url)} has not answered within {CALL_S:.0f} s. "

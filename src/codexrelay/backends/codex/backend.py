@@ -14,13 +14,14 @@ import httpx
 import trio
 
 from codexrelay.accounts.account import Account
+from codexrelay.accounts.wire import keep_to
 from codexrelay.backends.backend import Head, UpstreamRequest
 from codexrelay.backends.codex.headers import account_headers
 from codexrelay.backends.codex.identity import Identity, named
-from codexrelay.backends.transports.progress import Progress
 from codexrelay.backends.transports.proxy import ProxyTimeout
 from codexrelay.protocol import faults
 from codexrelay.protocol.faults import Reached
+from codexrelay.protocol.progress import Progress
 
 if TYPE_CHECKING:
     from codexrelay.protocol.faults import Fault
@@ -106,6 +107,7 @@ class CodexAttempt:
             content=self._request.body,
             extensions={"timeout": timeout} | self._progress.extensions,
         )
+        keep_to(backend.base_url, request)
         try:
             response = self._response = await backend.transport.handle_async_request(request)
         except httpx.ConnectTimeout as error:

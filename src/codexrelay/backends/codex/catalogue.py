@@ -106,6 +106,8 @@ class Catalogue:
     _fetch: Callable[[str | None], Awaitable[Listing]] | None
     #: The plans of the accounts there are, None among them where one's is not known.
     _plans: Callable[[], Collection[str | None]] = lambda: (None,)
+    #: What differs when the accounts do: a question that failed is then asked again at once.
+    _accounts: Callable[[], object] = attrs.field(default=lambda: None, kw_only=True)
     #: Served while there is no list of the backend's.
     _otherwise: Models = attrs.field(factory=lambda: Models(packaged(), "packaged"), kw_only=True)
     _shelf: Shelf | None = attrs.field(default=None, kw_only=True)
@@ -119,6 +121,8 @@ class Catalogue:
     _listings: dict[str | None, Listing] = attrs.field(factory=dict, init=False)
     _asks_again_at_s: dict[str | None, float] = attrs.field(factory=dict, init=False)
     _asked_at_s: float = attrs.field(default=float("-inf"), init=False)
+    #: The accounts when the backend was asked last.
+    _asked_of: object = attrs.field(default=None, init=False, repr=False)
     #: Tags for which the backend was asked, and when: it need not have given the same tag then.
     _heard_at_s: dict[str, float] = attrs.field(factory=dict, init=False)
     _wanted: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -243,7 +247,7 @@ class Catalogue:
         due = self._due()
         if not due:
             return
-        self._asked_at_s = self._clock()
+        self._asked_at_s, self._asked_of = self._clock(), self._accounts()
         for plan in due:  # also of a question that ends in a bug
             self._asks_again_at_s[plan] = self._asked_at_s + self._fetch_s + AGAIN_S
         found: list[Listing] = []
@@ -258,6 +262,9 @@ class Catalogue:
         """Return the plans whose lists are old or not there."""
         if self._fetch is None:
             return []
+        if self.failures and self._accounts() != self._asked_of:
+            for plan in self.failures:
+                self._asks_again_at_s.pop(plan, None)
         now_s, never = self._clock(), float("-inf")
         plans = dict.fromkeys(self._plans()) or {None: None}
         return [plan for plan in plans if self._asks_again_at_s.get(plan, never) <= now_s]
@@ -291,6 +298,8 @@ class Catalogue:
         for gone in [plan for plan in self._listings if plan not in ours]:
             if len(self._listings) > 1:
                 del self._listings[gone]
+        for gone in [plan for plan in self.failures if ours and plan not in ours]:
+            del self.failures[gone]
         self._now = self._view("backend")
 
     def _view(self, source: Source) -> Models:

@@ -6,7 +6,11 @@ request says it comes from is in `identity`.
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING, Final
+
+import attrs
 
 from codexrelay.backends.codex import identity
 
@@ -29,28 +33,32 @@ _FROM_CLIENT: Final = frozenset(
         "x-openai-memgen-request",
         "x-responsesapi-include-timing-metrics",
         "x-client-request-id",
-        "session-id",
-        "thread-id",
+        identity.SESSION,
+        identity.THREAD,
     }
 )
+#: These two come from one place, the client or here.
+_IDS: Final = (identity.SESSION, identity.THREAD)
 #: Where each stands: as Codex CLI sends them. Others that a client may say itself stand behind the
 #: first of these, where Codex CLI has its situational ones.
 _PLACES: Final[Mapping[str, int]] = {
-    "x-codex-beta-features": 0,
+    identity.FEATURES: 0,
     "x-codex-window-id": 1,
     "x-codex-turn-metadata": 2,
     LITE: 3,
     "x-codex-routing-hint": 4,
     TURN_STATE: 6,
     "x-client-request-id": 7,
-    "session-id": 8,
-    "thread-id": 9,
+    identity.SESSION: 8,
+    identity.THREAD: 9,
 }
 _ELSEWHERE: Final = 5
 #: Of the client's `x-codex-*`: these are set here, because they belong to an account.
 _NOT_FROM_CLIENT: Final = frozenset({TURN_STATE})
 #: Longer than any that was seen; servers refuse such heads as a whole.
 _LONGEST_VALUE: Final = 16384
+#: Some servers refuse a head with one of these.
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 #: Answer headers that mean something to clients, besides all `x-codex-*`. Not `x-models-etag`: it
 #: would let Codex CLI ask for the catalogue again after every turn, as our list has another tag.
@@ -59,25 +67,56 @@ _TO_CLIENT: Final = frozenset(
 )
 
 
+@attrs.frozen
+class Renamed:
+    """A client's own name for a model, and the slug that the backend knows.
+
+    Codex CLI says the model in more places than one: what it was told to call it, parameters and
+    aliases included, is nothing that the backend should hear.
+    """
+
+    asked: str
+    slug: str
+
+    def within(self, text: str) -> str:
+        """Return a header's value, or JSON as text, with the slug where the model is named."""
+        if self.asked == self.slug or not self.asked:
+            return text
+        # As JSON has it, with and without escapes; and as `x-codex-routing-hint` has it.
+        for written in dict.fromkeys(
+            (json.dumps(self.asked), json.dumps(self.asked, ensure_ascii=False))
+        ):
+            named = re.compile(rf'("model"\s*:\s*){re.escape(written)}')
+            text = named.sub(lambda found: found[1] + json.dumps(self.slug), text)
+        named = re.compile(rf"(\bmodel=){re.escape(self.asked)}(?=$|[;,&\s])")
+        return named.sub(lambda found: found[1] + self.slug, text)
+
+
 def request_headers(
-    client: Mapping[str, str], *, session_id: str, turn_state: str | None, accept: str
+    client: Mapping[str, str],
+    *,
+    session_id: str,
+    turn_state: str | None,
+    accept: str,
+    renamed: Renamed | None = None,
 ) -> tuple[tuple[str, str], ...]:
     """Return the headers of an upstream request, without those of the account.
 
     Behind them stands what a client that is Codex CLI says of itself: the backend's block decides
-    whether that goes out (`identity.named`).
+    whether that goes out, and what features are named where the client names none
+    (`identity.named`).
 
     `client` are the client's headers, lower-case; `session_id` names the session for a client that
-    does not do so itself; `turn_state` is sent only to the account that gave it.
+    does not do so itself; `turn_state` is sent only to the account that gave it; `renamed` is the
+    model, where the client calls it otherwise.
     """
     headers = {
-        "x-codex-beta-features": identity.BETA_FEATURES,
         "x-client-request-id": session_id,
-        "session-id": session_id,
-        "thread-id": session_id,
+        identity.SESSION: session_id,
+        identity.THREAD: session_id,
     }
     in_place = len(headers)
-    headers |= dict(_said_by(client))
+    headers |= dict(_said_by(client, renamed))
     if turn_state is not None:
         headers[TURN_STATE] = turn_state
     # Without Codex CLI in front there is nothing to sort.
@@ -92,15 +131,33 @@ def request_headers(
     )
 
 
+def question_headers(accept: str = "*/*") -> tuple[tuple[str, str], ...]:
+    """Return the headers of a question of the relay's own, which is no turn: of no session.
+
+    As Codex CLI asks for the models (wire notes 5), but for the encoding, as above.
+    """
+    return (("accept", accept), ("accept-encoding", "identity"))
+
+
 def _place(header: tuple[str, str]) -> int:
     return _PLACES.get(header[0], _ELSEWHERE)
 
 
-def _said_by(client: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _said_by(client: Mapping[str, str], renamed: Renamed | None) -> Iterator[tuple[str, str]]:
+    # One without the other, or beside one of ours, would name a session that nobody has.
+    ids = all(_is_id(client.get(name, "")) for name in _IDS)
     for name, value in client.items():
-        wanted = name in _FROM_CLIENT or name.startswith("x-codex-")
-        if wanted and name not in _NOT_FROM_CLIENT and len(value) <= _LONGEST_VALUE:
-            yield name, value
+        wanted = (name in _FROM_CLIENT or name.startswith("x-codex-")) and _can_be_sent(value)
+        if wanted and name not in _NOT_FROM_CLIENT and (ids or name not in _IDS):
+            yield name, value if renamed is None else renamed.within(value)
+
+
+def _can_be_sent(value: str) -> bool:
+    return 0 < len(value) <= _LONGEST_VALUE and _CONTROL.search(value) is None
+
+
+def _is_id(value: str) -> bool:
+    return value.isascii() and value.isprintable() and _can_be_sent(value)
 
 
 def account_headers(account: Account) -> tuple[tuple[str, str], ...]:

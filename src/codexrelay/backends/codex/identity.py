@@ -6,7 +6,7 @@ Three identities, one of which a backend block has (`identity`):
   (measured); constants, so nothing of the host, its terminal or its user is in them.
 - `relay`: codexrelay, by its own name and version and nothing more. It sends no `version` header:
   that is a version of Codex CLI, and the backend serves clients that send none (wire notes 2.1: a
-  custom provider of Codex CLI sends none, nor does OpenCode).
+  custom provider of Codex CLI sends none, nor does OpenCode), and no features of Codex CLI's.
 - `client`: what a client that is Codex CLI says of itself; for every other client, and for the
   relay's own questions, as `codex`.
 
@@ -36,6 +36,9 @@ USER_AGENT: Final = (
 )
 BETA_FEATURES: Final = "remote_compaction_v2"
 
+SESSION: Final = "session-id"
+THREAD: Final = "thread-id"
+FEATURES: Final = "x-codex-beta-features"
 _VERSION: Final = "version"
 _ORIGINATOR: Final = "originator"
 _USER_AGENT: Final = "user-agent"
@@ -116,8 +119,15 @@ def named(
 ) -> list[tuple[str, str]]:
     """Return a whole request's headers: its own, the account's, and the name, in Codex's order.
 
-    Whatever `headers` say of who sends them is left out but for the identity `client`.
+    Whatever `headers` say of who sends them is left out but for the identity `client`. A turn,
+    which names a session, says what Codex CLI can do under the name of Codex CLI; under the relay's
+    only if the client says so.
     """
     name = name_for(identity, headers)
     own = [header for header in headers if header[0] not in OWN]
+    said = {header[0] for header in own}
+    if SESSION not in said:
+        return [*name.in_front, *account, *name.behind, *own]
+    if name.version is not None and FEATURES not in said:
+        own.insert(0, (FEATURES, BETA_FEATURES))
     return [*name.in_front, *own, *account, *name.behind]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
@@ -15,18 +17,29 @@ DEFAULT_API_BASE_URL: Final = "https://chatgpt.com/backend-api/codex"
 
 #: Kinds of tools that the client itself answers, hence are called by a name.
 _NAMED_TOOLS: Final = frozenset({"function", "custom"})
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
+_FOUR_NUMBERS: Final = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+")
+_LOGIN: Final = "in a user or password, / ? # @ and blanks are written %2F %3F %23 %40 %20"
 
 
 def _is_base_url(_instance: object, _field: attrs.Attribute[str], value: str) -> None:
     """Raises ValueError: it is no http or https URL to which a path can be appended."""
     if not _is_url(value):
-        raise ValueError("must be an http or https URL without query, such as https://host/path")
+        raise ValueError(
+            "must be an http or https URL without query and blanks, such as https://host/path; "
+            f"{_LOGIN}"
+        )
 
 
 def _is_proxy(_instance: object, _field: attrs.Attribute[str], value: str) -> None:
     """Raises ValueError: it is neither `none` nor an http or https URL."""
-    if value != "none" and not _is_url(value):
-        raise ValueError("must be none, or an http or https URL such as http://host:3128")
+    if value == "none":
+        return
+    if not _is_url(value) or urlsplit(value).path not in ("", "/"):
+        raise ValueError(
+            "must be none, or an http or https URL such as http://host:3128 or "
+            f"http://user:password@host:3128; {_LOGIN}"
+        )
 
 
 def _plain_format(given: str | None) -> str | None:
@@ -35,12 +48,25 @@ def _plain_format(given: str | None) -> str | None:
 
 
 def _is_url(value: str) -> bool:
+    """Return whether all that reads URLs here finds the same host in it, and nothing behind a path.
+
+    urllib alone drops line ends, and takes what stands before a second `@` for the password.
+    """
+    if not value.isprintable() or " " in value or value.count("@") > 1 or "\\" in value:
+        return False
     try:
         url = urlsplit(value)
-        named = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        named = url.scheme in ("http", "https") and _is_host(url.hostname or "") and url.port != 0
     except ValueError:  # a host or a port that is none
         return False
-    return named and not url.query and not url.fragment
+    return named and not {"?", "#"} & set(value) and "@" not in url.path
+
+
+def _is_host(name: str) -> bool:
+    """Return whether it can be one; raises ValueError for an address that is none."""
+    if ":" in name or _FOUR_NUMBERS.fullmatch(name):
+        return bool(ipaddress.ip_address(name))
+    return _HOST_NAME.fullmatch(name) is not None
 
 
 def _are_tools(
@@ -188,14 +214,17 @@ class PromptSettings:
     )
     prepend: tuple[str, ...] = setting(
         (),
-        "What stands before all other instructions, section by section.",
+        """
+        What stands before all other instructions, section by section. A variable or flag: a JSON
+        array of texts, or one text, commas and all.
+        """,
         one_will_do=True,
         variables=("OPENAI_CODEX_PROMPT_PREPEND",),
         live=True,
     )
     append: tuple[str, ...] = setting(
         (),
-        "What stands behind all other instructions, section by section.",
+        "What stands behind all other instructions, section by section; given as prepend is.",
         one_will_do=True,
         variables=("OPENAI_CODEX_PROMPT_APPEND",),
         live=True,
@@ -283,6 +312,7 @@ class CodexSettings:
         DEFAULT_ISSUER,
         "The sign-in service; tokens are refreshed at {oauth_issuer}/oauth/token.",
         check=_is_base_url,
+        url=True,
     )
     managed_oauth: ManagedOAuthSettings = section(
         ManagedOAuthSettings, "The accounts, kept as one JSON file each."
@@ -348,6 +378,7 @@ class CodexBackendSettings:
         DEFAULT_API_BASE_URL,
         "Where the backend is; /responses, /responses/compact and /models are appended.",
         check=_is_base_url,
+        url=True,
         variables=("OPENAI_API_BASE_URL",),
     )
     timeout: float = setting(
@@ -373,6 +404,7 @@ class CodexBackendSettings:
         (HTTPS_PROXY and the like, never for this machine); none: no proxy, whatever it says.
         """,
         check=_is_proxy,
+        url=True,
     )
     ca_file: str | None = setting(
         None,

@@ -120,13 +120,14 @@ class Connection:
             except BlockingIOError:  # woken for nothing
                 continue
 
-    async def shake_hands(self, tls: Tls) -> None:
-        """Put the connection under `tls`; one that is under TLS already stays so below it.
+    async def shake_hands(self, host: str, context: ssl.SSLContext) -> None:
+        """Put the connection under TLS with `host`; below that stays TLS that is there already.
 
         Raises:
             httpx.ConnectError: certificate or TLS of the peer are not acceptable.
         """
         try:
+            tls = Tls.to(host, context)
             done = False
             while not done:
                 to_send, done = tls.handshake()
@@ -134,7 +135,7 @@ class Connection:
                     await self.send(to_send)
                 if not done and not await self.receive(tls.feed):
                     tls.feed(memoryview(b""))
-        except (OSError, httpx.NetworkError) as error:
+        except (OSError, UnicodeError, httpx.NetworkError) as error:
             told = f"no TLS with {self.origin}: {error}{way_out(error)}"
             raise httpx.ConnectError(told) from error
         self._tls = tls if self._tls is None else TlsInTls(self._tls, tls)
@@ -172,14 +173,14 @@ async def connect(
     """
     try:
         stream = await trio.open_tcp_stream(origin.host, origin.port)  # sets TCP_NODELAY
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the second: a host that can be none
         raise httpx.ConnectError(f"no connection to {origin}: {error}") from error
     own_socket = socket.socket(fileno=stream.socket.detach())
     own_socket.settimeout(0)
     connection = Connection(origin, own_socket, room)
     if context is not None:
         with closed_on_error(connection):
-            await connection.shake_hands(Tls.to(origin.host, context))
+            await connection.shake_hands(origin.host, context)
     return connection
 
 

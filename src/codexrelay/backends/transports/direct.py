@@ -16,10 +16,10 @@ from codexrelay.backends.transports.connection import (
 )
 from codexrelay.backends.transports.exchange import Exchange, Timeouts
 from codexrelay.backends.transports.idle import IdleConnections
-from codexrelay.backends.transports.progress import Progress
 from codexrelay.backends.transports.proxy import ProxyTimeout
 from codexrelay.backends.transports.trust import trusting
 from codexrelay.backends.transports.tunnel import open_tunnel
+from codexrelay.protocol.progress import Progress
 
 if TYPE_CHECKING:
     import ssl
@@ -91,6 +91,7 @@ class DirectTransport(httpx.AsyncBaseTransport):
         origin = Origin.of(request.url)
         kept = self._idle.take(origin, now_s=trio.current_time())
         progress = Progress.of(request)
+        progress.begin()
         if kept is not None:
             exchange = Exchange.of(request, kept, timeouts)
             progress.follow(exchange.reached)

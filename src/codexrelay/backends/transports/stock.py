@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
@@ -10,10 +11,11 @@ import httpx
 import trio
 
 from codexrelay.backends.transports.connection import Origin
-from codexrelay.backends.transports.progress import Progress
+from codexrelay.backends.transports.exchange import Timeouts
 from codexrelay.backends.transports.proxy import ProxyTimeout
 from codexrelay.backends.transports.trust import way_out
 from codexrelay.protocol.faults import Reached
+from codexrelay.protocol.progress import Progress, is_connect
 
 if TYPE_CHECKING:
     import ssl
@@ -69,7 +71,7 @@ class StockTransport(httpx.AsyncBaseTransport):
             return await _without_leak(way, request)
         except httpx.ConnectTimeout as error:
             raise error if proxy is None else ProxyTimeout(f"the way was {proxy}") from error
-        except httpx.ConnectError as error:
+        except (httpx.ConnectError, UnicodeError) as error:  # the second: a host that can be none
             raise _no_way(proxy, target, error) from error
         except httpx.ProxyError as error:
             assert proxy is not None
@@ -108,24 +110,33 @@ def _way(ssl_context: ssl.SSLContext, proxy: Proxy | None = None) -> httpx.Async
 async def _without_leak(way: httpx.AsyncBaseTransport, request: httpx.Request) -> httpx.Response:
     """Send `request`, and close the connection that was made for it if there is no response.
 
+    All that comes before the request leaves has the budget for connecting: httpcore has one for
+    each step, and none for a proxy's answer.
+
     httpcore 1.0.9 forgets to when it is cancelled right behind connecting, or in the handshake
     behind a tunnel, and keeps the socket until the transport is closed (both seen). Goes when it
     closes there as elsewhere.
     """
     opened: list[_Closable] = []
     follow = request.extensions.get("trace")
+    connect_s = Timeouts.of(request).connect_s
+    connecting = trio.CancelScope(relative_deadline=connect_s)
 
     async def trace(name: str, info: Mapping[str, object]) -> None:
         if name == "connection.connect_tcp.complete":
             opened.append(cast("_Closable", info["return_value"]))
+        elif name.endswith(".send_request_headers.started") and not is_connect(info):
+            connecting.deadline = math.inf
         if follow is not None:
             await follow(name, info)
 
     request.extensions = {**request.extensions, "trace": trace}
     try:
-        response = await way.handle_async_request(request)
-        opened.clear()
-        return response
+        with connecting:
+            response = await way.handle_async_request(request)
+            opened.clear()
+            return response
+        raise httpx.ConnectTimeout(f"no connection within {connect_s} s")
     finally:
         with trio.move_on_after(_CLEANUP_S, shield=True):
             for stream in opened:
@@ -133,7 +144,7 @@ async def _without_leak(way: httpx.AsyncBaseTransport, request: httpx.Request) -
 
 
 def _no_way(
-    proxy: Proxy | None, target: Origin, error: httpx.TransportError
+    proxy: Proxy | None, target: Origin, error: httpx.TransportError | UnicodeError
 ) -> httpx.ConnectError | httpx.ProxyError:
     cause: BaseException = error
     # Of what happened under TLS httpx tells nothing itself.

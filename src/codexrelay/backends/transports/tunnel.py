@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -9,7 +10,6 @@ import httpx
 
 from codexrelay.backends.transports.connection import closed_on_error, connect
 from codexrelay.backends.transports.http1 import ResponseReader
-from codexrelay.backends.transports.tls import Tls
 
 if TYPE_CHECKING:
     import ssl
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from codexrelay.backends.transports.proxy import Proxy
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
+_INTERIM: Final = re.compile(rb"HTTP/\d\.\d 1\d\d\b")
 
 
 async def open_tunnel(
@@ -49,7 +50,7 @@ async def open_tunnel(
         if target.scheme == "https":
             assert context is not None
             try:
-                await connection.shake_hands(Tls.to(target.host, context))
+                await connection.shake_hands(target.host, context)
             except httpx.ConnectError as error:
                 raise httpx.ProxyError(f"{error}; the way was {proxy}") from error
     return connection
@@ -69,7 +70,7 @@ async def _ask(connection: Connection, proxy: Proxy, target: Origin) -> None:
     status = answer.reader.status
     if not 200 <= status < 300:
         raise proxy.refusal(status, httpx.codes.get_reason_phrase(status), target)
-    if answer.latest != _END_OF_HEAD:
+    if not answer.ends_with_its_head:
         # In front of anything that was sent to the target: nobody there can have said it.
         raise httpx.ProxyError(f"{proxy} sent more than the head of an answer to CONNECT")
 
@@ -84,11 +85,20 @@ def _request(proxy: Proxy, target: Origin) -> bytes:
 
 @attrs.define(eq=False)
 class _Answer:
-    """The answer to CONNECT, and what came last: behind its head the tunnel begins."""
+    """The answer to CONNECT, and all that came: behind its head the tunnel begins."""
 
     reader: ResponseReader
-    latest: bytes = b""
+    #: No longer than what the reader takes of a head, and one receive.
+    _received: bytearray = attrs.field(factory=bytearray)
 
     def feed(self, block: memoryview) -> None:
-        self.latest = (self.latest + bytes(block[-len(_END_OF_HEAD) :]))[-len(_END_OF_HEAD) :]
+        self._received += block
         self.reader.feed(block)
+
+    @property
+    def ends_with_its_head(self) -> bool:
+        """Whether nothing came behind its head; heads of interim answers (1xx) stand before it."""
+        head, _, behind = self._received.partition(_END_OF_HEAD)
+        while _INTERIM.match(head):
+            head, _, behind = behind.partition(_END_OF_HEAD)
+        return not behind and self._received.endswith(_END_OF_HEAD)

@@ -13,10 +13,10 @@ import click
 from codexrelay.cli.accounts.failure import ConfigFailureError
 from codexrelay.cli.accounts.screen import print_json, tell
 from codexrelay.cli.accounts.world import World
-from codexrelay.cli.client_config.address import address_of, read_address
-from codexrelay.cli.client_config.models import models_of, name_for
+from codexrelay.cli.client_config.address import address_of, read_address, unnamed_host
+from codexrelay.cli.client_config.models import SPARE_ALIAS, models_of, name_for
 from codexrelay.cli.client_config.programs import find_programs
-from codexrelay.cli.client_config.programs.program import KEY_VARIABLE, Target
+from codexrelay.cli.client_config.programs.program import KEY_VARIABLE, Target, quoted
 from codexrelay.config.loading import load
 from codexrelay.errors import ConfigError, RequestError
 
@@ -88,16 +88,23 @@ def client_config(
         )
     except RequestError as error:
         raise click.BadParameter(str(error), param_hint="'--model'") from None
+    if settings.models.strict and not named.is_known:
+        raise click.BadParameter(
+            f"the relay's list has no {named.alias_of or named.name}, and with models.strict it "
+            "is refused: see `codexrelay models`",
+            param_hint="'--model'",
+        )
+    address = _address(url, settings)
     needs_key = bool(settings.server.client_keys)
     target = Target(
         protocol=spoken,
-        api_url=f"{_address(url, settings)}/v1",
+        api_url=f"{address}/v1",
         model=named.name,
         context_tokens=named.context_tokens,
         key=None if needs_key else ANY_KEY,
     )
     block = chosen.block(target)
-    notes = dict(_notes(block, named, needs_key=needs_key))
+    notes = dict(_notes(block, named, address, settings))
     if as_json:
         print_json(
             {
@@ -126,17 +133,31 @@ def _settings(config_path: Path | None, world: World) -> Settings:
 
 
 def _address(url: str | None, settings: Settings) -> str:
+    if url is None:
+        try:
+            return address_of(settings.server)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
     try:
-        return address_of(settings.server) if url is None else read_address(url)
+        return read_address(url)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="'--url'") from None
 
 
-def _notes(block: Block, named: Named, *, needs_key: bool) -> Iterator[tuple[str, str]]:
+def _notes(
+    block: Block, named: Named, address: str, settings: Settings
+) -> Iterator[tuple[str, str]]:
     """Yield what there is to know about the block, and a word for what each is about."""
     yield "file", block.path
     yield "run", block.use
-    if needs_key:
+    if (host := unnamed_host(address, settings.server)) is not None:
+        allowed = ", ".join(map(quoted, (*settings.server.allowed_hosts, host)))
+        yield (
+            "host",
+            f"server: {{allowed_hosts: [{allowed}]}} must stand in the relay's configuration, "
+            "since it refuses a name that is not there",
+        )
+    if settings.server.client_keys:
         yield "key", f"set {KEY_VARIABLE} to one of server.client_keys"
     if not named.is_known:
         yield (
@@ -144,10 +165,13 @@ def _notes(block: Block, named: Named, *, needs_key: bool) -> Iterator[tuple[str
             f"the relay's list has no {named.alias_of or named.name}: see codexrelay models",
         )
     if named.alias_of is not None:
+        means = {name.lower(): target for name, target in settings.models.aliases.items()}
+        taken = means.get(SPARE_ALIAS)
+        why = "" if taken is None else f" ({SPARE_ALIAS} means {taken} there)"
         yield (
             "alias",
             f"models: {{aliases: {{{named.name}: {named.alias_of}}}}} must stand in the relay's "
-            "configuration, since Droid takes a name like OpenAI's for a mistake over chat",
+            f"configuration{why}, since Droid takes a name like OpenAI's for a mistake over chat",
         )
     yield (
         "optional",

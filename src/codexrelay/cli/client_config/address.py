@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from codexrelay.server import guard
 
 if TYPE_CHECKING:
     from codexrelay.config.settings import ServerSettings
@@ -18,8 +21,8 @@ def address_of(server: ServerSettings) -> str:
     """
     if server.port == 0:
         raise ValueError(
-            "server.port is 0, so the relay finds a port when it starts: give the address that "
-            "`codexrelay serve` prints, such as http://127.0.0.1:8787"
+            "server.port is 0, so the relay finds a port when it starts: give --url the address "
+            "that `codexrelay serve` prints, such as http://127.0.0.1:8787"
         )
     return f"http://{_host(server.host)}:{server.port}"
 
@@ -39,6 +42,19 @@ def read_address(text: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError(f"{text!r} is no address such as http://127.0.0.1:8787")
     return url
+
+
+def unnamed_host(address: str, server: ServerSettings) -> str | None:
+    """Return the host of an address if the relay refuses whoever calls it so, else None."""
+    authority = urlsplit(address).netloc.rpartition("@")[2]
+    refusal = guard.check(
+        hosts=(authority,),
+        origins=(),
+        authorization=None,
+        allowed_hosts=server.allowed_hosts,
+        client_keys=(),
+    )
+    return None if refusal is None else re.sub(r":\d*$", "", authority)
 
 
 def _host(host: str) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from codexrelay.errors import RequestError
 from codexrelay.protocol.model_choice import choose
 from codexrelay.protocol.models_list import is_listed
 from codexrelay.protocol.raw import get_number
@@ -59,16 +61,26 @@ def name_for(
         openai_like: the name may look like one of OpenAI's. If not, an alias stands for it.
 
     Raises:
-        RequestError: the relay would refuse the name for its parameters.
+        RequestError: the relay would refuse the name for its parameters, or there is none to take.
     """
-    model = wanted or next(slug for slug, entry in models.items() if is_listed(entry))
+    listed = (slug for slug, entry in models.items() if is_listed(entry))
+    model = wanted or next(listed, None)
+    if model is None:
+        raise RequestError(message="the relay's list has no model to take: name one")
     named = _named(model, models, aliases)
     if openai_like or not _LIKE_OPENAI.search(model):
         return named
     for alias, target in aliases.items():
         if not _LIKE_OPENAI.search(alias) and wanted in (None, target):
             return _named(alias, models, aliases)
-    return attrs.evolve(named, name=SPARE_ALIAS, alias_of=model)
+    return attrs.evolve(named, name=_spare(aliases, models), alias_of=model)
+
+
+def _spare(aliases: Mapping[str, str], models: Mapping[str, JsonObject]) -> str:
+    """Return a name that means nothing yet: `relay-model`, else `relay-model-2` and so on."""
+    taken = {name.lower() for name in (*aliases, *models)}
+    names = (SPARE_ALIAS if n == 1 else f"{SPARE_ALIAS}-{n}" for n in count(1))
+    return next(name for name in names if name not in taken)
 
 
 def _named(name: str, models: Mapping[str, JsonObject], aliases: Mapping[str, str]) -> Named:

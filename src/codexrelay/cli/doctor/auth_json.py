@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING, Final
 
 from codexrelay.accounts.files import BrokenFileError, Locks, why_open_to_others
@@ -33,14 +34,19 @@ def check(site: Site) -> Iterator[Finding]:
 
 def _in_use(site: Site, block: Block) -> Iterator[Finding]:
     about, path = f"{block.about}auth.json", block.instance.legacy_file()
-    add = site.command("add", block.instance)
+    add = site.adding(block)
+    if hidden := tuple(_hidden(block)):
+        yield from hidden
+        return
     if path is None:
         tried = " or ".join(str(folder / "auth.json") for folder in block.instance.legacy_folders)
         yield broken(
             about,
             "without accounts of its own the relay uses Codex CLI's sign-in, and there is no "
             f"{tried or 'home folder'}",
-            f"{add} (or {_SIGN_IN})",
+            f"{add} (or {_SIGN_IN})"
+            if block.instance.managed.enabled
+            else f"{_SIGN_IN} (or {add})",
         )
         return
     if why := why_open_to_others(path):
@@ -64,6 +70,20 @@ def _in_use(site: Site, block: Block) -> Iterator[Finding]:
         f"{path} is used{refreshed}; Codex CLI uses it too, and the relay minds its lock files. "
         "It is one account, which cannot be rotated",
     )
+
+
+def _hidden(block: Block) -> Iterator[Finding]:
+    """Find the file that would count, where it cannot be told whether it is there."""
+    for folder in block.instance.legacy_folders:
+        path = folder / "auth.json"
+        try:
+            os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # the next one may have it
+        except OSError as error:
+            told = f"{path} cannot be looked at ({error.strerror})"
+            yield broken(f"{block.about}auth.json", told, f"chmod u+rx {shlex.quote(str(folder))}")
+        return
 
 
 def _last_refresh(path: Path, *, now_unix_s: float) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from codexrelay.cli.doctor.finding import Finding
     from codexrelay.config.loading import Loaded
+    from codexrelay.config.settings import Settings
     from codexrelay.errors import Problem
 
 
@@ -32,7 +33,9 @@ def unusable(problems: Iterable[Problem], file: Path | None) -> Iterator[Finding
     for problem in problems:
         yield broken("configuration", str(problem), f"correct it{again}")
     yield warn(
-        "configuration", "nothing else was looked at: it is not known what the relay would use"
+        "configuration",
+        "nothing else was looked at: it is not known what the relay would use",
+        "once it is correct: codexrelay doctor",
     )
 
 
@@ -46,7 +49,17 @@ def loads(loaded: Loaded, file: Path | None) -> Iterator[Finding]:
     )
     for warning in loaded.warnings:
         yield warn("configuration", str(warning), f"change {warning.where} if you did not mean it")
-    secret = bool(loaded.settings.server.client_keys)
-    if file is not None and secret and (why := why_open_to_others(file)):
+    secrets = " and ".join(_secrets_of(loaded.settings))
+    if file is not None and secrets and (why := why_open_to_others(file)):
         told, _, mend = why.partition(": ")
-        yield warn("configuration", f"{file} holds client keys and {told}", mend)
+        yield warn("configuration", f"{file} holds {secrets} and {told}", mend)
+
+
+def _secrets_of(settings: Settings) -> Iterator[str]:
+    """Yield which secrets a configuration holds, in words."""
+    if settings.server.client_keys:
+        yield "client keys"
+    for name, codex in settings.backends.family:
+        if codex.proxy is not None and "@" in codex.proxy:
+            yield f"a proxy's password (backends.{name.replace('-', '_')}.proxy)"
+            return  # further blocks have it from the first one, or are as secret

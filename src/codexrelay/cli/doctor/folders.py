@@ -77,7 +77,9 @@ def why_no_locks(folder: Path, *, make: Callable[[Path], Lock] = new_lock) -> st
 def why_not_made(folder: Path) -> str | None:
     """Return why a folder that is not there could not be made, None if it could."""
     # `Path.exists` raises where a folder may not be searched (Python 3.11).
-    above = next(parent for parent in folder.parents if os.path.exists(parent))
+    above = next((parent for parent in folder.parents if os.path.exists(parent)), None)
+    if above is None:  # a drive of Windows that is not there
+        return f"there is no {folder.anchor or folder}"
     if not os.path.isdir(above):
         return f"{above} is no folder"
     why = why_not_writable(above)
@@ -94,14 +96,26 @@ def own_uid() -> int | None:
     return os.getuid() if hasattr(os, "getuid") else None
 
 
-def look_at(folder: Path, about: str, *, uid: int | None) -> Iterator[Finding]:
-    """Yield what is wrong with a folder of ours; nothing if nothing is, or if it is not there."""
+def look_at(folder: Path, about: str, *, key: str, uid: int | None) -> Iterator[Finding]:
+    """Yield what is wrong with a folder of ours; nothing if nothing is, or if it is not there.
+
+    Args:
+        folder: which.
+        about: what a finding calls it.
+        key: the full path of the key that names it.
+        uid: this user's number.
+    """
     if not os.path.lexists(folder):
         if why := why_not_made(folder):
             told = f"{folder} is not there and cannot be made: {why}"
-            yield broken(about, told, "name another folder in the configuration")
+            yield broken(about, told, f"{key}: FOLDER, one that can be made")
         return
     named = shlex.quote(str(folder))
+    if not os.path.exists(folder):
+        told = f"{folder} is a link that leads nowhere"
+        to = shlex.quote(os.path.realpath(folder))
+        yield broken(about, told, f"mkdir -m 700 -p {to}, or: rm {named}")
+        return
     if not os.path.isdir(folder):
         yield broken(about, f"{folder} is no folder", f"mv {named} {named}.old")
         return

@@ -9,13 +9,14 @@ import httpx
 import trio
 
 from codexrelay.accounts.wire import USER_AGENT
+from codexrelay.backends.transports import trust
 from codexrelay.cli.accounts.instance import Instance
 from codexrelay.cli.accounts.running import way_out
 from codexrelay.cli.doctor import clock
-from codexrelay.cli.doctor.finding import broken, ok
+from codexrelay.cli.doctor.finding import broken, ok, warn
 from codexrelay.config.proxies import ways
 from codexrelay.config.rules import is_loopback
-from codexrelay.errors import ConfigError
+from codexrelay.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 ANSWER_S: Final = 5.0
 _CLOSE_S: Final = 1.0
 _PROXY_WANTS_LOGIN: Final = 407
+_SERVER_AT_FAULT: Final = 500
+_CERTIFICATE_VARIABLE: Final = "SSL_CERT_FILE"
 
 
 @attrs.frozen(kw_only=True)
@@ -48,6 +51,16 @@ class Target:
     def proxy_key(self) -> str:
         """The full path of the key that names the proxy on the way to it."""
         return f"backends.{self.instance.name.replace('-', '_')}.proxy"
+
+    @property
+    def ca_key(self) -> str:
+        """The full path of the key that names further certificates."""
+        return f"{self.proxy_key.removesuffix('proxy')}ca_file"
+
+    @property
+    def network_mend(self) -> str:
+        """What to look at where nobody says what is wrong."""
+        return f"check the network, the VPN and the proxy ({self.proxy_key})"
 
 
 def targets_of(site: Site) -> tuple[Target, ...]:
@@ -86,6 +99,7 @@ def check_ways(site: Site) -> Iterator[Finding]:
                 f"{target.key}: https://…",
             )
     found: dict[str, None] = {}
+    wrong: dict[Finding, None] = {}
     for target in targets_of(site):
         try:
             proxies = ways(
@@ -96,10 +110,36 @@ def check_ways(site: Site) -> Iterator[Finding]:
             )
         except ConfigError as error:
             for problem in error.problems:
-                yield broken("proxy", str(problem), f"{target.proxy_key}: none, or one that works")
+                wrong[broken("proxy", str(problem), _mend(target, problem))] = None
         else:
             found |= dict.fromkeys(f"{proxy} for {target.origin}" for proxy in proxies.values())
-    yield ok("proxy", ", ".join(found) or "none is on the way")
+    yield from wrong
+    if found or not wrong:
+        yield ok("proxy", ", ".join(found) or "none is on the way")
+
+
+def check_certificates(site: Site) -> Iterator[Finding]:
+    """Read what says whose certificates are trusted. Nothing is told of what is in order."""
+    targets = targets_of(site)
+    for target in targets:
+        ca_file = target.instance.codex.ca_file
+        why = None if ca_file is None else trust.problem_with(ca_file)
+        if why is not None:
+            problem = Problem(target.ca_key, why)
+            yield broken("certificates", str(problem), _mend(target, problem))
+    if not any(_needs_certificates(target) for target in targets):
+        return
+    try:
+        trust.trusting(None)
+    except OSError as error:
+        told = f"the certificates that it names cannot be read: {error.strerror or error}"
+        problem = Problem(_CERTIFICATE_VARIABLE, told)
+        yield broken("certificates", str(problem), _mend(targets[0], problem))
+
+
+def _needs_certificates(target: Target) -> bool:
+    codex = target.instance.codex
+    return target.url.scheme == "https" or codex.ca_file is not None or codex.transport != "direct"
 
 
 async def check(target: Target, site: Site) -> list[Finding]:
@@ -123,7 +163,7 @@ async def check(target: Target, site: Site) -> list[Finding]:
             broken(
                 target.about,
                 f"{target.origin} gives no answer within {ANSWER_S:.0f} s",
-                "check the network, the VPN and the proxy",
+                target.network_mend,
             )
         ]
     return list(
@@ -147,19 +187,31 @@ def answered(
             f"{target.proxy_key}: http://user:password@host:port",
         )
         return
-    yield ok(target.about, f"{target.origin} answers ({status})")
+    if status >= _SERVER_AT_FAULT:
+        told = f"{target.origin} answers ({status}), which means that it is in trouble"
+        yield warn(target.about, told, "wait a while, then: codexrelay doctor")
+    else:
+        yield ok(target.about, f"{target.origin} answers ({status})")
     yield from clock.against(date, told_by=target.origin, now_unix_s=now_unix_s)
 
 
 def why_not(target: Target, error: Exception) -> Finding:
     """Say why there is no answer, and what mends it."""
     told = str(error) or type(error).__name__
-    mend = "check the network, the VPN and the proxy"
-    if isinstance(error, httpx.ProxyError):
+    mend = target.network_mend
+    if isinstance(error, ConfigError):
+        mend = "; ".join(dict.fromkeys(_mend(target, problem) for problem in error.problems))
+    elif "certificate" in told.lower():  # first: a proxy may have one too
+        mend = f"{target.ca_key}: FILE.pem, with the certificates of whoever reads along"
+    elif isinstance(error, httpx.ProxyError):
         mend = f"correct the proxy, or {target.proxy_key}: none"
-    elif isinstance(error, ConfigError):
-        mend = f"correct {target.proxy_key}"
-    elif "certificate" in told.lower():
-        place = target.proxy_key.removesuffix("proxy")
-        mend = f"{place}ca_file: FILE.pem, with the certificates of whoever reads along"
     return broken(target.about, f"{target.origin} cannot be reached: {told}", mend)
+
+
+def _mend(target: Target, problem: Problem) -> str:
+    """Return what mends a way that cannot be gone, by the place that is at fault."""
+    if problem.where == _CERTIFICATE_VARIABLE:
+        return f"unset {_CERTIFICATE_VARIABLE}, or let it name a file of certificates in PEM form"
+    if problem.where == target.ca_key:
+        return f"{target.ca_key}: FILE.pem, with certificates in PEM form, or leave it out"
+    return f"{target.proxy_key}: none, or one that works"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 import httpx
 import trio
 
-from codexrelay.cli.client_config.address import address_of
+from codexrelay.cli.client_config.address import address_of, unnamed_host
+from codexrelay.cli.client_config.programs.program import quoted
 from codexrelay.cli.doctor.finding import broken, ok, warn
 from codexrelay.protocol.raw import get_list, get_number, get_object, get_text, parse_object
 
@@ -23,9 +24,28 @@ if TYPE_CHECKING:
 _ABOUT: Final = "port"
 #: What whoever holds the port is given to say who it is.
 ANSWER_S: Final = 5.0
+_OTHER_HOST: Final = "set server.host to an address of this machine, such as 127.0.0.1"
+#: EACCES, and what Windows calls it of a socket (WSAEACCES).
+_FORBIDDEN: Final = (errno.EACCES, 10013)
+#: Up to here a port is for programs of the system.
+_LAST_OF_ROOT: Final = 1023
+_LIST: Final = "codexrelay accounts list"
 _OTHER_PORT: Final = "stop that program, or set server.port to another port"
 #: What a relay speaks of that does not answer us: it wants a key, another name, or stops.
 _OF_A_RELAY: Final = ("codexrelay", "server.client_keys")
+
+
+def check_name(site: Site) -> Iterator[Finding]:
+    """Find an address that the relay listens on and does not answer to."""
+    server = site.settings.server
+    if server.port and (host := unnamed_host(address_of(server), server)) is not None:
+        allowed = ", ".join(map(quoted, (*server.allowed_hosts, host)))
+        yield warn(
+            "host",
+            f"clients that call the relay {host} are refused (403), since server.allowed_hosts "
+            "does not name it",
+            f"server.allowed_hosts: [{allowed}]",
+        )
 
 
 async def check(site: Site) -> list[Finding]:
@@ -36,19 +56,43 @@ async def check(site: Site) -> list[Finding]:
     try:
         listeners = await trio.open_tcp_listeners(server.port, host=server.host)
     except OSError as error:
-        return list(await why_not(server, error))
+        return list(await why_not(server, error, listing=site.command("list", None)))
+    except UnicodeError:  # no name could be looked up, as none is spelt so
+        return [broken(_ABOUT, f"server.host {server.host} can be no name", _OTHER_HOST)]
     for listener in listeners:
         await listener.aclose()
     return [ok(_ABOUT, f"{server.port} on {server.host} is free: no relay runs there")]
 
 
-async def why_not(server: ServerSettings, error: OSError) -> Iterator[Finding]:
-    """Say why the relay could not listen; where the port is taken, ask by whom."""
+async def why_not(
+    server: ServerSettings, error: OSError, *, listing: str = _LIST
+) -> Iterator[Finding]:
+    """Say why the relay could not listen; where the port is taken, ask by whom.
+
+    Args:
+        server: where it would.
+        error: what trying to said.
+        listing: the command that lists the accounts.
+    """
     place = f"{server.port} on {server.host}"
     match error.errno:
         case errno.EADDRINUSE:
-            return who_answers(await _ask(server), place=place)
-        case errno.EACCES:
+            return who_answers(await _ask(server), place=place, listing=listing)
+        case code if code in _FORBIDDEN and server.port > _LAST_OF_ROOT:
+            # Windows: somebody has it for himself, or the system keeps it.
+            if (answer := await _ask(server)) is not None:
+                return who_answers(answer, place=place, listing=listing)
+            return iter(
+                [
+                    broken(
+                        _ABOUT,
+                        f"{place} is kept by another program, or by the system",
+                        f"{_OTHER_PORT} (netsh interface ipv4 show excludedportrange tcp lists "
+                        "those that Windows keeps)",
+                    )
+                ]
+            )
+        case code if code in _FORBIDDEN:
             return iter(
                 [
                     broken(
@@ -60,8 +104,7 @@ async def why_not(server: ServerSettings, error: OSError) -> Iterator[Finding]:
             )
         case _:
             told = f"cannot listen on {place} ({error.strerror or error})"
-            mend = "set server.host to an address of this machine, such as 127.0.0.1"
-            return iter([broken(_ABOUT, told, mend)])
+            return iter([broken(_ABOUT, told, _OTHER_HOST)])
 
 
 async def _ask(server: ServerSettings) -> httpx.Response | None:
@@ -75,7 +118,9 @@ async def _ask(server: ServerSettings) -> httpx.Response | None:
     return None
 
 
-def who_answers(answer: httpx.Response | None, *, place: str) -> Iterator[Finding]:
+def who_answers(
+    answer: httpx.Response | None, *, place: str, listing: str = _LIST
+) -> Iterator[Finding]:
     """Yield what the answer to `GET /healthz` says of who has the port."""
     body = _body(answer)
     message = get_text(get_object(body, "error"), "message") or ""
@@ -86,7 +131,7 @@ def who_answers(answer: httpx.Response | None, *, place: str) -> Iterator[Findin
         if usable or not accounts:
             yield ok(_ABOUT, told)
         else:
-            yield warn(_ABOUT, told)
+            yield warn(_ABOUT, told, listing)
     elif any(word in message for word in _OF_A_RELAY):
         yield ok(_ABOUT, f"a relay runs on {place}; it says no more than: {message}")
     else:

@@ -31,6 +31,11 @@ class Block:
         return "" if self.instance.name == FAMILY else f"{self.instance.name}: "
 
     @property
+    def managed_key(self) -> str:
+        """The full path of the section about accounts of the relay's own."""
+        return f"backends.{self.instance.name.replace('-', '_')}.extra.codex.managed_oauth"
+
+    @property
     def falls_back(self) -> bool:
         """Whether the relay would use Codex CLI's sign-in, be there one or not."""
         managed = self.instance.managed
@@ -65,14 +70,26 @@ class Site:
             now_unix_s=call.now_unix_s(),
         )
 
-    def command(self, words: str, instance: Instance) -> str:
-        """Return a command of ours as it must be typed to mean this configuration and block."""
+    def command(self, words: str, instance: Instance | None) -> str:
+        """Return a command of ours as it must be typed to mean this configuration and block.
+
+        Without a block it is about all of them.
+        """
         parts = [f"codexrelay accounts {words}"]
-        if instance.name != FAMILY:
+        if instance is not None and instance.name != FAMILY:
             parts.append(f"--instance {instance.name}")
         if self.call.config_path is not None:
             parts.append(f"--config {shlex.quote(str(self.call.config_path))}")
         return " ".join(parts)
+
+    def adding(self, block: Block) -> str:
+        """Return what must be done for another account to be used: a command, and keys."""
+        add = self.command("add", block.instance)
+        if not block.instance.managed.enabled:
+            return f"{block.managed_key}.enabled: true, then {add}"
+        if block.instance.managed.accounts != "all":
+            return f"{add}, and name it in {block.managed_key}.accounts"
+        return add
 
     @property
     def state_folder(self) -> Path:

@@ -20,7 +20,7 @@ _ABOUT: Final = "state"
 def check(site: Site) -> Iterator[Finding]:
     """Look at `sessions.state_path`."""
     folder = site.state_folder
-    found = tuple(look_at(folder, _ABOUT, uid=own_uid()))
+    found = tuple(look_at(folder, _ABOUT, key="sessions.state_path", uid=own_uid()))
     if found:
         yield from found
     elif os.path.isdir(folder):

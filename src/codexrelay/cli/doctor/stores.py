@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING, Final
 
 from codexrelay.accounts.files import why_open_to_others
@@ -10,7 +11,7 @@ from codexrelay.cli.doctor.finding import Level, broken, ok, warn
 from codexrelay.cli.doctor.folders import look_at, own_uid, why_no_locks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from codexrelay.cli.doctor.finding import Finding
@@ -28,23 +29,27 @@ def check(site: Site) -> Iterator[Finding]:
 
 def _store(block: Block) -> Iterator[Finding]:
     folder, about = block.instance.store.folder, f"{block.about}store"
+    key = f"{block.managed_key}.storage_path"
+    found = tuple(look_at(folder, about, key=key, uid=own_uid()))
     if not os.path.lexists(folder):
-        if bad := tuple(look_at(folder, about, uid=own_uid())):
-            yield from bad
-        else:
-            yield ok(about, f"{folder} is not there yet; `codexrelay accounts add` makes it")
+        made = ok(about, f"{folder} is not there yet; `codexrelay accounts add` makes it")
+        yield from found or (made,)
         return
-    found = (*look_at(folder, about, uid=own_uid()), *_open_files(folder, about))
-    usable = os.path.isdir(folder) and not any(one.level is Level.BROKEN for one in found)
-    if usable and (why := why_no_locks(folder)):
+    if _is_usable(found):  # else it is told what is wrong with the folder
+        found += tuple(_open_files(folder, about))
+    if _is_usable(found) and (why := why_no_locks(folder)):
         found += (
             broken(
                 about,
                 f"{folder}: {why}, so two relays may spend one refresh token",
-                "set managed_oauth.storage_path to a folder on a local disk",
+                f"{key}: FOLDER, one on a local disk",
             ),
         )
     yield from found or (ok(about, f"{folder} can be read and written by you alone"),)
+
+
+def _is_usable(found: Iterable[Finding]) -> bool:
+    return not any(one.level is Level.BROKEN for one in found)
 
 
 def _open_files(folder: Path, about: str) -> Iterator[Finding]:
@@ -52,7 +57,8 @@ def _open_files(folder: Path, about: str) -> Iterator[Finding]:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if entry.name.endswith(_SECRET))
     except OSError as error:
-        yield broken(about, f"{folder} cannot be listed ({error.strerror})")
+        told = f"{folder} cannot be listed ({error.strerror})"
+        yield broken(about, told, f"chmod u+rwx {shlex.quote(str(folder))}")
         return
     for name in names:
         if why := why_open_to_others(folder / name):

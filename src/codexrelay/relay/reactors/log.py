@@ -15,14 +15,14 @@ _log = structlog.get_logger("codexrelay.tool_calls")
 
 @attrs.frozen
 class Log:
-    """Names each call. Its arguments may hold secrets: only their size is told."""
+    """Names each call, and its request. Its arguments may hold secrets: only their size is told."""
 
     name: str = "log"
     may_veto: bool = False
 
     def observe(self, call: ToolCall) -> None:
         """Write the line."""
-        _log.info(
+        _log.bind(**structlog.contextvars.get_contextvars()).info(
             "tool call", tool=call.name, call=call.call_id, arguments_characters=len(call.arguments)
         )
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
 
-from codexrelay.protocol.call_filter import Decide, Keep, paragraph
+import structlog
+
+from codexrelay.protocol.call_filter import Decide, Keep, Say
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from codexrelay.protocol.call_filter import Decision, ToolCall
+
+_log: Final = structlog.get_logger("codexrelay.tool_calls")
 
 
 class ToolCallReactor(Protocol):
     """Sees the tool calls of all turns that have reactors.
 
-    It keeps nothing of one turn for another, never waits (it is called between two bytes of an
-    answer) and never fails: an exception of its own ends the turn.
+    It keeps nothing of one turn for another and never waits: it is called between two bytes of an
+    answer. If it fails, its exception is logged; a call that it may refuse is refused then, any
+    other passes.
     """
 
     @property
@@ -43,17 +49,38 @@ def deciding(reactors: Sequence[ToolCallReactor]) -> tuple[Decide, bool]:
 
     The two arguments of `CallFilter`. Of several that refuse a call the first one is heard.
     """
-    judges = [reactor for reactor in reactors if reactor.may_veto]
 
     def decide(call: ToolCall) -> Decision:
-        for reactor in reactors:
-            reactor.observe(call)
-        for judge in judges:
-            if (reason := judge.veto(call)) is not None:
-                return paragraph(refusal(judge.name, call, reason))
+        failures = [_asked(reactor, call, reactor.observe) for reactor in reactors]
+        for reactor, failure in zip(reactors, failures, strict=True):
+            if reactor.may_veto:
+                # One that could not look at the call cannot judge it.
+                words = failure or _asked(reactor, call, partial(_refused, reactor))
+                if words is not None:
+                    return Say(words, apart=True)
         return Keep()
 
-    return decide, not judges
+    return decide, not any(reactor.may_veto for reactor in reactors)
+
+
+def _refused(reactor: ToolCallReactor, call: ToolCall) -> str | None:
+    reason = reactor.veto(call)
+    return None if reason is None else refusal(reactor.name, call, reason)
+
+
+def _asked(
+    reactor: ToolCallReactor, call: ToolCall, ask: Callable[[ToolCall], str | None]
+) -> str | None:
+    """Return what `ask` says of the call, or that the reactor failed."""
+    try:
+        return ask(call)
+    except Exception:  # the reactor border: an error would be a 500, which agents send again
+        log = _log.bind(**structlog.contextvars.get_contextvars())
+        log.exception("a reactor failed", reactor=reactor.name, call=call.call_id)
+        return (
+            f"[The relay's reactor {reactor.name} failed; the tool call {call.name} "
+            f"({call.call_id}) was not shown and not run]"
+        )
 
 
 def refusal(reactor: str, call: ToolCall, reason: str) -> str:

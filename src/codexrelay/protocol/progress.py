@@ -1,4 +1,7 @@
-"""How far a request got on its way out: told by the transport, read by whoever has to repeat it."""
+"""How far a request got on its way out: told by the transport, read by whoever has to repeat it.
+
+It rides in the request itself, so that the account code, which knows no transport, can read it too.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,8 @@ class Progress:
 
     _tell: Callable[[], Reached] | None = None
     _at_least: Reached = Reached.NOT_SENT
+    #: The transport tells.
+    _told: bool = False
 
     @classmethod
     def of(cls, request: httpx.Request) -> Progress:
@@ -54,6 +59,15 @@ class Progress:
         told = self._tell() if self._tell is not None else Reached.NOT_SENT
         return self._at_least if told is Reached.NOT_SENT else told
 
+    @property
+    def is_unsent(self) -> bool:
+        """Whether the transport itself says that no byte has left; False if it tells nothing."""
+        return self._told and self.reached is Reached.NOT_SENT
+
+    def begin(self) -> None:
+        """Take note that whoever calls this tells from now on; nothing has left so far."""
+        self._told = True
+
     def follow(self, tell: Callable[[], Reached]) -> None:
         """Ask `tell` from now on: the request goes out, perhaps once more on a fresh connection.
 
@@ -74,8 +88,9 @@ class Progress:
         After a failed write httpcore still looks for an answer, so the error that it raises in the
         end does not tell how far the request got; these events do.
         """
+        self._told = True
         match name.partition(".")[2]:
-            case "send_request_headers.started" if not _is_connect(info):
+            case "send_request_headers.started" if not is_connect(info):
                 self._at_least = Reached.UNKNOWN
             case "send_request_headers.failed" if _is_local(info):
                 self._at_least = Reached.NOT_SENT
@@ -85,7 +100,7 @@ class Progress:
                 pass
 
 
-def _is_connect(info: Mapping[str, object]) -> bool:
+def is_connect(info: Mapping[str, object]) -> bool:
     """Tell whether what is sent is the request for a tunnel, which is the proxy's."""
     return getattr(info.get("request"), "method", b"") == b"CONNECT"
 
