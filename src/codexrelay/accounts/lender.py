@@ -223,7 +223,8 @@ class Lender:
     def nothing_to_lend(self) -> AccountError:
         """Return the error that says why `accounts` is empty, when it is."""
         if self._loaded.found and self._loaded.problems:
-            return UnusableFilesError(problems=self._loaded.problems)
+            managed = self.sources.store is not None
+            return UnusableFilesError(problems=self._loaded.problems, managed=managed)
         sources = self.sources
         return NoAccountError(
             looked_in=sources.in_words(),
