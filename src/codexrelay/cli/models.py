@@ -143,7 +143,6 @@ async def _ask(call: Call, settings: Settings) -> tuple[Models, dict[str | None,
         catalogue = await open_catalogue(
             settings,
             relay,
-            session_id=world.new_id(),
             wall_clock=world.wall_clock,
             warn=_warn,
             insists=True,

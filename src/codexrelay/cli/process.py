@@ -93,7 +93,6 @@ async def run(
             catalogue=await open_catalogue(
                 settings,
                 relay,
-                session_id=world.new_id(),
                 wall_clock=world.wall_clock,
                 warn=_log.warning,
             ),

@@ -210,7 +210,6 @@ async def open_catalogue(
     settings: Settings,
     relay: Relay,
     *,
-    session_id: str,  # noqa: ARG001 - the question names no session; callers still give one
     wall_clock: Callable[[], float],
     warn: Callable[[str], None],
     insists: bool = False,
