@@ -15,6 +15,7 @@ import attrs
 
 from benchmarks.arguments import read_arguments
 from benchmarks.build import build
+from benchmarks.compression import compression_tables
 from benchmarks.figures import figures_of
 from benchmarks.load import LoadGenerator
 from benchmarks.machine import describe_machine, how_busy
@@ -52,7 +53,7 @@ def main() -> None:
     machine, busy_before = describe_machine(), how_busy()
     notes: list[str] = []
     try:
-        subjects, rounds = _measure(options, notes)
+        subjects, rounds = _measure(options, notes) if options.measurements else ([], [])
     except MeasurementError as error:
         sys.exit(f"benchmarks: {error}")
     machine += f", load average {busy_before} before and {how_busy()} after"
@@ -61,7 +62,12 @@ def main() -> None:
         document = {"machine": machine, "figures": figures, "rounds": rounds, "notes": notes}
         options.json_path.parent.mkdir(parents=True, exist_ok=True)
         options.json_path.write_text(json.dumps(document, indent=1, ensure_ascii=False), "utf-8")
-    print(_report(options, machine, subjects, figures, notes))
+    if options.measurements:
+        print(_report(options, machine, subjects, figures, notes))
+    else:
+        print(machine)
+    if options.compression:
+        print(f"\n{compression_tables(options.rounds)}")
 
 
 def _measure(options: Options, notes: list[str]) -> tuple[list[str], list[Round]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
 
+from benchmarks.compression import NAME as COMPRESSION
 from benchmarks.measurements import MEASUREMENTS, Measurement
 from benchmarks.subject import BARE_TRIO, CODEXRELAY, NGINX, ONE_PUMP, Subject, running_relay
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 #: Everything that is started here, in the order of the table's columns.
 STARTED: Final = (NGINX, BARE_TRIO, ONE_PUMP, CODEXRELAY)
-_NAMES: Final = tuple(measurement.name for measurement in MEASUREMENTS)
+_NAMES: Final = (*(measurement.name for measurement in MEASUREMENTS), COMPRESSION)
 _QUICK_SCALE: Final = 0.25
 _FULL_ROUNDS: Final = 3
 
@@ -26,6 +27,8 @@ class Options:
     """What to measure, and how thoroughly."""
 
     measurements: tuple[Measurement, ...]
+    #: Whether compression of tool outputs is measured, for which nothing is started.
+    compression: bool
     rounds: int
     #: Share of the full length of each measurement.
     scale: float
@@ -49,6 +52,7 @@ def read_arguments(arguments: Sequence[str]) -> Options:
         parser.error("--relay needs --stub-port: the backend that the relay was told to use")
     return Options(
         measurements=tuple(m for m in MEASUREMENTS if not given.only or m.name in given.only),
+        compression=not given.only or COMPRESSION in given.only,
         rounds=given.rounds or (_FULL_ROUNDS if given.full else 1),
         scale=1.0 if given.full else _QUICK_SCALE,
         started=tuple(name for name in STARTED if name not in given.without),

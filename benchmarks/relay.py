@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 _LISTENING: Final = re.compile(r"codexrelay listening on (http://\S+)")
 _TOKEN_VALID_S: Final = 10 * 24 * 3600
 #: Variables that beat the configuration file, and could name a real backend.
-_RELAY_VARIABLES: Final = ("OPENAI_", "CODEX_", "CODEXRELAY_")
+_RELAY_VARIABLES: Final = (
+    *("OPENAI_", "CODEX_", "CODEXRELAY_"),
+    *("COMPACTION_", "DYNAMIC_COMPRESSION_", "ENABLE_"),
+)
 
 
 def start_relay(stack: contextlib.ExitStack, *, stub_url: str, folder: Path) -> Subject:

@@ -12,11 +12,14 @@ CodexRelayError
 │   ├── ModelNotOfferedError  no account's plan offers the model
 │   ├── TurnedAwayError     the backend has turned every account away
 │   ├── AllTriedError       the turn has tried every account
-│   └── RefreshUnavailableError  tokens have run out and cannot be renewed at the moment
+│   ├── RefreshUnavailableError  tokens have run out and cannot be renewed at the moment
+│   ├── BackendRestsError   a backend of another kind has asked not to be asked for a while
+│   └── KeyUnusableError    the API key of a backend of another kind cannot be sent
 ├── LoginError              a sign-in did not come about (accounts/login/errors.py)
 ├── EnrolError              a sign-in cannot be stored (accounts/enrol.py, with its leaves)
 ├── UsageUnavailableError   the backend did not tell an account's quota (accounts/usage.py)
 ├── EventTooLargeError      one upstream event is larger than we keep
+├── SessionStoreError       what is kept of sessions is out of reach (sessions/store.py)
 └── SessionLostError        the session's actor has ended
 
 Each leaf carries data; its text is derived from the data and says what to do next. The server maps
@@ -292,6 +295,44 @@ class RefreshUnavailableError(AccountError):
 
     def __str__(self) -> str:
         return f"{_listed(self.told)}. Nothing is lost; try again in a moment"
+
+
+@attrs.frozen(kw_only=True)
+class BackendRestsError(AccountError):
+    """A backend of another kind has asked not to be asked for a while; no call was made."""
+
+    backend: str
+    until_unix_s: float
+    now_unix_s: float
+    #: The backend's own words when it asked for it, and their type and code.
+    message: str
+    type: str
+    code: str | None = None
+    #: Its quota is spent, which is more than having been asked too fast.
+    is_limit: bool = False
+
+    @property
+    def retry_after_s(self) -> float:
+        """Seconds until it is asked again."""
+        return max(0.0, self.until_unix_s - self.now_unix_s)
+
+    def __str__(self) -> str:
+        wait_s = math.ceil(self.retry_after_s)
+        return (
+            f"{self.message} (backend {self.backend} is asked again in {in_words(wait_s)}; a route "
+            "in models.routes that lists another backend too would go there meanwhile)"
+        )
+
+
+@attrs.frozen(kw_only=True)
+class KeyUnusableError(AccountError):
+    """The API key of a backend of another kind cannot be sent; no call was made."""
+
+    backend: str
+    problem: Problem
+
+    def __str__(self) -> str:
+        return f"backend {self.backend} has no API key to send: {self.problem}"
 
 
 @attrs.frozen(kw_only=True)

@@ -7,7 +7,7 @@ them: what a key means is written once, beside its type.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from typing import Any, Final, Literal, TypeVar
 
 import attrs
@@ -31,6 +31,10 @@ class About:
     meaning: str
     #: Environment variables that give the key, the strongest last.
     variables: tuple[str, ...] = ()
+    #: Further names of its command-line flag, with the dashes before them.
+    flags: tuple[str, ...] = ()
+    #: It has no default and must be given; such a value looks like this.
+    needed: str | None = None
     #: `>= 0`: bounds of a number.
     bounds: tuple[str, ...] = ()
     #: A running relay takes a new value over; otherwise it must be started again.
@@ -57,6 +61,8 @@ def setting(
     check: Check | None = None,
     converter: Callable[[Any], Any] | None = None,
     variables: tuple[str, ...] = (),
+    flags: tuple[str, ...] = (),
+    needed: str | None = None,
     live: bool = False,
     secret: bool = False,
     url: bool = False,
@@ -76,6 +82,8 @@ def setting(
         default=default,
         meaning=_joined(meaning),
         variables=variables,
+        flags=flags,
+        needed=needed,
         bounds=told,
         live=live,
         secret=secret,
@@ -146,5 +154,5 @@ def _url_masked(url: str | None) -> str:
     return repr(url if url is None else without_login(url))
 
 
-def _masked(secrets: tuple[str, ...]) -> str:
+def _masked(secrets: Sized) -> str:
     return f"<{len(secrets)} hidden>"

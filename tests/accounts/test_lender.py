@@ -976,6 +976,16 @@ async def test_a_lease_says_who_decided_and_who_was_passed_over(scene: Scene) ->
             assert (lease.account.id, lease.by) == ("a", By.BINDING)
 
 
+async def test_a_session_returns_to_its_account_after_a_restart(scene: Scene) -> None:
+    scene.sign_in("a", "b", lifetime_s=1_000_000)
+    scene.settings = ManagedOAuthSettings(selection_strategy="session-affinity")
+    async with scene.open() as lender:
+        lender.restore("s", "b")
+        assert lender.bound("s") == "b"
+        async with lender.lease(Ask(session="s", opens=True)) as lease:
+            assert (lease.account.id, lease.by) == ("b", By.BINDING)
+
+
 async def test_a_refusal_for_a_model_counts_for_the_model_that_was_asked_for(
     scene: Scene,
 ) -> None:

@@ -482,6 +482,34 @@ def test_the_account_that_a_session_is_bound_to_is_told_also_when_it_cannot_be_u
     assert choice.bound == "b"  # it does not come back by itself
 
 
+@pytest.mark.parametrize("strategy", sorted(find_strategies()))
+def test_only_a_strategy_that_binds_is_told_of_bindings_from_before_a_restart(
+    strategy: str,
+) -> None:
+    pool = pool_of(an_account("a"), an_account("b"), strategy=strategy)
+    pool.restore("s", "b", now_unix_s=NOW)
+    binds = strategy == "session-affinity"
+    assert pool.bound("s", now_unix_s=NOW) == ("b" if binds else None)
+    if binds:
+        choice = pool.choose(Ask(session="s"), now_unix_s=NOW)
+        assert (choice.account, choice.by) == (named(pool, "b"), By.BINDING)
+
+
+def test_a_session_is_bound_to_no_account_that_is_gone_since_the_restart() -> None:
+    pool = pool_of(an_account("a"), strategy="session-affinity")
+    pool.restore("s", "b", now_unix_s=NOW)
+    assert pool.bound("s", now_unix_s=NOW) is None
+    assert chosen(pool, session="s") == "a"
+
+
+def test_a_session_whose_account_is_lost_since_the_restart_moves_for_good() -> None:
+    lost = an_account("b", needs_reauth="refresh_token_reused")
+    pool = pool_of(an_account("a"), lost, strategy="session-affinity")
+    pool.restore("s", "b", now_unix_s=NOW)
+    assert chosen(pool, session="s") == "a"
+    assert pool.bound("s", now_unix_s=NOW) == "a"
+
+
 # Questions of the relay's own.
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from codexrelay.accounts.settings import ManagedOAuthSettings, StrategyName
 from codexrelay.accounts.strategies import find_strategies
+from codexrelay.accounts.strategies.session_affinity import SessionAffinity
 from codexrelay.accounts.strategies.strategy import (
     Candidates,
     Selector,
@@ -34,6 +35,12 @@ def start(name: str, *, ttl_s: float = TTL_S, max_entries: int = 3, seed: int = 
             rng=random.Random(seed),
         )
     )
+
+
+def restorable(*, ttl_s: float = TTL_S, max_entries: int = 3) -> SessionAffinity:
+    selector = start("session-affinity", ttl_s=ttl_s, max_entries=max_entries)
+    assert isinstance(selector, SessionAffinity)
+    return selector
 
 
 def candidates(
@@ -348,6 +355,38 @@ def test_without_time_or_room_or_a_session_it_is_plain_round_robin(
     for turn in asked:
         asking = turn if sessions else attrs.evolve(turn, session=None)
         assert selector.choose(asking) == plain.choose(turn)
+
+
+def test_a_binding_from_before_a_restart_holds_and_the_others_go_round() -> None:
+    selector = restorable()
+    selector.restore("s1", "b", now_s=0)
+    assert selector.bound("s1", now_s=0) == "b"
+    assert [selector.choose(candidates("ab", session=s)) for s in ("s2", "s1", "s3")] == [
+        "a",
+        "b",
+        "b",
+    ]
+
+
+def test_a_binding_from_before_a_restart_takes_the_place_of_none_that_is_there() -> None:
+    selector = restorable()
+    assert selector.choose(candidates("ab", session="s1")) == "a"
+    selector.restore("s1", "b", now_s=1)
+    assert selector.bound("s1", now_s=1) == "a"
+    selector.restore("s1", "b", now_s=TTL_S)
+    assert selector.bound("s1", now_s=TTL_S) == "b", "that one was over"
+
+
+def test_a_binding_from_before_a_restart_needs_time_and_room_like_any() -> None:
+    for limits in ({"ttl_s": 0.0}, {"max_entries": 0}):
+        selector = restorable(**limits)  # type: ignore[arg-type]  # one of the two
+        selector.restore("s1", "b", now_s=0)
+        assert selector.bound("s1", now_s=0) is None
+    selector = restorable(max_entries=2)
+    for session in ("s1", "s2", "s3"):
+        selector.restore(session, "b", now_s=0)
+    assert [selector.bound(session, now_s=0) for session in SESSIONS] == [None, "b", "b", None]
+    assert selector.bound("s3", now_s=TTL_S) is None
 
 
 @given(asked=TURNS)

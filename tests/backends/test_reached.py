@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +17,7 @@ from codexrelay.backends.transports.direct import DirectTransport
 from codexrelay.backends.transports.exchange import Exchange, Timeouts
 from codexrelay.protocol.faults import Fault, FaultKind, Reached
 from codexrelay.protocol.progress import Progress
+from tests.fakes.no_tls import NO_TLS
 from tests.fakes.scripted_server import Caller, answering, serving
 from tests.fakes.tokens import an_account
 from tests.fakes.virtual_time import in_virtual_time
@@ -34,7 +34,6 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 #: Trusts nobody; making a default context would only cost time.
-_NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 _SMALL: Final = b"{}"
 #: More than the buffers of both sides take, so that sending it waits for the server to read.
 _LARGE: Final = b"x" * 32_000_000
@@ -43,8 +42,8 @@ _LARGE: Final = b"x" * 32_000_000
 @pytest.fixture(params=["direct", "httpx"])
 def transport(request: pytest.FixtureRequest) -> httpx.AsyncBaseTransport:
     if request.param == "direct":
-        return DirectTransport(ssl_context=_NO_TLS)
-    return httpx.AsyncHTTPTransport(verify=_NO_TLS, trust_env=False)
+        return DirectTransport(ssl_context=NO_TLS)
+    return httpx.AsyncHTTPTransport(verify=NO_TLS, trust_env=False)
 
 
 @asynccontextmanager
@@ -117,7 +116,7 @@ async def test_nothing_is_sent_through_a_proxy_that_makes_no_tunnel() -> None:
         await caller.send(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
 
     async with serving(script) as proxy:
-        transport = httpx.AsyncHTTPTransport(proxy=proxy.url, verify=_NO_TLS, trust_env=False)
+        transport = httpx.AsyncHTTPTransport(proxy=proxy.url, verify=NO_TLS, trust_env=False)
         async with attempting("https://backend.invalid", transport) as attempt:
             assert (await fault_of(attempt)).reached is Reached.NOT_SENT
     assert asked[0].startswith(b"CONNECT ")

@@ -81,6 +81,63 @@ def test_it_shows_where_each_value_comes_from(command: Command) -> None:
     }.items() <= shown.items()
 
 
+_OTHER: Final = (
+    "backends:\n  my_box:\n    type: openai\n    api_base_url: http://me:hunter2@127.0.0.1:1/v1\n"
+    "    headers: {x-key: hunter2}\n"
+)
+
+
+def test_it_shows_a_backend_of_another_kind_without_its_secrets(command: Command) -> None:
+    shown = command.shown(yaml=_OTHER)
+    assert {
+        "backends.my_box.type": f"openai  # {command.file}:3",
+        "backends.my_box.api_base_url": f"http://…@127.0.0.1:1/v1  # {command.file}:4",
+        "backends.my_box.headers.x-key": f"<hidden>  # {command.file}:5",
+        "backends.my_box.wire": "chat  # default",
+        "backends.my_box.budgets.turn_s": "3600  # default",
+    }.items() <= shown.items()
+    assert "hunter2" not in command.run("show", "--config", str(command.file), "--json").output
+
+
+@pytest.mark.parametrize(
+    ("flags", "key", "told"),
+    [
+        (["--enable-context-compaction"], "compaction.enabled", "true"),
+        (["--enable-context-compaction", "true"], "compaction.enabled", "true"),
+        (["--enable-context-compaction=false"], "compaction.enabled", "false"),
+        (["--compaction-enabled"], "compaction.enabled", "true"),
+        (["--compaction-min-tokens", "5"], "compaction.token_threshold", "5"),
+        (["--compaction-token-threshold", "5"], "compaction.token_threshold", "5"),
+        (["--enable-dynamic-compression"], "dynamic_compression.enabled", "true"),
+        (["--enable-dynamic-compression", "no"], "dynamic_compression.enabled", "false"),
+        (["--dynamic-compression-level", "balanced"], "dynamic_compression.level", "balanced"),
+        (["--dynamic-compression-min-bytes", "9"], "dynamic_compression.min_bytes", "9"),
+        (
+            ["--dynamic-compression-disable-tools", "bash,grep"],
+            "dynamic_compression.disable_tools",
+            "[bash, grep]",
+        ),
+        (["--models-strict"], "models.strict", "true"),
+    ],
+)
+def test_a_switch_may_stand_alone_and_a_flag_may_have_several_names(
+    command: Command, flags: list[str], key: str, told: str
+) -> None:
+    shown = command.shown(*flags, "--port", "1", ENABLE_CONTEXT_COMPACTION="no")
+    value, _, place = shown[key].partition("  # ")
+    assert value == told
+    assert flags[0].partition("=")[0] in place.split("/")
+    assert shown["server.port"] == "1  # --port"
+
+
+def test_what_is_wrong_with_a_flag_is_told_with_all_its_names(command: Command) -> None:
+    result = command.run("show", "--enable-context-compaction", "maybe")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(
+        "codexrelay: --compaction-enabled/--enable-context-compaction: must be true, yes, on, "
+    )
+
+
 def test_it_shows_folders_as_absolute_paths(command: Command) -> None:
     shown = command.shown(yaml="sessions: {state_path: state}")
     assert shown["sessions.state_path"] == f"{command.folder / 'state'}  # {command.file}:1"
@@ -91,7 +148,7 @@ def test_it_shows_folders_as_absolute_paths(command: Command) -> None:
 def test_it_shows_no_secret(command: Command) -> None:
     yaml = (
         "server: {client_keys: [hunter2-hunter2-hunter2, hunter2]}\n"
-        "models: {aliases: {a: 'https://me:hunter2@models.test/x'}}\n"
+        "models: {aliases: {a: 'x/https://me:hunter2@models.test/x'}}\n"
         "backends: {openai_codex: {proxy: 'http://me:hunter2@proxy.test:3128', "
         "api_base_url: 'http://me:hunter2@127.0.0.1/x'}}\n"
     )
@@ -209,7 +266,7 @@ def test_warnings_about_a_file_that_is_fine_are_listed(command: Command) -> None
     ]
 
 
-_BAD: Final = "server:\n  port: 99999\n  prot: 1\ncompaction: {enabled: true}\n"
+_BAD: Final = "server:\n  port: 99999\n  prot: 1\nsession: {enabled: true}\n"
 
 
 def test_all_problems_of_a_file_are_told(command: Command) -> None:
@@ -218,8 +275,9 @@ def test_all_problems_of_a_file_are_told(command: Command) -> None:
     assert result.stderr.splitlines() == [
         f"codexrelay: server.port ({command.file}:2): must be <= 65535, not the number 99999",
         f"codexrelay: server.prot ({command.file}:3): unknown key; did you mean server.port?",
-        f"codexrelay: compaction.enabled ({command.file}:4): not supported: histories are not "
-        "compacted in this version: they reach the backend as clients send them",
+        f"codexrelay: session.enabled ({command.file}:4): not supported: sessions are known by "
+        "what clients send, and `sessions` says what is kept of them: max_sessions, idle_seconds, "
+        "keep_days and state_path",
     ]
 
 
@@ -231,7 +289,7 @@ def test_problems_are_told_as_json_too(command: Command) -> None:
     assert [problem["where"].partition(" (")[0] for problem in told["problems"]] == [
         "server.port",
         "server.prot",
-        "compaction.enabled",
+        "session.enabled",
     ]
     result = command.run("check", str(command.file), "--json", yaml="")
     assert (result.exit_code, json.loads(result.stdout)) == (

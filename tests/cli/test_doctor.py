@@ -290,6 +290,23 @@ def test_client_keys_in_a_file_for_everybody_are_told(patient: Patient) -> None:
     )
 
 
+def test_secrets_of_another_backend_in_a_file_for_everybody_are_told(patient: Patient) -> None:
+    block = {
+        "type": "openai",
+        "api_base_url": "http://me:hidden@127.0.0.1:9/v1",
+        "headers": {"x-key": "hidden"},
+    }
+    patient.config = {"backends": {"local": block}}
+    config = patient.write_config()
+    config.chmod(0o644)
+    result = patient.run("--config", str(config), "--offline")
+    assert (
+        "holds headers (backends.local.headers) and a password (backends.local.api_base_url) and "
+        "can be read by others" in result.stdout
+    )
+    assert "hidden" not in result.stdout
+
+
 def test_a_proxys_password_in_a_file_for_everybody_is_told(patient: Patient) -> None:
     patient.config = {"backends": {"openai_codex": {"proxy": "http://me:hidden@127.0.0.1:9"}}}
     config = patient.write_config()

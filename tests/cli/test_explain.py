@@ -100,10 +100,29 @@ async def test_a_turn_that_nobody_could_take_says_why(tmp_path: Path) -> None:
             {"attempts": [{"account": "a", "served": True, "fault": {"status": 502, "code": "x"}}]},
             ["1. a: failed after its first output: 502 x: None"],
         ),
+        (
+            {"attempts": [{"account": "local", "model": "q"}, {"account": "a", "model": "g"}]},
+            ["1. local (q): left by the client", "2. a (g): left by the client"],
+        ),
+        (
+            {"put_off": ["local:q", "openai-codex:g"]},
+            ["asked later, as another backend was free: local:q, openai-codex:g"],
+        ),
+        (
+            {"compaction_saved_bytes": 4000, "compaction_saved_tokens": 1000},
+            ["    stale tool results were left out: 4000 bytes, some 1000 tokens less"],
+        ),
+        (
+            {"compression_saved_bytes": 400},
+            ["    tool outputs were shortened: 400 bytes, some 0 tokens less"],
+        ),
         ({"attempts": [{"account": "a"}]}, ["1. a: left by the client"]),
         ({"why": "\x1b[2Jgone"}, ["    \\x1b[2Jgone"]),
     ],
-    ids=["waiting", "waited", "stripped", "failed late", "left", "no terminal obeys it"],
+    ids=[
+        *("waiting", "waited", "stripped", "failed late", "two models", "put off", "compacted"),
+        *("compressed", "left", "no terminal obeys it"),
+    ],
 )
 def test_each_part_of_a_way_is_told(tmp_path: Path, line: JsonObject, told: list[str]) -> None:
     lines = explain(journal(tmp_path, **line), "req_1").stdout.splitlines()

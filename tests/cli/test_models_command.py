@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from codexrelay.cli.accounts.call import Call
 from codexrelay.cli.accounts.world import World
 from codexrelay.cli.models import models
 from codexrelay.protocol.raw import JsonObject, dump, get_list, is_object, parse_object
+from harness.openai_api import OpenAISimulator
 from harness.simulator import SimulatedAccount, Simulator
 from harness.simulator.catalogue import MODELS
 from tests.fakes.account_commands import ZONE, secrets_in
@@ -27,7 +29,7 @@ from tests.fakes.live_server import PATIENCE_S
 from tests.fakes.wall_clock import NOW_UNIX_S, WallClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
 
     from click.testing import Result
 
@@ -46,11 +48,15 @@ class ModelsCommand:
     #: Keys of `models` and of `model_catalog`.
     names: JsonObject = attrs.field(factory=dict)
     catalog: JsonObject = attrs.field(factory=dict)
+    #: Backends of other kinds.
+    others: JsonObject = attrs.field(factory=dict)
+    environ: Mapping[str, str] = attrs.field(factory=dict)
 
     def run(
         self, *arguments: str, configured: bool = True, environ: Mapping[str, str] = {}
     ) -> Result:
-        home = {"HOME": str(self.folder), "USERPROFILE": str(self.folder), **environ}
+        home = {"HOME": str(self.folder), "USERPROFILE": str(self.folder)}
+        home |= {**self.environ, **environ}
         given = ("--config", str(self.config())) if configured else ()
         world = World(
             environ=home,
@@ -95,7 +101,7 @@ class ModelsCommand:
         settings: JsonObject = {
             "sessions": {"state_path": str(self.folder / "state")},
             "models": self.names,
-            "backends": {"openai_codex": block},
+            "backends": {"openai_codex": block, **self.others},
         }
         path.write_bytes(dump(settings))
         return path
@@ -359,3 +365,78 @@ def test_where_discovery_is_off_it_says_which_key_to_change(tmp_path: Path) -> N
     result = ModelsCommand(folder=tmp_path, catalog={"discovery_enabled": False}).run("--refresh")
     assert result.exit_code == 1
     assert "model_catalog.discovery_enabled" in result.stderr
+
+
+# Backends of other kinds
+
+
+_ROUTES: Final[JsonObject] = {
+    "aliases": {"fast": "local:qwen3"},
+    "routes": {"coder": ["local:qwen3", "gpt-5.5"]},
+}
+
+
+def other(url: str, *models: str) -> JsonObject:
+    return {"type": "openai", "api_base_url": url, "models": [*models]}
+
+
+def test_models_of_other_backends_aliases_and_routes_are_listed_without_asking(
+    tmp_path: Path,
+) -> None:
+    command = ModelsCommand(
+        folder=tmp_path,
+        names=_ROUTES,
+        others={
+            "local": other("http://me:hunter2@127.0.0.1:9/v1", "qwen3", "b"),
+            "hub": other(_DEAD),
+        },
+    )
+    lines = command.run().stdout.splitlines()
+    assert "fast  means local:qwen3" in lines
+    assert "coder  tries local:qwen3, then gpt-5.5" in lines
+    start = lines.index("Backend local, http://…@127.0.0.1:9/v1:")
+    assert lines[start + 1 : start + 6] == [
+        "  local:qwen3",
+        "  local:b",
+        "",
+        f"Backend hub, {_DEAD}:",
+        "  its models are not known; `codexrelay models --refresh` asks the backend",
+    ]
+
+
+def test_models_of_other_backends_are_told_to_programs(tmp_path: Path) -> None:
+    others = {"local": other("http://me:hunter2@127.0.0.1:9/v1", "qwen3"), "hub": other(_DEAD)}
+    told = ModelsCommand(folder=tmp_path, names=_ROUTES, others=others).json()
+    assert told["routes"] == [{"route": "coder", "means": ["local:qwen3", "gpt-5.5"]}]
+    assert told["backends"] == [
+        {
+            "backend": "local",
+            "api_base_url": "http://…@127.0.0.1:9/v1",
+            "models": ["qwen3"],
+            "source": "configuration",
+        },
+        {"backend": "hub", "api_base_url": _DEAD, "models": None, "source": None},
+    ]
+    assert told["default_backend"] == "openai-codex"
+    [alias] = get_list(told, "aliases")
+    assert is_object(alias)
+    assert (alias["model"], alias["instance"], alias["problem"]) == ("qwen3", "local", None)
+
+
+async def test_refresh_asks_other_backends_whose_models_nobody_has_named(tmp_path: Path) -> None:
+    api, silent = OpenAISimulator(models=("qwen3",)), OpenAISimulator()
+    async with world(tmp_path) as command, trio.open_nursery() as nursery:
+        for one in (api, silent):
+            await nursery.start(one.serve)
+        command.environ = {"LOCAL_KEY": str(api.key)}
+        command.others = {
+            "local": {**other(api.api_base_url), "api_key_env": "LOCAL_KEY"},
+            "silent": other(silent.api_base_url),
+            "named": other(api.api_base_url, "mine"),
+        }
+        lines = (await command.beside("--refresh")).stdout.splitlines()
+        nursery.cancel_scope.cancel()
+    assert {"  local:qwen3", "  named:mine"} <= {*lines}
+    assert "  named:qwen3" not in lines
+    refused = lines[lines.index(f"Backend silent, {silent.api_base_url}:") + 1]
+    assert refused == "  it was asked for its models and gave none; backends.*.models can name them"

@@ -11,9 +11,10 @@ import pytest
 import trio
 
 from codexrelay.backends.codex.backend import CodexBackend
+from codexrelay.backends.openai.backend import OpenAIBackend
 from codexrelay.cli import process
 from codexrelay.cli.process import World
-from codexrelay.config.keys import KEYS
+from codexrelay.config.keys import KEYS, OTHER_KEYS, in_block
 from codexrelay.config.live import Live, Reloaded, Sources, reread
 from codexrelay.protocol.raw import dump
 from codexrelay.server.drain import Drain
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _CODEX: Final = "backends.openai_codex"
 _EXTRA: Final = f"{_CODEX}.extra.codex"
+_LOCAL: Final = "backends.local"
 _OAUTH: Final = f"{_EXTRA}.managed_oauth"
 _TOOL: Final[JsonObject] = {"type": "function", "name": "look", "parameters": {}}
 
@@ -45,9 +47,30 @@ _OTHER: Final[Mapping[str, Json]] = {
     "server.allowed_hosts": ["relay.lan"],
     "server.log_level": "error",
     "sessions.state_path": "/elsewhere",
+    "sessions.max_sessions": 7,
+    "sessions.idle_seconds": 8,
+    "sessions.keep_days": 9,
     "models.aliases": {"quick": "gpt-5.5"},
+    "models.routes": {"main": ["local:qwen3", "gpt-5.5"]},
     "models.strict": True,
     "profiles.adaptations": ["opencode.shell_as_bash"],
+    "compaction.enabled": True,
+    "compaction.token_threshold": 16,
+    "compaction.max_tokens": 17,
+    "compaction.min_tool_output_tokens": 18,
+    "compaction.allowed_tool_categories": ["search"],
+    "compaction.denied_tool_categories": ["search"],
+    "compaction.preserve_last_n_results": 19,
+    "compaction.stub_template": "{resource}",
+    "compaction.redact_resource_identifiers": True,
+    "dynamic_compression.enabled": True,
+    "dynamic_compression.level": "balanced",
+    "dynamic_compression.min_bytes": 20,
+    "dynamic_compression.time_budget_ms": 21,
+    "dynamic_compression.disable_tools": ["bash"],
+    "dynamic_compression.disable_categories": ["other"],
+    "dynamic_compression.markers": False,
+    "default_backend": "local",
     f"{_CODEX}.type": None,  # takes one value only
     f"{_CODEX}.api_base_url": "http://127.0.0.1:10",
     f"{_CODEX}.timeout": 6,
@@ -98,8 +121,24 @@ _OTHER: Final[Mapping[str, Json]] = {
     f"{_EXTRA}.model_catalog.discovery_enabled": True,
     f"{_EXTRA}.model_catalog.fallback_path": "/elsewhere",
     f"{_EXTRA}.model_catalog.discovery_timeout_seconds": 15,
+    f"{_LOCAL}.type": None,
+    f"{_LOCAL}.api_base_url": "http://127.0.0.1:11/v1",
+    f"{_LOCAL}.wire": "responses",
+    f"{_LOCAL}.api_key_env": "A_KEY",
+    f"{_LOCAL}.api_key_file": __file__,
+    f"{_LOCAL}.headers": {"x-team": "blue"},
+    f"{_LOCAL}.models": ["qwen3"],
+    f"{_LOCAL}.timeout": 22,
+    f"{_LOCAL}.proxy": "none",
+    f"{_LOCAL}.ca_file": certifi.where(),
+    f"{_LOCAL}.transport": "httpx",
+    f"{_LOCAL}.budgets.connect_s": 23,
+    f"{_LOCAL}.budgets.headers_s": 23,
+    f"{_LOCAL}.budgets.first_event_s": 23,
+    f"{_LOCAL}.budgets.silence_s": 23,
+    f"{_LOCAL}.budgets.turn_s": 23,
 }
-_ONE_VALUE: Final = {f"{_CODEX}.type"}
+_ONE_VALUE: Final = {f"{_CODEX}.type", f"{_LOCAL}.type"}
 
 
 def base(folder: Path) -> dict[str, Json]:
@@ -112,6 +151,8 @@ def base(folder: Path) -> dict[str, Json]:
         f"{_EXTRA}.model_catalog.discovery_enabled": False,
         f"{_OAUTH}.storage_path": str(folder / "accounts"),
         f"{_OAUTH}.selection_strategy": "session-affinity",
+        f"{_LOCAL}.type": "openai",
+        f"{_LOCAL}.api_base_url": "http://127.0.0.1:9/v1",
     }
 
 
@@ -146,6 +187,10 @@ def facts(services: Services) -> list[object]:
     """Return everything that a relay goes by and that comes from its configuration."""
     relay = services.relay
     found: list[object] = [services.current.settings, relay.keep_alive_s, services.drain.grace_s]
+    found += [services.sessions.max_sessions, services.sessions.idle_s]
+    for other in relay.others.values():
+        assert isinstance(other.backend, OpenAIBackend)
+        found.append((other.budgets, other.backend.connect_s))
     for instance in relay.instances.members:
         lender, pool, backend = instance.lender, instance.lender.pool, instance.backend
         assert isinstance(backend, CodexBackend)
@@ -173,7 +218,8 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_the_table_has_every_key() -> None:
-    assert set(_OTHER) == {key.name for key in KEYS.values()}
+    others = (in_block(key, "local") for key in OTHER_KEYS.values())
+    assert set(_OTHER) == {key.name for key in (*KEYS.values(), *others)}
 
 
 @pytest.mark.parametrize("name", sorted(_OTHER.keys() - _ONE_VALUE))

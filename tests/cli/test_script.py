@@ -20,6 +20,7 @@ from harness.children import bare_environment
 from harness.simulator import SimulatedAccount, Simulator
 from tests.fakes.account_commands import hinting, secrets_in
 from tests.fakes.live_server import PATIENCE_S
+from tests.fakes.no_tls import NO_TLS
 from tests.fakes.scripted_server import Caller, serving
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ async def test_a_pasted_address_signs_in(tmp_path: Path) -> None:
         running(tmp_path, "add", "--no-browser", "--port", "0") as child,
     ):
         url = await child.line("http")
-        async with httpx.AsyncClient(trust_env=False) as browser:
+        async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as browser:
             answer = await browser.get(hinting(url, "work"))
         assert child.process.stdin is not None
         await child.process.stdin.send_all(b"nonsense\n")
@@ -148,7 +149,9 @@ async def test_the_browsers_return_signs_in_while_the_input_is_silent(tmp_path: 
         running(tmp_path, "add", "--no-browser", "--port", "0") as child,
     ):
         url = await child.line("http")
-        async with httpx.AsyncClient(trust_env=False, follow_redirects=True) as browser:
+        async with httpx.AsyncClient(
+            trust_env=False, verify=NO_TLS, follow_redirects=True
+        ) as browser:
             assert (await browser.get(hinting(url, "home"))).status_code == 200
         # The pipe is open and nobody writes: the thread that reads it must keep nobody waiting.
         status, said = await child.ended()

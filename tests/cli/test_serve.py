@@ -25,6 +25,7 @@ from codexrelay.protocol.raw import Json, JsonObject, dump
 from codexrelay.server.drain import Drain
 from harness.simulator import SimulatedAccount, Simulator
 from tests.fakes.live_server import PATIENCE_S
+from tests.fakes.no_tls import NO_TLS
 from tests.fakes.relay import ask, ask_chat
 
 if TYPE_CHECKING:
@@ -147,7 +148,9 @@ def _config(simulator: Simulator, folder: Path, server: Mapping[str, Json]) -> J
 async def post(
     url: str, body: JsonObject, *, path: str = "/v1/responses", **headers: str
 ) -> httpx.Response:
-    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=PATIENCE_S) as client:
+    async with httpx.AsyncClient(
+        base_url=url, trust_env=False, verify=NO_TLS, timeout=PATIENCE_S
+    ) as client:
         return await client.post(path, json=body, headers=headers)
 
 
@@ -242,10 +245,10 @@ async def test_the_accounts_are_named_again_when_they_are_not_the_same_any_more(
 @pytest.mark.parametrize(
     ("flag", "reason"),
     [
-        ("--enable-context-compaction", "histories are not compacted"),
-        ("--compaction-min-tokens=5", "histories are not compacted"),
-        ("--session-b2bua-enabled", "sessions are not configured"),
-        ("--no-session-b2bua-echo-enabled", "sessions are not configured"),
+        ("--dynamic-compression-max-level=balanced", "write level"),
+        ("--dynamic-compression-disable-methods=x", "disable_tools"),
+        ("--session-b2bua-enabled", "sessions are known by"),
+        ("--no-session-b2bua-echo-enabled", "sessions are known by"),
         ("--capture-file=x", "traffic is not captured"),
         ("--capture-max-bytes", "traffic is not captured"),
         ("--cbor-capture-dir", "traffic is not captured"),
@@ -444,7 +447,7 @@ async def test_no_secret_is_ever_logged(tmp_path: Path, transport: str) -> None:
             await post(url, ask_chat(text), path="/v1/chat/completions", **secrets)
         await post(url, ask() | {"input": 5}, **secrets)
         await post(url, ask(), **{"x-api-key": "wrong-of-the-client"})
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=url, trust_env=False, verify=NO_TLS) as client:
             await client.get("/v1/models", headers=secrets)
             await client.get("/healthz", headers=secrets)
     said = child.said.decode()

@@ -52,6 +52,13 @@ def test_the_variables_have_the_names_that_are_documented() -> None:
     }
     quota = f"{_CODEX}.managed_oauth.quota_remaining"
     assert {variable: ".".join(path) for variable, path in VARIABLES.items()} == managed | {
+        "ENABLE_CONTEXT_COMPACTION": "compaction.enabled",
+        "COMPACTION_MIN_TOKENS": "compaction.token_threshold",
+        "ENABLE_DYNAMIC_COMPRESSION": "dynamic_compression.enabled",
+        "DYNAMIC_COMPRESSION_LEVEL": "dynamic_compression.level",
+        "DYNAMIC_COMPRESSION_MIN_BYTES": "dynamic_compression.min_bytes",
+        "DYNAMIC_COMPRESSION_DISABLE_TOOLS": "dynamic_compression.disable_tools",
+        "DYNAMIC_COMPRESSION_DISABLE_CATEGORIES": "dynamic_compression.disable_categories",
         "OPENAI_API_BASE_URL": "backends.openai_codex.api_base_url",
         "OPENAI_CODEX_PATH": "backends.openai_codex.auth_path",
         "CODEX_CA_CERTIFICATE": "backends.openai_codex.ca_file",
@@ -99,7 +106,7 @@ def test_any_other_word_is_no_boolean(text: str) -> None:
         ("work,home", ("work", "home")),
         (" work , home ", ("work", "home")),
         ('["work", "home"]', ("work", "home")),
-        (' ["all"]', ("all",)),
+        (' ["all"]', "all"),
         ("1,2", ("1", "2")),
     ],
 )

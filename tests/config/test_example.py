@@ -8,7 +8,15 @@ from pathlib import Path
 from codexrelay.config import load
 from codexrelay.config.dropped import DROPPED
 from codexrelay.config.example import example
-from codexrelay.config.keys import KEYS, SECTIONS, VARIABLES, Given
+from codexrelay.config.keys import (
+    KEYS,
+    OTHER_BLOCK,
+    OTHER_KEYS,
+    SECTIONS,
+    VARIABLES,
+    Given,
+    in_block,
+)
 from codexrelay.config.yaml_file import read
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
@@ -62,7 +70,7 @@ def test_the_example_loads_without_a_warning() -> None:
 
 def test_the_example_explains_every_key_and_every_section_in_a_comment_above_it() -> None:
     for path in (*KEYS, *(section for section in SECTIONS if section)):
-        if "*" not in path:
+        if "*" not in path and path[:2] != OTHER_BLOCK:
             assert len(COMMENTS[".".join(path)]) > 15, path
 
 
@@ -89,12 +97,42 @@ def test_no_line_of_the_example_is_too_long_to_read() -> None:
     assert max(map(len, LINES)) <= 100
 
 
+def taken_in(begin: str) -> list[str]:
+    """Return the lines of a block that is a comment, as they are without that."""
+    shown = itertools.takewhile(
+        lambda line: line.startswith("  # "), LINES[LINES.index(f"  # {begin}:") :]
+    )
+    return [line.replace("# ", "", 1) for line in shown]
+
+
+def test_the_backend_of_another_kind_that_the_example_shows_has_every_key_at_its_default(
+    tmp_path: Path,
+) -> None:
+    one, other = tmp_path / "shown.yaml", tmp_path / "short.yaml"
+    one.write_text("\n".join([*LINES, *taken_in("local")]), encoding="utf-8")
+    url = OTHER_KEYS[*OTHER_BLOCK, "api_base_url"].about.needed
+    short = f"  local: {{type: openai, api_base_url: '{url}'}}"
+    other.write_text("\n".join([*LINES, short]), encoding="utf-8")
+    loaded = [load(config_path=path, environ={}, flags={}) for path in (one, other)]
+    assert loaded[0].settings == loaded[1].settings
+    assert len(loaded[0].settings.backends.others) == 1
+    in_file = [name for name, given in loaded[0].found.items() if given.origin.kind == "file"]
+    assert [name for name in in_file if name.startswith("backends.local.")] == [
+        in_block(key, "local").name for key in OTHER_KEYS.values() if not key.is_mapping
+    ]
+
+
+def test_the_example_explains_every_key_of_another_backend() -> None:
+    told = " ".join(line.strip().removeprefix("# ") for line in taken_in("local"))
+    for key in OTHER_KEYS.values():
+        assert key.about.meaning in told, key.name
+        assert f"({key.facts})" in told, key.name
+
+
 def test_the_further_instance_that_the_example_shows_is_what_an_empty_block_says(
     tmp_path: Path,
 ) -> None:
-    begin = LINES.index("  # openai_codex.2:")
-    shown = itertools.takewhile(lambda line: line != "  #", LINES[begin:])
-    block = [line.replace("# ", "", 1) for line in shown]
+    block = taken_in("openai_codex.2")
     assert len(block) > 5
     one, other = tmp_path / "shown.yaml", tmp_path / "empty.yaml"
     one.write_text("\n".join([*LINES, *block]), encoding="utf-8")

@@ -272,17 +272,20 @@ def test_auth_json_is_read_by_a_further_block_that_names_its_folder(
         "openai_codex.02",
         "openai_codex.x",
         "openai_codex.",
-        "openai_codex_2",
-        "openai",
+        "2",
+        "a/b",
+        "a:b",
+        "ä",
     ],
 )
 def test_a_block_of_another_name_is_a_problem_that_says_which_there_can_be(
     file: File, name: str
 ) -> None:
-    (problem,) = file.problems({name: {"timeout": 1}})
+    (problem,) = file.problems({name: {"type": "openai", "timeout": 1}})
     assert problem == (
-        f"backends.{name} (/c.yaml:2): only openai_codex is supported, and further instances of "
-        "it: openai_codex.2, openai_codex.3 and so on"
+        f"backends.{name} (/c.yaml:2): no backend is called so: instances of openai_codex are "
+        "called openai_codex.2, openai_codex.3 and so on, and the names of others are letters, "
+        "digits, `.`, `_` and `-`, beginning with a letter"
     )
 
 

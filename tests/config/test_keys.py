@@ -12,6 +12,12 @@ MANAGED = f"{CODEX}.managed_oauth"
 #: What a running relay takes over: whole sections end in `.`.
 RELOADABLE = (
     "models.",
+    "compaction.",
+    "dynamic_compression.",
+    "default_backend",
+    "sessions.max_sessions",
+    "sessions.idle_seconds",
+    "sessions.keep_days",
     "profiles.",
     "server.client_keys",
     "server.allowed_hosts",
@@ -86,6 +92,13 @@ def test_no_two_settings_share_a_mapping() -> None:
         ("server.client_keys", "list of texts"),
         ("sessions.state_path", "folder"),
         ("models.aliases", "mapping"),
+        ("models.routes", "mapping"),
+        ("dynamic_compression.disable_tools", "list of texts"),
+        (
+            "compaction.denied_tool_categories",
+            "list; each one of file_read, file_write, view_file, command_execution, search, "
+            "list_directory, test_execution, other",
+        ),
         ("models.strict", "true or false"),
         ("backends.openai_codex.ca_file", "file or null"),
         ("backends.openai_codex.budgets.silence_s", "number > 0 or null"),

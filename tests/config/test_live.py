@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from codexrelay.config.live import Mark
+    from codexrelay.config.loading import Loaded
 
 #: Long enough for no warning.
 _KEY = "a-client-key-of-some-length"
@@ -235,6 +236,68 @@ def test_a_block_that_comes_or_goes_waits_for_a_restart(file: Path, comes: bool)
     assert result.held == ("backends.openai_codex.2",)
     assert result.changed == ("server.keep_alive_s",)
     assert len(result.settings.backends.further) == (0 if comes else 1)
+
+
+_LOCAL = "local: {type: openai, api_base_url: 'http://127.0.0.1:%d/v1'%s}"
+
+
+def test_a_backend_of_another_kind_takes_over_what_can_change(file: Path) -> None:
+    result = reloaded_from(
+        file,
+        f"backends: {{{_LOCAL % (1, ', timeout: 5, headers: {x-key: hunter2}')}}}",
+        f"backends: {{{_LOCAL % (2, ', timeout: 6, models: [a], budgets: {turn_s: 9}')}}}",
+    )
+    [(name, block)] = result.settings.backends.others
+    assert (name, block.timeout, block.models, block.budgets.turn_s) == ("local", 6.0, ("a",), 9.0)
+    assert block.api_base_url == "http://127.0.0.1:1/v1"
+    assert result.changed == (
+        "backends.local.models",
+        "backends.local.timeout",
+        "backends.local.budgets.turn_s",
+    )
+    assert result.held == ("backends.local.api_base_url", "backends.local.headers")
+
+
+@pytest.mark.parametrize("comes", [True, False], ids=["comes", "goes"])
+def test_a_backend_of_another_kind_that_comes_or_goes_waits_for_a_restart(
+    file: Path, comes: bool
+) -> None:
+    other = "hub_2: {type: openai, api_base_url: 'http://127.0.0.1:3/v1'}"
+    one, two = (f"backends: {{{_LOCAL % (1, '')}{more}}}" for more in ("", f", {other}"))
+    before, after = (one, two) if comes else (two, one)
+    result = reloaded_from(file, before, f"{after}\ncompaction: {{enabled: true}}")
+    assert result.held == ("backends.hub_2",)
+    assert result.changed == ("compaction.enabled",)
+    assert result.settings.compaction.enabled
+    assert len(result.settings.backends.others) == (1 if comes else 2)
+
+
+def test_a_key_that_this_process_cannot_have_keeps_a_relay_from_starting_not_from_reloading(
+    file: Path,
+) -> None:
+    before, keyed = (f"backends: {{{_LOCAL % (1, more)}}}" for more in ("", ", api_key_env: KEY"))
+    result = reloaded_from(file, before, keyed + "\nserver: {keep_alive_s: 2}")
+    assert (result.changed, result.held) == (
+        ("server.keep_alive_s",),
+        ("backends.local.api_key_env",),
+    )
+    assert "the variable KEY is not set" in str(result.warnings[0])
+    with pytest.raises(ConfigError, match="the variable KEY is not set"):
+        Live.load(sources(file))
+    assert Live.load(sources(file, environ={"KEY": "sk-x"})).warnings == ()
+
+
+def test_names_act_at_once_unless_they_need_a_backend_that_waits(file: Path) -> None:
+    before = f"backends: {{{_LOCAL % (1, '')}}}"
+    after = "models: {routes: {main: ['%s:a', gpt-5.5]}}\ndefault_backend: %s\n"
+    result = reloaded_from(file, before, before + "\n" + after % ("local", "local"))
+    assert result.changed == ("models.routes", "default_backend")
+    assert result.settings.models.routes == {"main": ("local:a", "gpt-5.5")}
+    more = before.replace("}}", "}, hub: {type: openai, api_base_url: 'http://127.0.0.1:3/v1'}}")
+    refused = changed_from(file, before, more + "\n" + after % ("hub", "openai_codex"))
+    assert isinstance(refused, Refused)
+    assert "there is no backend hub" in str(refused)
+    assert "backends.hub: old until a restart, which the rest does not fit" in str(refused)
 
 
 # When it is read again.
@@ -569,8 +632,8 @@ def test_a_file_that_changes_while_it_is_read_first_is_read_again(file: Path) ->
     file.write_text("server: {keep_alive_s: 1}")
 
     class Written(Sources):
-        def load(self) -> object:  # type: ignore[override]
-            loaded = super().load()
+        def load(self, *, starts: bool = False) -> Loaded:
+            loaded = super().load(starts=starts)
             file.write_text("server: {keep_alive_s: 22}")
             return loaded
 

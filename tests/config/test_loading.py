@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codexrelay.config import Loaded, Settings, load
-from codexrelay.config.keys import KEYS, Key, key_named
-from codexrelay.config.rules import PROBLEM_RULES, WARNING_RULES
+from codexrelay.config.keys import KEYS, OTHER_KEYS, key_named
+from codexrelay.config.rules import PROBLEM_RULES, START_RULES, WARNING_RULES
 from codexrelay.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -92,9 +92,30 @@ SOME_VALUES: list[tuple[str, str, object]] = [
     ("server.allowed_hosts", "[relay.test, other.test]", ("relay.test", "other.test")),
     ("server.log_level", "debug", "debug"),
     ("sessions.state_path", "/c", str(Path("/c").absolute())),
+    ("sessions.max_sessions", "7", 7),
+    ("sessions.idle_seconds", "60", 60.0),
+    ("sessions.keep_days", "0.5", 0.5),
     ("models.aliases", "{fast: gpt-5.5}", {"fast": "gpt-5.5"}),
+    ("models.routes", "{main: [gpt-5.5, gpt-5.4]}", {"main": ("gpt-5.5", "gpt-5.4")}),
     ("models.strict", "yes", True),
     ("profiles.adaptations", "[opencode.shell_as_bash]", ("opencode.shell_as_bash",)),
+    ("compaction.enabled", "on", True),
+    ("compaction.token_threshold", "0", 0),
+    ("compaction.max_tokens", "9", 9),
+    ("compaction.min_tool_output_tokens", "3", 3),
+    ("compaction.allowed_tool_categories", "[search, other]", ("search", "other")),
+    ("compaction.denied_tool_categories", "[file_read]", ("file_read",)),
+    ("compaction.preserve_last_n_results", "2", 2),
+    ("compaction.stub_template", "'{resource}, {size}'", "{resource}, {size}"),
+    ("compaction.redact_resource_identifiers", "true", True),
+    ("dynamic_compression.enabled", "true", True),
+    ("dynamic_compression.level", "balanced", "balanced"),
+    ("dynamic_compression.min_bytes", "0", 0),
+    ("dynamic_compression.time_budget_ms", "5", 5.0),
+    ("dynamic_compression.disable_tools", "[bash]", ("bash",)),
+    ("dynamic_compression.disable_categories", "[]", ()),
+    ("dynamic_compression.markers", "false", False),
+    ("default_backend", "OpenAI_Codex", "openai-codex"),
     (f"{BACKEND}.type", "openai-codex", "openai-codex"),
     (f"{BACKEND}.api_base_url", "http://127.0.0.1:1/x", "http://127.0.0.1:1/x"),
     (TIMEOUT, "7", 7.0),
@@ -326,7 +347,11 @@ def test_what_is_no_mapping_or_no_yaml_is_a_problem_with_its_line(
     assert problem.startswith(message)
 
 
-KNOWN = "unknown key; known here: server, sessions, models, profiles, backends"
+KNOWN = (
+    "unknown key; known here: server, sessions, models, profiles, compaction, "
+    "dynamic_compression, default_backend, backends"
+)
+INSTANCES = "instances of openai_codex are called openai_codex.2, openai_codex.3 and so on"
 
 
 @pytest.mark.parametrize(
@@ -353,8 +378,8 @@ KNOWN = "unknown key; known here: server, sessions, models, profiles, backends"
         ),
         (
             "backends: {openai: {}}",
-            "backends.openai (config.yaml:1): only openai_codex is supported, and further "
-            "instances of it: openai_codex.2, openai_codex.3 and so on",
+            "backends.openai (config.yaml:1): needs type: openai, the only other kind of backend; "
+            f"{INSTANCES}",
         ),
     ],
 )
@@ -362,6 +387,14 @@ def test_an_unknown_key_is_a_problem_that_names_the_nearest_one(
     sources: Sources, yaml: str, message: str
 ) -> None:
     assert sources.problems(yaml) == [message]
+
+
+@pytest.mark.parametrize("ids", ["[all, work]", "[work, all, all]"])
+def test_all_among_ids_of_accounts_is_a_problem(sources: Sources, ids: str) -> None:
+    (problem,) = sources.problems(in_managed(f"accounts: {ids}"))
+    assert problem.startswith(
+        f"{MANAGED}.accounts (config.yaml:1): must be all, or a list of ids without it, not ["
+    )
 
 
 @pytest.mark.parametrize("name", ["openai_codex", "openai-codex", "OPENAI-Codex", "OpenAI_codex"])
@@ -631,9 +664,9 @@ def test_another_path_at_the_real_origin_is_no_warning(sources: Sources) -> None
 
 
 def test_every_rule_reads_keys_that_exist() -> None:
-    for names in (*PROBLEM_RULES.values(), *WARNING_RULES.values()):
+    for names in (*PROBLEM_RULES.values(), *START_RULES.values(), *WARNING_RULES.values()):
         for name in names:
-            assert isinstance(key_named(name), Key)
+            assert tuple(name.split(".")) in {**KEYS, **OTHER_KEYS}
 
 
 # Secrets

@@ -92,7 +92,7 @@ def test_a_flag_adds_aliases_to_those_of_the_file_and_beats_them(file: File) -> 
         ('a: "m?prompt_mode=x"', "models.aliases.a", "must be codex_default"),
         ('a: "?reasoning_effort=low"', "models.aliases.a", "names no model"),
         ('a: " "', "models.aliases.a", "names no model"),
-        ("a: openai-codex.9:m", "models.aliases.a", "there is no instance openai-codex.9"),
+        ("a: openai-codex.9:m", "models.aliases.a", "there is no backend openai-codex.9"),
         ("{a: b, B: c}", "models.aliases.a", "B is an alias too"),
         ("{a: 'OPENAI_CODEX:b?verbosity=low', b: c}", "models.aliases.a", "b is an alias too"),
         ("{a: b-high, b: c}", "models.aliases.a", "b is an alias too"),

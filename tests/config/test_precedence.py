@@ -27,6 +27,8 @@ SPECIAL: Final[Mapping[str, tuple[object, object, object]]] = {
     "server.host": ("localhost", "127.0.0.2", "::1"),
     "server.client_keys": (["a" * 16], ["b" * 16], ["c" * 16]),
     "models.aliases": ({"x": "a"}, {"x": "b"}, {"x": "c"}),
+    "models.routes": ({"x": ("a",)}, {"x": ("b", "a")}, {"x": ("c",)}),
+    "default_backend": ("openai_codex", "OpenAI-Codex", "openai-codex"),
     "profiles.adaptations": ([], ["opencode.shell_as_bash"], []),
     "backends.openai_codex.api_base_url": _URLS,
     "backends.openai_codex.proxy": ("none", "http://a.test", "http://b.test"),
@@ -70,6 +72,9 @@ def three_values(key: Key) -> tuple[object, object, object]:
             return tuple(str(root / name) for name in "abc")  # type: ignore[return-value] - three
         if get_origin(member) is tuple:
             (each, _) = get_args(member)
+            if get_origin(each) is Literal:
+                one, two, *_ = get_args(each)
+                return [one], [two], [one, two]
             return ([1], [2], [3]) if each is float else (["a"], ["b"], ["c"])
     raise AssertionError(f"no values for {key.name}")
 
@@ -160,6 +165,13 @@ TABLE: Final[Sequence[tuple[str, str, str, str, tuple[object, ...]]]] = [
         (("a", "b"), ("c", "d"), ("e",)),
     ),
     (
+        f"{CODEX}.managed_oauth.accounts",
+        "[all]",
+        "ALL",
+        '["all", "all"]',
+        ("all", "all", "all"),
+    ),
+    (
         f"{CODEX}.managed_oauth.selection_strategy",
         "random",
         "first-available",
@@ -172,6 +184,31 @@ TABLE: Final[Sequence[tuple[str, str, str, str, tuple[object, ...]]]] = [
         "10, 10, 20",
         "1",
         ((50.0, 5.0), (20.0, 10.0), (1.0,)),
+    ),
+    ("compaction.enabled", "off", "yes", "0", (False, True, False)),
+    ("compaction.token_threshold", "1", "2", "3", (1, 2, 3)),
+    ("dynamic_compression.enabled", "off", "yes", "0", (False, True, False)),
+    (
+        "dynamic_compression.level",
+        "balanced",
+        "AGGRESSIVE",
+        "conservative",
+        ("balanced", "aggressive", "conservative"),
+    ),
+    ("dynamic_compression.min_bytes", "1", "2", "3", (1, 2, 3)),
+    (
+        "dynamic_compression.disable_tools",
+        "[a]",
+        "bash, grep",
+        "[]",
+        (("a",), ("bash", "grep"), ()),
+    ),
+    (
+        "dynamic_compression.disable_categories",
+        "[other]",
+        "search,file_read",
+        "test_execution",
+        (("other",), ("search", "file_read"), ("test_execution",)),
     ),
     (
         f"{CODEX}.prompt.prepend",

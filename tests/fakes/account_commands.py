@@ -22,6 +22,7 @@ from codexrelay.cli.accounts.world import World
 from codexrelay.protocol.raw import parse_object
 from harness.simulator import Simulator
 from tests.fakes.live_server import PATIENCE_S
+from tests.fakes.no_tls import NO_TLS
 from tests.fakes.wall_clock import WallClock
 
 if TYPE_CHECKING:
@@ -113,7 +114,9 @@ def person_who_signs_in_as(name: str) -> Callable[[str], bool]:
     """Return a browser in which this account of the simulator is signed in."""
 
     def open_browser(url: str) -> bool:
-        with httpx.Client(trust_env=False, timeout=PATIENCE_S, follow_redirects=True) as browser:
+        with httpx.Client(
+            trust_env=False, verify=NO_TLS, timeout=PATIENCE_S, follow_redirects=True
+        ) as browser:
             assert browser.get(hinting(url, name)).status_code == 200
         return True
 

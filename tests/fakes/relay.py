@@ -24,9 +24,12 @@ from codexrelay.backends.codex.settings import (
     CodexSettings,
     ExtraSettings,
 )
+from codexrelay.backends.openai.backend import OpenAIBackend
+from codexrelay.backends.openai.settings import OpenAIBackendSettings
 from codexrelay.backends.transports.direct import DirectTransport
 from codexrelay.cli import process
 from codexrelay.cli.process import Running, World
+from codexrelay.compaction.settings import CompactionSettings, CompressionSettings
 from codexrelay.config.settings import (
     BackendsSettings,
     ModelsSettings,
@@ -34,6 +37,7 @@ from codexrelay.config.settings import (
     ServerSettings,
     Settings,
 )
+from codexrelay.protocol.model_id import FAMILY
 from codexrelay.protocol.raw import dump, parse_object
 from codexrelay.server.drain import Drain
 from codexrelay.server.journal import find
@@ -41,12 +45,14 @@ from codexrelay.server.services import Services
 from codexrelay.sessions.settings import SessionsSettings
 from harness.simulator import Seen, Simulator
 from tests.fakes.live_server import PATIENCE_S, RawClient
+from tests.fakes.no_tls import NO_TLS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from codexrelay.accounts.standing import Standing
     from codexrelay.protocol.raw import Json, JsonObject
+    from harness.openai_api import OpenAISimulator
 
 #: Between two looks at what tells nobody when it changes.
 _LOOK_AGAIN_S: Final = 0.005
@@ -55,6 +61,8 @@ _BUDGETS: Final = BudgetSettings()
 _BACKEND: Final = CodexBackendSettings()
 _MODELS: Final = ModelsSettings()
 _PROFILES: Final = ProfilesSettings()
+_COMPACTION: Final = CompactionSettings()
+_COMPRESSION: Final = CompressionSettings()
 
 
 @attrs.frozen(kw_only=True)
@@ -208,6 +216,11 @@ class LiveRelay:
             if isinstance(backend, CodexBackend) and isinstance(backend.transport, DirectTransport):
                 held.setdefault("upstream connections", 0)
                 held["upstream connections"] += backend.transport.busy_connections
+        for name, other in relay.others.items():
+            held[f"leases of {name}"] = other.lender.leased
+            assert isinstance(other.backend, OpenAIBackend)
+            if isinstance(transport := other.backend.transport, DirectTransport):
+                held[f"connections to {name}"] = transport.busy_connections
         return held
 
     def standing(self, name: str) -> Standing:
@@ -280,11 +293,18 @@ async def relaying(
     auth_json: Path | None = None,
     models: ModelsSettings = _MODELS,
     profiles: ProfilesSettings = _PROFILES,
+    others: Mapping[str, OpenAISimulator] | None = None,
+    compaction: CompactionSettings = _COMPACTION,
+    compression: CompressionSettings = _COMPRESSION,
+    default_backend: str = FAMILY,
 ) -> AsyncIterator[LiveRelay]:
     """Run a relay in front of `simulator`, on a free port and with a store below `folder`.
 
     The store holds every simulated account, or those of `accounts` (see `Beside`); none if not
     `signed_in`. `auth_json` is the folder of Codex CLI's file.
+
+    `others` are backends of other kinds by canonical name, each of the simulator's wire and with
+    its key; `budgets` are theirs too.
 
     Addresses in `backend` that are not the defaults are kept. At the end of the block every turn
     must have left nothing behind, no request may have mixed two accounts, and the relay must stop.
@@ -295,6 +315,11 @@ async def relaying(
         _sign_in(simulator, store, accounts)
     async with trio.open_nursery() as nursery:
         await nursery.start(simulator.serve)
+        others = others or {}
+        blocks = []
+        for name, api in others.items():
+            await nursery.start(api.serve)
+            blocks.append((name, attrs.evolve(block_of(api, name), budgets=budgets)))
         further = []
         for number, one in enumerate(beside, start=2):
             stored = folder / f"accounts.{number}"
@@ -306,9 +331,13 @@ async def relaying(
             sessions=SessionsSettings(state_path=str(folder / "state")),
             models=models,
             profiles=profiles,
+            compaction=compaction,
+            dynamic_compression=compression,
+            default_backend=default_backend,
             backends=BackendsSettings(
                 openai_codex=_pointed_at(simulator, attrs.evolve(backend, budgets=budgets), store),
                 further=tuple(further),
+                others=tuple(blocks),
             ),
         )
         world = World(
@@ -316,12 +345,13 @@ async def relaying(
             wall_clock=simulator.wall_clock,
             new_id=lambda: uuid4().hex,
             proxy_for=lambda _: None,
+            variable=lambda variable: others[variable].key,
         )
         drain, stopped = Drain(grace_s=server.drain_grace_s), trio.Event()
         running = await nursery.start(partial(_run, settings, world, drain, stopped))
         limits = httpx.Limits(max_keepalive_connections=0)
         async with httpx.AsyncClient(
-            base_url=running.url, trust_env=False, timeout=PATIENCE_S, limits=limits
+            base_url=running.url, trust_env=False, verify=NO_TLS, timeout=PATIENCE_S, limits=limits
         ) as http:
             relay = LiveRelay(
                 url=running.url,
@@ -340,6 +370,15 @@ async def relaying(
         with trio.fail_after(PATIENCE_S):
             await stopped.wait()
         nursery.cancel_scope.cancel()
+
+
+def block_of(api: OpenAISimulator, name: str) -> OpenAIBackendSettings:
+    """Return the settings of a backend that is a simulated API; its variable is called as it is."""
+    return OpenAIBackendSettings(
+        api_base_url=api.api_base_url,
+        wire=api.wire,
+        api_key_env=None if api.key is None else name,
+    )
 
 
 def _sign_in(simulator: Simulator, store: Path, accounts: Mapping[str, str] | None) -> None:

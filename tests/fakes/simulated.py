@@ -12,6 +12,7 @@ import trio
 from codexrelay.protocol import sse
 from codexrelay.protocol.raw import dump, parse_object
 from harness.simulator import Simulator
+from tests.fakes.no_tls import NO_TLS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -53,7 +54,7 @@ async def simulated(simulator: Simulator) -> AsyncIterator[SignedIn]:
     async with trio.open_nursery() as nursery:
         await nursery.start(simulator.serve)
         with trio.fail_after(60):
-            async with httpx.AsyncClient(trust_env=False) as http:
+            async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as http:
                 yield SignedIn(simulator, http, simulator.accounts[0].name)
         nursery.cancel_scope.cancel()
 

@@ -13,6 +13,7 @@ from harness.compat.conversation import first_served, has_tools, is_turn, withou
 from harness.compat.mishaps import let_happen
 from harness.compat.scenarios import SCENARIOS, Mishap
 from harness.simulator import Seen, SimulatedAccount, Simulator
+from tests.fakes.no_tls import NO_TLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +50,7 @@ async def ask(simulator: Simulator, name: str, **changes: object) -> int:
         "authorization": f"Bearer {simulator.tokens(name).access_token}",
         "chatgpt-account-id": simulator.account(name).account_id,
     }
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as http:
         url = f"{simulator.api_base_url}/responses"
         return (await http.post(url, headers=headers, json=BODY | changes)).status_code
 

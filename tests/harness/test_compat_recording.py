@@ -21,6 +21,7 @@ from harness.compat.recording import (
 )
 from harness.simulator import Simulator
 from harness.simulator.arrival import HttpRequest
+from tests.fakes.no_tls import NO_TLS
 from tests.fakes.simulated import request, signed_in_headers, user
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ async def test_the_tap_hears_what_passes_and_changes_nothing() -> None:
         packed = zstandard.ZstdCompressor().compress(dump(request(user("hello"))))
         headers = signed_in_headers(simulator, simulator.accounts[0].name)
         with trio.fail_after(60):
-            async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+            async with httpx.AsyncClient(base_url=url, trust_env=False, verify=NO_TLS) as http:
                 for encoding, content in (
                     ({}, dump(request(user("hello")))),
                     ({"Content-Encoding": "zstd"}, packed),

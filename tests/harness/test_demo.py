@@ -26,6 +26,7 @@ from harness.demo.shell import Ran, codexrelay
 from harness.demo.stage import Stage, holds_in_order
 from harness.demo.tap import TappedSimulator
 from harness.simulator import Seen
+from tests.fakes.no_tls import NO_TLS
 from tests.fakes.simulated import request, signed_in_headers, user
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ async def test_no_scene_works_without_a_relay(scene: Scene, tmp_path: Path) -> N
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             base_url = await nursery.start(simulator.serve)
-            async with httpx.AsyncClient(base_url=base_url, trust_env=False) as http:
+            async with httpx.AsyncClient(base_url=base_url, trust_env=False, verify=NO_TLS) as http:
                 stage = make_stage(simulator, http, shown=shown, store=tmp_path)
                 assert not await running.play([attrs.evolve(scene, logs=())], stage)
             nursery.cancel_scope.cancel()
@@ -159,7 +160,7 @@ async def test_a_command_is_run_again_until_the_relay_has_written_what_it_tells(
 ) -> None:
     shown, owner = io.StringIO(), Owner("told", failures=2)
     simulator = TappedSimulator(accounts=[running.ACCOUNT])
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as http:
         stage = make_stage(simulator, http, shown=shown, store=tmp_path)
         assert await attrs.evolve(stage, shell=owner.types).run("explain", "req_1") == "told"
     assert owner.typed == [("explain", "req_1")] * 3
@@ -174,7 +175,7 @@ async def test_a_command_that_goes_on_failing_is_shown_with_its_complaint(
 ) -> None:
     shown, owner = io.StringIO(), Owner("told", failures=100)
     simulator = TappedSimulator(accounts=[running.ACCOUNT])
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as http:
         stage = make_stage(simulator, http, shown=shown, store=tmp_path)
         assert await attrs.evolve(stage, shell=owner.types).run("explain", "req_1") == "not yet"
     assert "not yet" in shown.getvalue()
@@ -224,7 +225,7 @@ async def test_a_scene_that_gets_no_readable_answer_fails(error: Exception, tmp_
 
 async def test_what_earlier_scenes_left_is_not_counted(tmp_path: Path) -> None:
     simulator = TappedSimulator(accounts=[running.ACCOUNT])
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as http:
         stage = make_stage(simulator, http, shown=io.StringIO(), store=tmp_path)
         stage.log += ["turn completed"]
         stage.begin()
@@ -238,7 +239,7 @@ async def test_the_tap_keeps_the_bodies_of_answers_whatever_their_framing() -> N
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             base_url = await nursery.start(simulator.serve)
-            async with httpx.AsyncClient(base_url=base_url, trust_env=False) as http:
+            async with httpx.AsyncClient(base_url=base_url, trust_env=False, verify=NO_TLS) as http:
                 chunked = await http.post(RESPONSES, json=request(user("Hello")), headers=headers)
                 counted = await http.post(RESPONSES)
             nursery.cancel_scope.cancel()
@@ -389,7 +390,7 @@ async def played(scene: Scene, store: Path) -> bool:
     """Play a scene that needs neither backend nor relay; tell whether it is said to have worked."""
     shown = io.StringIO()
     simulator = TappedSimulator(accounts=[running.ACCOUNT])
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as http:
         worked = await running.play([scene], make_stage(simulator, http, shown=shown, store=store))
     assert ("FAILED" in shown.getvalue()) is not worked
     return worked

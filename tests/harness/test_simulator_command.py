@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from codexrelay.protocol.raw import get_text, parse_object
 from harness.__main__ import COMMANDS, main
+from tests.fakes.no_tls import NO_TLS
 from tests.fakes.simulated import events_of, request, user
 
 _ROOT: Final = Path(__file__).parents[2]
@@ -102,7 +103,7 @@ async def url_told_by(process: trio.Process) -> str:
 async def ask(base_url: str, account_file: Path) -> int:
     """Send a model request with the tokens of an account file, and return the answer's status."""
     account = parse_object(await trio.Path(account_file).read_bytes())
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as http:
         answer = await http.post(
             f"{base_url}/backend-api/codex/responses",
             json=request(user("hello")),

@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from benchmarks.arguments import STARTED, read_arguments
+from benchmarks.compression import compression_tables, read_samples
 from benchmarks.figures import figures_of
 from benchmarks.load import Report, Work
 from benchmarks.measurements import MEASUREMENTS, Measurement, Row
@@ -19,6 +20,7 @@ from benchmarks.subject import CODEXRELAY, DIRECT, MeasurementError, Subject, lo
 from benchmarks.table import ratio, short, table
 from benchmarks.targets import TARGETS, Target, targets_table
 from codexrelay.accounts.store import AccountStore
+from codexrelay.compaction.compressors import find_compressors
 from codexrelay.config.environment import VARIABLES
 from codexrelay.config.loading import load
 
@@ -261,6 +263,20 @@ def test_measurements_and_yardsticks_can_be_chosen() -> None:
     options = read_arguments(["--only", "burst, 500x5", "--without", "nginx,one pump"])
     assert [measurement.name for measurement in options.measurements] == ["burst", "500x5"]
     assert options.started == ("bare trio", CODEXRELAY)
+    assert not options.compression
+
+
+def test_compression_alone_needs_nothing_started() -> None:
+    options = read_arguments(["--only", "compression"])
+    assert (options.measurements, options.compression) == ((), True)
+    assert read_arguments([]).compression
+
+
+def test_the_tables_of_compression_have_every_sample_and_every_compressor() -> None:
+    tables = compression_tables(1)
+    assert [name for name in read_samples() if f"\n| {name} | " not in tables] == []
+    names = [compressor.name for compressor in find_compressors()]
+    assert [name for name in names if f"\n| {name}, " not in tables] == []
 
 
 def test_another_relay_is_named_by_its_url_and_process() -> None:

@@ -17,9 +17,11 @@ CORE = ("protocol", "profiles", "compaction", "accounts/pool", "accounts/strateg
 #: The places that may catch whatever comes, each for a reason that stands beside it.
 BORDERS = {
     "cli/doctor/__init__": 1,  # the check border: the findings of the other checks are told
+    "compaction/compress": 1,  # the compressor border: that output stays as it is
     "relay/reactors/reactor": 1,  # the reactor border: its call is refused, the turn goes on
     "relay/turn": 1,  # the request border: the turn still ends with a terminal event
     "server/asgi": 1,  # the request border, once the head is out
+    "server/lightening": 2,  # the lightening border: the request goes on as it came
     "server/tcp": 2,  # the request border below the web framework: one request, one connection
     "sessions/registry": 1,  # task border: a session actor
     "accounts/refresh": 1,  # task border: a token refresh

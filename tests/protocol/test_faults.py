@@ -282,13 +282,27 @@ def test_an_events_own_headers_count() -> None:
 
 
 def test_every_budget_has_words_of_its_own() -> None:
-    for field in attrs.fields(Budgets):
+    budgets = [field for field in attrs.fields(Budgets) if field.name.endswith("_s")]
+    assert len(budgets) == 5
+    for field in budgets:
         fault = faults.slow(field.name, 90.0)
         assert fault.kind is FaultKind.SLOW
         assert fault.status == 504
         assert field.name in fault.message
         assert "90 s" in fault.message
         assert f"budgets.{field.name}" in fault.message
+
+
+def test_a_budget_of_another_block_names_that_block() -> None:
+    fault = faults.slow("silence_s", 90.0, block="backends.local")
+    assert "(budget silence_s; configure backends.local.budgets.silence_s)" in fault.message
+
+
+def test_a_prompt_that_is_too_long_has_a_code_also_where_a_stream_says_so_in_words() -> None:
+    said = "This model's maximum context length is 512 tokens"
+    fault = faults.from_event(error(message=said, type="BadRequestError"), now_unix_s=NOW)
+    assert (fault.kind, fault.status) == (FaultKind.REFUSED, 400)
+    assert (fault.code, fault.message) == ("context_length_exceeded", said)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,9 @@ from codexrelay.protocol.model_choice import (
     SERVICE_TIERS,
     VERBOSITIES,
     ModelChoice,
+    Others,
     choose,
+    choose_all,
 )
 
 if TYPE_CHECKING:
@@ -242,3 +244,163 @@ def test_any_text_is_a_choice_or_a_clear_refusal(text: str) -> None:
         assert "?" not in choice.slug
     if refused is not None:
         assert (refused.status, refused.param) == (400, "model")
+
+
+# Backends of other kinds
+
+OTHERS: Final = Others(models={"local": ("qwen3", "gpt-5.5-high", "gpt-5.5"), "hub": ("qwen3",)})
+ELSEWHERE: Final[Mapping[str, str]] = {
+    **ALIASES,
+    "mine": "local:Qwen3-high?verbosity=low",
+    "bare": "qwen3",
+    "local:odd": "hub:x",
+    "Plain": "gpt-0",
+}
+ROUTES: Final[Mapping[str, tuple[str, ...]]] = {
+    "Coder": ("local:qwen3", "openai-codex:gpt-5.5-low?verbosity=high", "gpt-5.5"),
+    "alone": ("qwen3",),
+    "odd": ("local:x?depth=3",),
+    "gpt-5.5-max-low": ("hub:x",),
+}
+
+
+def among(text: str, default: str = "openai-codex") -> ModelChoice:
+    others = Others(models=OTHERS.models, default=default)
+    return choose(text, aliases=ELSEWHERE, known=KNOWN, others=others)
+
+
+@pytest.mark.parametrize(
+    ("text", "choice"),
+    [
+        pytest.param("local:qwen3", model("qwen3", "local"), id="named"),
+        pytest.param("Local/QWEN3", model("QWEN3", "local"), id="as it is written"),
+        pytest.param("local:GPT-5.5", model("GPT-5.5", "local"), id="also one of the catalogue"),
+        pytest.param("local:gpt-5.5-low", model("gpt-5.5-low", "local"), id="no effort is cut off"),
+        pytest.param("local:mine", model("mine", "local"), id="no alias behind it"),
+        pytest.param("local:relay-model", model("relay-model", "local"), id="no Codex alias"),
+        pytest.param(
+            "local:q?reasoning_effort=high&service_tier=flex",
+            model("q", "local", effort="high", service_tier="flex"),
+            id="parameters",
+        ),
+        pytest.param("qwen3", model("qwen3", "local"), id="the first that lists it"),
+        pytest.param("Qwen3", model("Qwen3"), id="listed by its very name only"),
+        pytest.param("gpt-5.5", model(), id="the catalogue comes before lists"),
+        pytest.param("gpt-5.5-high", model("gpt-5.5-high", "local"), id="a list before an effort"),
+        pytest.param("gpt-0", model("gpt-0"), id="listed nowhere"),
+        pytest.param("else:qwen3", model("else:qwen3"), id="not configured"),
+        pytest.param(
+            "mine", model("Qwen3-high", "local", verbosity="low"), id="an alias of one there"
+        ),
+        pytest.param(
+            "mine-max?verbosity=high",
+            model("Qwen3-high", "local", effort="max", verbosity="high"),
+            id="an alias with more",
+        ),
+        pytest.param("bare", model("qwen3", "local"), id="an alias that names no backend"),
+        pytest.param("LOCAL:odd", model("x", "hub"), id="an alias that looks like it"),
+        pytest.param(
+            "openai-codex.2:mine", model("mine", "openai-codex.2"), id="no alias behind the family"
+        ),
+        pytest.param("openai-codex:deep", DEEP, id="but for those of the family"),
+        pytest.param("openai/gpt-5.5", model(instance="openai-codex"), id="the old name"),
+    ],
+)
+def test_a_model_of_another_backend_is_found_by_prefix_alias_or_list(
+    text: str, choice: ModelChoice
+) -> None:
+    assert among(text) == choice
+
+
+@pytest.mark.parametrize(
+    ("default", "text", "choice"),
+    [
+        ("hub", "gpt-0", model("gpt-0", "hub")),
+        ("hub", "GPT-5.5-high", model("GPT-5.5-high", "hub")),
+        ("hub", "gpt-5.5", model("gpt-5.5", "hub")),
+        ("hub", "qwen3", model("qwen3", "local")),
+        ("hub", "Plain?verbosity=low", model("gpt-0", "hub", verbosity="low")),
+        ("hub", "openai-codex:plain", model("gpt-0", "openai-codex")),
+        ("hub", "openai-codex:gpt-5.5", model(instance="openai-codex")),
+        ("openai-codex.2", "gpt-5.5-low", model(instance="openai-codex.2", effort="low")),
+        ("openai-codex.2", "plain", model("gpt-0", "openai-codex.2")),
+        ("openai-codex.2", "openai-codex:gpt-5.5", model(instance="openai-codex")),
+        ("openai-codex.2", "openai-codex:plain", model("gpt-0", "openai-codex")),
+        ("openai-codex.2", "openai-codex.3:plain", model("gpt-0", "openai-codex.3")),
+        ("openai-codex.2", "local:x", model("x", "local")),
+    ],
+)
+def test_the_default_backend_has_what_names_none_and_is_listed_nowhere(
+    default: str, text: str, choice: ModelChoice
+) -> None:
+    assert among(text, default) == choice
+
+
+def routed(text: str) -> tuple[ModelChoice, ...]:
+    return choose_all(text, aliases=ELSEWHERE, routes=ROUTES, known=KNOWN, others=OTHERS)
+
+
+LOW: Final = model(instance="openai-codex", effort="low", verbosity="high")
+
+
+@pytest.mark.parametrize(
+    ("text", "choices"),
+    [
+        ("CODER", (model("qwen3", "local"), LOW, model())),
+        (
+            "coder?verbosity=low",
+            (
+                model("qwen3", "local", verbosity="low"),
+                model(instance="openai-codex", effort="low", verbosity="low"),
+                model(verbosity="low"),
+            ),
+        ),
+        (
+            "coder-max",
+            (
+                model("qwen3", "local", effort="max"),
+                model(instance="openai-codex", effort="max", verbosity="high"),
+                model(effort="max"),
+            ),
+        ),
+        ("alone", (model("qwen3", "local"),)),
+        ("gpt-5.5-max-low", (model("x", "hub"),)),
+        ("gpt-5.5", (model(),)),
+        ("mine", (model("Qwen3-high", "local", verbosity="low"),)),
+        ("local:coder", (model("coder", "local"),)),
+        ("openai-codex:coder", (model("coder", "openai-codex"),)),
+        ("alone-much", (model("alone-much"),)),
+    ],
+)
+def test_a_route_is_several_choices_in_order_and_all_else_is_one(
+    text: str, choices: tuple[ModelChoice, ...]
+) -> None:
+    assert routed(text) == choices
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("odd", "no parameter 'depth'; there are: "),
+        ("odd", "(models.routes: 'odd' is 'local:x?depth=3')"),
+        ("coder?depth=3", "no parameter 'depth'"),
+        ("local:x?verbosity=loud", "none of: low, medium, high"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_of_any_backend(text: str, told: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        routed(text)
+    assert told in caught.value.message
+
+
+@given(
+    text=st.lists(st.sampled_from([*NAMES, "local", "qwen3", "coder", "alone"]), max_size=6).map(
+        "".join
+    )
+)
+def test_without_other_backends_and_routes_nothing_is_read_otherwise(text: str) -> None:
+    try:
+        alone = chosen(text)
+    except RequestError:
+        return
+    assert choose_all(text, aliases=ALIASES, routes={}, known=KNOWN) == (alone,)

@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codexrelay.protocol.model_id import ModelId, instance_named, read_model_id
+from codexrelay.protocol.model_id import (
+    ModelId,
+    instance_named,
+    other_named,
+    read_model_id,
+)
 
 
 @pytest.mark.parametrize(
@@ -78,3 +83,52 @@ def test_no_text_raises_or_loses_a_character(text: str) -> None:
 def test_a_canonical_name_before_any_model_is_read_back(number: int, slug: str) -> None:
     instance = f"openai-codex.{number}"
     assert read_model_id(f"{instance}:{slug}") == ModelId(instance, slug)
+
+
+@pytest.mark.parametrize(
+    ("text", "instance", "slug"),
+    [
+        ("local:qwen3", "local", "qwen3"),
+        ("LOCAL/qwen3", "local", "qwen3"),
+        ("local:Qwen3:8b", "local", "Qwen3:8b"),
+        ("local/org/model", "local", "org/model"),
+        ("my_box.2:m", "my-box.2", "m"),
+        ("openai/gpt", "openai", "gpt"),
+        ("openai:gpt", "openai", "gpt"),
+        ("openai-codex:gpt-5.5", "openai-codex", "gpt-5.5"),
+        ("other:qwen3", None, "other:qwen3"),
+        ("local:", None, "local:"),
+        ("local", None, "local"),
+    ],
+)
+def test_a_configured_backend_is_a_prefix_and_beats_the_old_name_of_the_family(
+    text: str, instance: str | None, slug: str
+) -> None:
+    assert read_model_id(text, {"local", "my-box.2", "openai"}) == ModelId(instance, slug)
+
+
+@pytest.mark.parametrize(
+    ("name", "canonical"),
+    [
+        ("local", "local"),
+        ("My_Box.2", "my-box.2"),
+        ("openai", "openai"),
+        ("openai_codex_mini", "openai-codex-mini"),
+        ("openai-codex", None),
+        ("OpenAI_Codex", None),
+        ("openai-codex.2", None),
+        ("openai-codex.x", None),
+        ("", None),
+        ("2local", None),
+        ("-local", None),
+        ("a b", None),
+        ("a:b", None),
+        ("a/b", None),
+        ("ä", None),
+        ("a\n", None),
+    ],
+)
+def test_other_backends_have_plain_names_that_are_none_of_the_familys(
+    name: str, canonical: str | None
+) -> None:
+    assert other_named(name) == canonical

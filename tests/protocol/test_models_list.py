@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import attrs
 import pytest
 
 from codexrelay.errors import RequestError
+from codexrelay.protocol.model_choice import Others
 from codexrelay.protocol.models_list import model_object, openai_list
+from codexrelay.protocol.raw import get_list, is_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from codexrelay.protocol.raw import JsonObject
+    from codexrelay.protocol.raw import Json, JsonObject
 
 MODELS: Final[Mapping[str, JsonObject]] = {
     "first": {
@@ -114,3 +117,79 @@ def test_a_model_that_is_not_there_is_not_found_and_those_that_are_are_named(tex
 def test_a_wrong_parameter_is_refused_here_too() -> None:
     with pytest.raises(RequestError, match="is none of: none, minimal"):
         one("first?reasoning_effort=much")
+
+
+OTHERS: Final = Others(models={"local": (), "hub": ("x",)})
+ELSEWHERE: Final[Mapping[str, tuple[str, ...]]] = {"local": ("qwen3", "org/b"), "hub": ("x",)}
+
+
+def plain(name: str, owner: str, **more: Json) -> JsonObject:
+    return {"id": name, "object": "model", "created": 17, "owned_by": owner, **more}
+
+
+def test_models_of_other_backends_and_routes_are_listed_behind_the_catalogues() -> None:
+    body = openai_list(
+        MODELS,
+        aliases={"mine": "local:unlisted", "hub:X": "first"},
+        routes={"coder": ("local:qwen3", "first")},
+        others=OTHERS,
+        elsewhere=ELSEWHERE,
+        created=17,
+    )
+    assert body["data"] == [
+        openai("first") | FACTS,
+        openai("plain"),
+        plain("local:qwen3", "local"),
+        plain("local:org/b", "local"),
+        plain("mine", "codexrelay", means="local:unlisted"),
+        plain("hub:X", "codexrelay", means="first") | FACTS,
+        plain("coder", "codexrelay", means=["local:qwen3", "first"]),
+    ]
+    assert body["models"] == list(MODELS.values()), "for Codex CLI alone"
+
+
+def test_where_another_backend_is_the_default_codex_stands_before_its_models() -> None:
+    others = attrs.evolve(OTHERS, default="local")
+    body = openai_list(MODELS, aliases={}, others=others, created=17)
+    data = [entry["id"] for entry in get_list(body, "data") if is_object(entry)]
+    assert data == ["openai-codex:first", "openai-codex:plain"]
+    told = model_object(MODELS, "openai-codex:first", aliases={}, others=others, created=17)
+    assert told == openai("openai-codex:first") | FACTS
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("local:qwen3", plain("local:qwen3", "local")),
+        ("LOCAL/org/b", plain("local:org/b", "local")),
+        ("x", plain("hub:x", "hub")),
+        ("Mine", plain("mine", "codexrelay", means="local:unlisted")),
+        ("CODER", plain("coder", "codexrelay", means=["local:qwen3", "first"])),
+        ("first", openai("first") | FACTS),
+    ],
+)
+def test_one_model_of_another_backend_or_a_route_is_told(text: str, told: JsonObject) -> None:
+    assert told == model_object(
+        MODELS,
+        text,
+        aliases={"mine": "local:unlisted"},
+        routes={"coder": ("local:qwen3", "first")},
+        others=OTHERS,
+        elsewhere=ELSEWHERE,
+        created=17,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("local:qwen", "The backend local lists no model 'qwen'; it lists: local:qwen3, local:org"),
+        ("hub:first", "The backend hub lists no model 'first'; it lists: hub:x."),
+        ("qwen3", "The model 'qwen3' does not exist"),
+    ],
+)
+def test_a_model_that_another_backend_does_not_list_is_not_found(text: str, words: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        model_object(MODELS, text, aliases={}, others=OTHERS, elsewhere=ELSEWHERE, created=17)
+    assert caught.value.message.startswith(words)
+    assert (caught.value.status, caught.value.code) == (404, "model_not_found")

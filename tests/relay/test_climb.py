@@ -29,7 +29,7 @@ from tests.fakes.upstream import ScriptedBackend, lending, wall_clock
 from tests.fakes.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
-    from codexrelay.accounts.lender import Lease
+    from codexrelay.relay.lending import Lease, Target
     from codexrelay.relay.record import Tried
     from tests.fakes.upstream import MemoryLender
 
@@ -78,7 +78,7 @@ class Scene:
             wish["route"] = self.instances.route(session=wish.get("session"))  # type: ignore[arg-type]
         wanted = Wish(model="m", **wish)  # type: ignore[arg-type]
 
-        async def attempt(_instance: Instance, lease: Lease, tried: Tried) -> Served | Fault:
+        async def attempt(_instance: Target, lease: Lease, tried: Tried) -> Served | Fault:
             await trio.lowlevel.checkpoint()
             self.asked.append((tried.account, trio.current_time()))
             if waiting := self.answers.get(tried.account):

@@ -20,11 +20,28 @@ from codexrelay.relay.active import ActiveTurns
 from codexrelay.relay.budgets import Budgets
 from codexrelay.relay.climb import Wish
 from codexrelay.relay.instances import Instance, Instances
+from codexrelay.relay.leg import Leg
 from codexrelay.relay.mover import TAIL_S, BodyMover
 from codexrelay.relay.reply import StreamedReply, WholeReply, retry_after
 from codexrelay.relay.turn import Ending, Relay, Turn, run_turn
 from tests.fakes.cancel_at_step import CancelAtStep
 from tests.fakes.client import FakeClient
+from tests.fakes.turn_scripts import (
+    BROKEN,
+    COMPLETED,
+    CREATED,
+    GOOD,
+    ITEM,
+    LIMITED,
+    NOW_UNIX_S,
+    OVERLOADED,
+    REFUSED,
+    RESPONSE,
+    TEXT,
+    UNAUTHORIZED,
+    UNREADABLE,
+    event,
+)
 from tests.fakes.upstream import (
     FOREVER,
     FakeLender,
@@ -41,72 +58,7 @@ if TYPE_CHECKING:
 
     from codexrelay.errors import AccountError
 
-NOW_UNIX_S = 1_000_000.0
 BUDGETS = Budgets(connect_s=5, headers_s=20, first_event_s=30, silence_s=40, turn_s=1000)
-
-
-def event(name: str, **fields: object) -> bytes:
-    data = json.dumps({"type": name, **fields}, separators=(",", ":")).encode()
-    return b"event: %s\ndata: %s\n\n" % (name.encode(), data)
-
-
-RESPONSE: dict[str, object] = {"id": "resp_1", "object": "response", "model": "m", "output": []}
-CREATED = event("response.created", response={**RESPONSE, "status": "in_progress"})
-TEXT = event(
-    "response.output_text.delta",
-    item_id="msg_1",
-    output_index=0,
-    content_index=0,
-    delta="hi",
-    sequence_number=2,
-)
-ITEM = event(
-    "response.output_item.done",
-    output_index=0,
-    item={
-        "id": "msg_1",
-        "type": "message",
-        "role": "assistant",
-        "status": "completed",
-        "content": [{"type": "output_text", "text": "hi", "annotations": []}],
-    },
-    sequence_number=3,
-)
-USAGE = {
-    "input_tokens": 1,
-    "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-    "output_tokens": 1,
-    "output_tokens_details": {"reasoning_tokens": 0},
-    "total_tokens": 2,
-}
-COMPLETED = event(
-    "response.completed",
-    response={**RESPONSE, "status": "completed", "output": [{"type": "x"}], "usage": USAGE},
-    sequence_number=4,
-)
-GOOD: Script = [head(), CREATED, TEXT, ITEM, COMPLETED]
-
-UNAUTHORIZED = faults.from_response(401, {}, b'{"detail":"Unauthorized"}', now_unix_s=NOW_UNIX_S)
-LIMITED = faults.from_response(
-    429,
-    {},
-    b'{"error":{"type":"usage_limit_reached","message":"spent","resets_in_seconds":600}}',
-    now_unix_s=NOW_UNIX_S,
-)
-OVERLOADED = faults.from_response(
-    503,
-    {},
-    b'{"error":{"code":"server_is_overloaded","message":"busy","type":"x"}}',
-    now_unix_s=NOW_UNIX_S,
-)
-UNREADABLE = faults.from_response(
-    400,
-    {},
-    b'{"error":{"code":"invalid_encrypted_content","message":"whose?"}}',
-    now_unix_s=NOW_UNIX_S,
-)
-REFUSED = faults.from_response(400, {}, b'{"detail":"Bad thing"}', now_unix_s=NOW_UNIX_S)
-BROKEN = faults.broken("reset by peer")
 
 
 @attrs.define(eq=False)
@@ -116,6 +68,10 @@ class Scene:
     lender: FakeLender
     relay: Relay
     turn: Turn
+
+    def alter(self, **leg: object) -> None:
+        """Change fields of the leg."""
+        self.turn = attrs.evolve(self.turn, leg=attrs.evolve(self.turn.leg, **leg))  # type: ignore[arg-type]
 
     async def play(self) -> Ending:
         return await run_turn(self.turn, self.client, self.relay)
@@ -139,11 +95,10 @@ def scene(
     instances = Instances(
         (Instance(lender=lender, backend=backend, budgets=budgets),)  # type: ignore[arg-type] - a fake
     )
-    turn = Turn(
+    leg = Leg(
         request_for=_request_for,
         wish=Wish(route=instances.members, model="m"),
         reply=reply,
-        request_id="req_1",
         passed_on=_passed_on,
         served=_served,
     )
@@ -154,6 +109,7 @@ def scene(
         keep_alive_s=keep_alive_s,
         wall_clock=lambda: NOW_UNIX_S,
     )
+    turn = Turn(leg=leg, request_id="req_1")
     return Scene(backend, client or FakeClient(), lender, relay, turn)
 
 
@@ -210,7 +166,7 @@ async def test_headers_of_upstream_and_of_the_relay_reach_the_client() -> None:
     async def remember(account_id: str, turn_state: str | None) -> None:
         served.append((account_id, turn_state))
 
-    s.turn = attrs.evolve(s.turn, served=remember)
+    s.alter(served=remember)
     await s.play()
     assert s.client.headers[b"x-codex-turn-state"] == b"ts-1"
     assert s.client.headers[b"x-codexrelay-request-id"] == b"req_1"
@@ -495,7 +451,7 @@ async def test_a_stop_in_a_stream_ends_it_with_a_terminal_event() -> None:
 async def test_a_silent_stream_shows_life_between_events_only() -> None:
     s = scene([head(), CREATED, TEXT + ITEM[:10], Wait(35), ITEM[10:], COMPLETED])
     await s.play()
-    alive = s.turn.reply.keep_alive
+    alive = s.turn.leg.reply.keep_alive
     assert alive is not None
     assert s.client.body == CREATED + TEXT + alive * 2 + ITEM + COMPLETED
 
@@ -504,7 +460,7 @@ async def test_a_silent_stream_shows_life_between_events_only() -> None:
 async def test_a_turn_that_waits_for_its_first_output_opens_the_stream_and_still_climbs() -> None:
     s = scene([Wait(18), OVERLOADED], GOOD)
     await s.play()
-    alive = s.turn.reply.keep_alive
+    alive = s.turn.leg.reply.keep_alive
     assert alive is not None
     assert s.client.started_at_s is not None
     assert s.client.body == alive + CREATED + TEXT + ITEM + COMPLETED
@@ -621,7 +577,7 @@ async def test_a_turn_in_line_shows_life_and_is_then_served() -> None:
         nursery.start_soon(first.play)
         await trio.testing.wait_all_tasks_blocked()
         ending = await second.play()
-    alive = second.turn.reply.keep_alive
+    alive = second.turn.leg.reply.keep_alive
     assert alive is not None
     assert second.client.body == alive * 2 + CREATED + TEXT + ITEM + COMPLETED
     assert told == [["a"]]
@@ -660,10 +616,8 @@ async def test_the_turns_budget_counts_the_time_in_line() -> None:
     first, second = two_turns_of_one_account()
     short = attrs.evolve(BUDGETS, turn_s=20)
     [instance] = second.relay.instances.members
-    second.turn = attrs.evolve(
-        second.turn,
-        wish=attrs.evolve(second.turn.wish, route=(attrs.evolve(instance, budgets=short),)),
-    )
+    route = (attrs.evolve(instance, budgets=short),)
+    second.alter(wish=attrs.evolve(second.turn.leg.wish, route=route))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(first.play)
         await trio.testing.wait_all_tasks_blocked()

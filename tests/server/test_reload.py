@@ -24,6 +24,7 @@ from codexrelay.server.drain import Drain
 from harness.simulator import Simulator
 from harness.simulator.accounts import some_accounts
 from tests.fakes.live_server import PATIENCE_S
+from tests.fakes.no_tls import NO_TLS
 from tests.fakes.relay import LiveRelay, ask, eventually
 
 if TYPE_CHECKING:
@@ -150,7 +151,11 @@ async def reloading(
             )
             limits = httpx.Limits(max_keepalive_connections=0)
             async with httpx.AsyncClient(
-                base_url=running.url, trust_env=False, timeout=PATIENCE_S, limits=limits
+                base_url=running.url,
+                trust_env=False,
+                verify=NO_TLS,
+                timeout=PATIENCE_S,
+                limits=limits,
             ) as http:
                 relay = LiveRelay(
                     url=running.url,

@@ -128,7 +128,7 @@ async def test_a_forced_move_leaves_foreign_reasoning_out_once_and_says_so(tmp_p
         relay.simulator.limit("sim-1", resets_in_s=600)
         assert await session.goes_on() == "sim-2"
         assert session.stripped == "1"
-        journal = await relay.journal("last")
+        journal = await relay.journal(session.answer.headers["x-codexrelay-request-id"])
         first, second = journal["attempts"]  # type: ignore[misc]
         assert (first["reasoning_stripped"], second["reasoning_stripped"]) == (0, 1)
         assert {seen.status for seen in relay.asked} == {200, 429}, "no account refused it first"
@@ -161,3 +161,17 @@ async def test_a_client_without_a_session_of_its_own_is_served_too(tmp_path: Pat
     async with sticky(tmp_path, 2) as relay:
         answers = [await relay.post("/v1/responses", ask(f"task {n}")) for n in range(4)]
     assert {answer.status_code for answer in answers} == {200}
+
+
+async def test_a_session_is_bound_to_its_account_after_a_restart_too(tmp_path: Path) -> None:
+    homes = []
+    for folder in ("before", "after"):
+        (tmp_path / folder).mkdir()
+        if homes:
+            (tmp_path / "before" / "state").rename(tmp_path / folder / "state")
+        async with sticky(tmp_path / folder, 3) as relay:
+            # Others come first, so that a session without a past would be bound elsewhere.
+            for name in ("one", "two")[: 2 - len(homes)]:
+                await Session(relay, name).says(_TALK)
+            homes.append(await Session(relay, "mine").says(_TALK))
+    assert homes == ["sim-3", "sim-3"]

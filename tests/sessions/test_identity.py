@@ -38,8 +38,20 @@ def responses(*items: Json, **more: Json) -> JsonObject:
         ({"session_id": "pi-1"}, responses(), "pi-1"),
         ({}, responses(prompt_cache_key="d-1", safety_identifier="d-2"), "d-1"),
         ({"x-session-id": "ses_1"}, responses(prompt_cache_key="other"), "ses_1"),
+        ({"x-opencode-session": "ses_1"}, responses(prompt_cache_key="other"), "ses_1"),
+        ({"x-opencode-session": "o", "thread-id": "t"}, responses(), "t"),
+        ({}, responses(session_id="s", conversation_id="c"), "s"),
     ],
-    ids=["opencode", "codex", "pi", "droid", "header before body"],
+    ids=[
+        "opencode",
+        "codex",
+        "pi",
+        "droid",
+        "header before body",
+        "opencode's own provider",
+        "an older header before a rarer one",
+        "fields in their order",
+    ],
 )
 def test_a_client_may_name_its_session(
     headers: dict[str, str], body: JsonObject, text: str
@@ -54,7 +66,9 @@ def test_a_client_may_name_its_session(
         ("opencode", {"x-session-affinity": "ses_1"}, responses(prompt_cache_key="k"), "ses_1"),
         ("opencode", {"session-id": "s"}, responses(prompt_cache_key="k"), "k"),
         ("codex_cli", {"session-id": "1", "thread-id": "2"}, responses(), "1"),
-        ("codex_cli", {"thread-id": "2", "session_id": "3"}, responses(), "2"),
+        ("codex_cli", {"thread-id": "2", "session_id": "3"}, responses(), "3"),
+        ("codex_cli", {"thread-id": "2", "conversation_id": "4"}, responses(), "2"),
+        ("opencode", {"x-opencode-session": "ses_2"}, responses(prompt_cache_key="k"), "ses_2"),
         ("codex_cli", {"session_id": "3", "conversation_id": "4"}, responses(), "3"),
         ("codex_cli", {"conversation_id": "4"}, responses(prompt_cache_key="k"), "4"),
         ("codex_cli", {"x-client-request-id": "5"}, responses(prompt_cache_key="k"), "k"),
@@ -132,11 +146,86 @@ def test_a_text_as_input_is_an_opening_too() -> None:
     assert session_key({}, dict(one)) != session_key({}, dict(other))
 
 
+@pytest.mark.parametrize(
+    "nothing", ["", " \t", "undefined", "NULL", "[object Object]", 7, None, ["k"], {"id": "k"}]
+)
+def test_what_names_nothing_is_no_name(nothing: Json) -> None:
+    body = responses(_FIRST, prompt_cache_key=nothing, session_id=" s ")
+    headers = {"x-session-id": nothing} if isinstance(nothing, str) else {}
+    assert session_key(headers, body).text == "s"
+    del body["session_id"]
+    assert session_key(headers, body) == session_key({}, responses(_FIRST))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x" * 5000, "line\nbreak", "half \ud83d", "name:1", "opening:1", "\0"],
+    ids=["long", "unprintable", "half a surrogate pair", "like a digest", "like an opening", "nul"],
+)
+def test_a_name_that_is_no_plain_one_stands_as_its_digest(name: str) -> None:
+    key = session_key({}, responses(prompt_cache_key=name))
+    assert key.text.startswith("name:")
+    assert len(key.text) < 100
+    assert key != session_key({}, responses(prompt_cache_key=f"{name}."))
+    assert session_key({}, responses(prompt_cache_key=key.text)) != key
+    assert uuid.UUID(key.cache_key)
+    shown = key.shown_name
+    assert shown is not None
+    assert shown.isprintable()
+    assert len(shown) < 100
+
+
+def test_names_belong_to_client_keys_only_where_those_tell_clients_apart() -> None:
+    body = responses(prompt_cache_key="k")
+    one, other = {"authorization": "Bearer 1"}, {"authorization": "Bearer 2"}
+    assert session_key(one, body) == session_key(other, body)
+    assert session_key(one, body, scoped=True) != session_key(other, body, scoped=True)
+    same = ({"authorization": "bearer  1 "}, {"x-api-key": "1"})
+    for headers in same:
+        assert session_key(headers, body, scoped=True) == session_key(one, body, scoped=True)
+
+
+def test_a_key_shows_no_client_key() -> None:
+    headers = {"authorization": "Bearer sk-secret"}
+    for body in (responses(prompt_cache_key="k"), responses(_FIRST)):
+        assert "sk-secret" not in repr(session_key(headers, body, scoped=True))
+
+
+def test_a_request_that_goes_on_from_an_answer_belongs_to_its_session() -> None:
+    first = session_key({}, responses(_FIRST))
+    known = {"resp_1": first}
+    body = responses(_SECOND, previous_response_id="resp_1")
+    assert session_key({}, body, lineage=known.get) == first
+    named = body | {"prompt_cache_key": "k"}
+    assert session_key({}, named, lineage=known.get).text == "k", "a name comes first"
+
+
+def test_an_answer_that_nobody_remembers_begins_a_session_of_its_own() -> None:
+    output: JsonObject = {"type": "function_call_output", "call_id": "c", "output": "hi"}
+    one, other, none = (
+        session_key({}, responses(output, **more))
+        for more in ({"previous_response_id": "r1"}, {"previous_response_id": "r2"}, {})
+    )
+    assert len({one, other, none}) == 3
+    long = session_key({}, responses(output, previous_response_id="r" * 5000))
+    assert long == none
+
+
+def test_an_answer_is_gone_on_from_by_the_client_alone_that_was_given_it() -> None:
+    mine, yours = {"authorization": "Bearer 1"}, {"authorization": "Bearer 2"}
+    first = session_key(mine, responses(_FIRST), scoped=True)
+    body, known = responses(_SECOND, previous_response_id="r"), {"r": first}
+    assert session_key(mine, body, scoped=True, lineage=known.get) == first
+    assert session_key(yours, body, scoped=True, lineage=known.get) != first
+
+
 def test_the_cache_key_is_a_stable_uuid_that_does_not_tell_the_sessions_name() -> None:
     key = session_key({"x-session-id": "ses_1"}, chat(_FIRST))
     assert str(uuid.UUID(key.cache_key)) == key.cache_key
     assert key.cache_key == session_key({"x-session-id": "ses_1"}, chat(_SECOND)).cache_key
     assert "ses_1" not in key.cache_key
+    # Nor does another release or another machine change it.
+    assert key.cache_key == "3d3afa9b-075b-8197-a7b1-5c3efaaa14d5"
 
 
 @pytest.mark.parametrize(

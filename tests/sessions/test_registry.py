@@ -12,9 +12,12 @@ import trio.testing
 
 from codexrelay.errors import SessionLostError
 from codexrelay.sessions import actor as actors
+from codexrelay.sessions import registry as registries
 from codexrelay.sessions.identity import SessionKey
 from codexrelay.sessions.registry import SessionRegistry
-from codexrelay.sessions.state import LeftBehind, TurnFacts, TurnOutcome
+from codexrelay.sessions.settings import SessionsSettings
+from codexrelay.sessions.state import LeftBehind, Savings, TurnFacts, TurnOutcome
+from codexrelay.sessions.store import NoStore
 from tests.fakes.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
@@ -131,7 +134,7 @@ async def test_an_actor_that_fails_ends_no_other_session_and_begins_anew() -> No
 
 @in_virtual_time
 async def test_a_turn_that_gives_up_waiting_harms_nobody() -> None:
-    mailbox = actors.open_mailbox(lambda _: None)
+    mailbox = actors.open_mailbox(key(), NoStore(), grown=lambda _: None, answered=lambda _: None)
     with trio.move_on_after(1) as patience:
         await mailbox.session.begin_turn(_FACTS)  # the actor does not run yet
     assert patience.cancelled_caught
@@ -140,3 +143,123 @@ async def test_a_turn_that_gives_up_waiting_harms_nobody() -> None:
         await mailbox.session.end_turn(_OUTCOME)
         assert (await mailbox.session.begin_turn(_FACTS)).turn_state is not None
         mailbox.session.close()
+
+
+@in_virtual_time
+async def test_an_answers_id_leads_to_its_session_also_when_that_has_left_the_memory() -> None:
+    async with registry(max_sessions=1) as sessions:
+        for name, ids in (("one", ("r1", "r2")), ("two", ("r3",))):
+            for response_id in ids:
+                outcome = attrs.evolve(_OUTCOME, response_id=response_id)
+                await sessions.session(key(name)).end_turn(outcome)
+        await trio.testing.wait_all_tasks_blocked()
+        assert sessions.continued("r1") == sessions.continued("r2") == key("one")
+        assert sessions.continued("r3") == key("two")
+        assert sessions.continued("r4") is None
+        plan = await sessions.session(key("two")).begin_turn(_FACTS)
+        assert plan.responses == ("r3",)
+
+
+@in_virtual_time
+async def test_of_very_many_answers_the_ones_used_longest_ago_are_forgotten() -> None:
+    async with registry() as sessions:
+        for n in range(registries.MAX_RESPONSES + 1):
+            sessions._note_response(f"r{n}", key())
+            sessions.continued("r0")
+        assert sessions.continued("r0") == key()
+        assert sessions.continued("r1") is None
+        assert sessions.continued(f"r{n}") == key()
+
+
+@in_virtual_time
+async def test_other_settings_act_at_once() -> None:
+    async with registry() as sessions:
+        for name in ("one", "two", "three"):
+            sessions.session(key(name))
+        sessions.adopt(SessionsSettings(max_sessions=2, idle_seconds=10))
+        assert len(sessions) == 2
+        await trio.sleep(11)
+        sessions.session(key("four"))
+        assert len(sessions) == 1
+
+
+@in_virtual_time
+async def test_what_an_ending_actor_still_hears_is_not_counted_against_the_others() -> None:
+    item: JsonObject = {"type": "reasoning", "encrypted_content": "x" * 100}
+    outcome = attrs.evolve(_OUTCOME, left_behind=LeftBehind(reasoning={"call_1": (item,)}))
+    async with registry(max_sessions=1) as sessions:
+        first = sessions.session(key("one"))
+        await trio.testing.wait_all_tasks_blocked()
+        await first.end_turn(outcome)  # heard, but not dealt with yet
+        sessions.session(key("two"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert sessions.characters == 0
+
+
+@in_virtual_time
+async def test_savings_are_told_of_the_sessions_that_have_some() -> None:
+    saved = Savings(saved_bytes=400, saved_tokens=100)
+    async with registry() as sessions:
+        await sessions.session(key("one")).end_turn(attrs.evolve(_OUTCOME, compaction=saved))
+        await sessions.session(key("two")).end_turn(_OUTCOME)
+        await trio.testing.wait_all_tasks_blocked()
+        [(told, counters)] = sessions.savings()
+        assert sessions.counters(key("one")) is counters
+        assert sessions.counters(key("three")) is None
+    assert told == key("one")
+    assert counters.compaction == saved
+
+
+@in_virtual_time
+async def test_a_turn_begins_although_its_session_left_the_memory_just_now() -> None:
+    async with registry(max_sessions=1) as sessions:
+        held = sessions.session(key("one"))
+        async with trio.open_nursery() as turns:
+            turns.start_soon(sessions.begin_turn, key("one"), _FACTS)
+            await trio.lowlevel.checkpoint()
+            sessions.session(key("two"))
+        with pytest.raises(SessionLostError):
+            await held.begin_turn(_FACTS)
+        session, _plan = await sessions.begin_turn(key("one"), _FACTS)
+        await session.end_turn(_OUTCOME)
+
+
+@in_virtual_time
+async def test_more_turns_at_once_than_sessions_may_stay_all_begin() -> None:
+    async with registry(max_sessions=2) as sessions:
+        plans = []
+
+        async def begin(name: str) -> None:
+            plans.append(await sessions.begin_turn(key(name), _FACTS))
+
+        async with trio.open_nursery() as turns:
+            for n in range(60):
+                turns.start_soon(begin, str(n % 40))
+        assert len(plans) == 60
+        assert len(sessions) == 2
+
+
+@in_virtual_time
+async def test_a_turn_that_gives_up_while_its_session_leaves_lets_the_actor_end() -> None:
+    mailbox = actors.open_mailbox(key(), NoStore(), grown=lambda _: None, answered=lambda _: None)
+    async with trio.open_nursery() as nursery:
+        with trio.move_on_after(1) as patience:
+            nursery.start_soon(_close_soon, mailbox.session)
+            await mailbox.session.begin_turn(_FACTS)  # nobody is there to answer
+        assert patience.cancelled_caught
+        with trio.fail_after(1):
+            await mailbox.actor.run()
+
+
+async def _close_soon(session: actors.Session) -> None:
+    await trio.sleep(0.5)
+    session.close()
+
+
+@in_virtual_time
+async def test_a_session_whose_actors_all_fail_is_given_up() -> None:
+    poison: TurnFacts = None  # type: ignore[assignment]
+    async with registry() as sessions:
+        with pytest.raises(SessionLostError):
+            await sessions.begin_turn(key(), poison)
+        assert len(sessions) == 0

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Final
 import attrs
 import trio
 
-from codexrelay.backends.codex.backend import CodexBackend
+from codexrelay.backends.http_attempt import HttpBackend
 from codexrelay.backends.transports.direct import DirectTransport
+from codexrelay.config.settings import ModelsSettings
+from harness.openai_api import OpenAISimulator
 from harness.simulator import Simulator
 from harness.simulator.accounts import some_accounts
 from tests.fakes.relay import OpenTurn, ask, ask_chat, eventually, relaying
@@ -30,6 +32,11 @@ _TEXTS: Final = (
     *("hello", "[sim deltas=20]", "[sim deltas=2000]", "[sim refusal]"),
     *(f"[sim fault={name}]" for name in ("hang_early", "hang_first", "hang", "500", "drop")),
     *(f"[sim fault={name}]" for name in ("drop_early", "eof", "cut", "garbage", "400")),
+)
+#: Every other turn is for Codex; one goes from backend to backend.
+_NAMES: Final = (*["gpt-5.5"] * 3, "chat:local-model", "plain:local-model", "any")
+_MODELS: Final = ModelsSettings(
+    routes={"any": ("chat:local-model", "plain:local-model", "openai-codex:gpt-5.5")}
 )
 
 
@@ -60,7 +67,10 @@ class Level:
 async def test_a_thousand_random_aborts_leave_nothing_behind(tmp_path: Path) -> None:
     rng = random.Random(8787)
     left = iter(range(_ABORTS))
-    async with relaying(tmp_path, Simulator(accounts=some_accounts(2))) as relay:
+    others = {"chat": OpenAISimulator(), "plain": OpenAISimulator(wire="responses")}
+    async with relaying(
+        tmp_path, Simulator(accounts=some_accounts(2)), others=others, models=_MODELS
+    ) as relay:
         before = Level.of(relay)
 
         async def abort_some() -> None:
@@ -70,7 +80,9 @@ async def test_a_thousand_random_aborts_leave_nothing_behind(tmp_path: Path) -> 
         async with trio.open_nursery() as nursery:
             for _ in range(_AT_ONCE):
                 nursery.start_soon(abort_some)
-        assert any(seen.left_at_s for seen in relay.asked), "nobody left in the middle"
+        elsewhere = [seen for other in others.values() for seen in other.turns]
+        for asked in (relay.asked, elsewhere):
+            assert any(seen.left_at_s for seen in asked), "nobody left in the middle"
         assert (await relay.post("/v1/responses", ask())).status_code == 200
         await relay.until_at_rest()
         await _close_idle_connections(relay)
@@ -103,15 +115,16 @@ async def _read_some(turn: OpenTurn, rng: random.Random) -> None:
 
 
 def _any_request(rng: random.Random) -> tuple[str, JsonObject]:
-    text, stream = rng.choice(_TEXTS), rng.random() < 0.7
+    text, model, stream = rng.choice(_TEXTS), rng.choice(_NAMES), rng.random() < 0.7
     if rng.random() < 0.5:
-        return "/v1/responses", ask(text, stream=stream)
-    return "/v1/chat/completions", ask_chat(text, stream=stream)
+        return "/v1/responses", ask(text, model=model, stream=stream)
+    return "/v1/chat/completions", ask_chat(text, model=model, stream=stream)
 
 
 async def _close_idle_connections(relay: LiveRelay) -> None:
     """Close what is kept for the next request: it is nobody's."""
-    backend = relay.services.relay.instances.members[0].backend
-    assert isinstance(backend, CodexBackend)
-    assert isinstance(backend.transport, DirectTransport)
-    await backend.transport.aclose()
+    targets = (*relay.services.relay.instances.members, *relay.services.relay.others.values())
+    for target in targets:
+        assert isinstance(target.backend, HttpBackend)
+        assert isinstance(target.backend.transport, DirectTransport)
+        await target.backend.transport.aclose()

@@ -283,6 +283,15 @@ class Lender:
         """Return the account that a session is bound to, None if it is to none."""
         return self.pool.bound(session, now_unix_s=self.wall_clock())
 
+    def restore(self, session: str, account_id: str) -> None:
+        """Bind a session to its account of before a restart; see `Pool.restore`.
+
+        Args:
+            session: as in `Ask.session`.
+            account_id: the account's id among those of this lender.
+        """
+        self.pool.restore(session, account_id, now_unix_s=self.wall_clock())
+
     def accept(self, lease: Lease, *, aside: bool) -> None:
         """See `Lease.accept`."""
         self.pool.accept(

@@ -117,6 +117,14 @@ class Adaptable(Protocol):
         """Go by `settings` from now on."""
 
 
+@runtime_checkable
+class Restorable(Protocol):
+    """A selector that binds sessions, and can be told of bindings from before a restart."""
+
+    def restore(self, session: str, account_id: str, *, now_s: float) -> None:
+        """Bind a session to an account, unless it is bound by now."""
+
+
 @attrs.define(eq=False)
 class Pool:
     """All accounts, in byte order of their ids, and who is next."""
@@ -261,6 +269,14 @@ class Pool:
     def bound(self, session: str, *, now_unix_s: float) -> str | None:
         """Return the account that a session is bound to, None if it is to none."""
         return self._selector.bound(session, now_s=now_unix_s)
+
+    def restore(self, session: str, account_id: str, *, now_unix_s: float) -> None:
+        """Bind a session as it was bound before a restart, if its strategy binds any.
+
+        One that is bound by now stays so, and one whose account is gone is bound anew by its turn.
+        """
+        if isinstance(self._selector, Restorable) and account_id in self._standings:
+            self._selector.restore(session, account_id, now_s=now_unix_s)
 
     def _lacking(self, ask: Ask, *, now_unix_s: float) -> frozenset[str]:
         """Return the plans that the model is refused to, of a model that is in no catalogue.

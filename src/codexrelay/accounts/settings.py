@@ -21,6 +21,21 @@ def _are_per_cents(
         raise ValueError("must be numbers above 0 and below 100")
 
 
+def _are_ids(
+    _instance: object, _field: attrs.Attribute[Any], value: Literal["all"] | tuple[str, ...]
+) -> None:
+    """Raises ValueError: `all` stands among ids."""
+    if value != "all" and "all" in value and set(value) != {"all"}:
+        raise ValueError("must be all, or a list of ids without it")
+
+
+def _all_alone(
+    given: Literal["all"] | tuple[str, ...],
+) -> Literal["all"] | tuple[str, ...]:
+    """Return `all` for a list of it alone: whoever writes that means no account of this id."""
+    return "all" if given != () and set(given) == {"all"} else given
+
+
 def _falling(given: tuple[float, ...]) -> tuple[float, ...]:
     """Return each number once, the highest first: the order in which they are passed."""
     return tuple(sorted(set(given), reverse=True))
@@ -47,6 +62,8 @@ class ManagedOAuthSettings:
     accounts: Literal["all"] | tuple[str, ...] = setting(
         "all",
         "all, or a list of the ids that may be used (local id or ChatGPT account id).",
+        check=_are_ids,
+        converter=_all_alone,
         variables=("OPENAI_CODEX_MANAGED_OAUTH_ACCOUNTS",),
         live=True,
     )

@@ -78,8 +78,13 @@ def _origin(url: httpx.URL) -> tuple[str, bytes, int | None]:
     return url.scheme, url.raw_host, url.port
 
 
-async def exchange(transport: httpx.AsyncBaseTransport, request: httpx.Request) -> RawAnswer:
-    """Send the request and read its answer. The deadline is the caller's.
+async def exchange(
+    transport: httpx.AsyncBaseTransport,
+    request: httpx.Request,
+    *,
+    max_bytes: int = MAX_ANSWER_BYTES,
+) -> RawAnswer:
+    """Send the request and read its answer, `max_bytes` of it. The deadline is the caller's.
 
     Nothing is left open when it ends, whichever way.
 
@@ -88,7 +93,7 @@ async def exchange(transport: httpx.AsyncBaseTransport, request: httpx.Request) 
     """
     response = await transport.handle_async_request(request)
     try:
-        return RawAnswer(status=response.status_code, body=await _read(response))
+        return RawAnswer(status=response.status_code, body=await _read(response, max_bytes))
     finally:
         with trio.move_on_after(_CLOSE_S, shield=True):
             await response.aclose()
@@ -107,8 +112,8 @@ async def _once(body: bytes) -> AsyncIterator[bytes]:
     yield body
 
 
-async def _read(response: httpx.Response) -> bytes:
+async def _read(response: httpx.Response, max_bytes: int) -> bytes:
     body = bytearray()
     async for chunk in response.aiter_bytes():
-        body += chunk[: MAX_ANSWER_BYTES - len(body)]
+        body += chunk[: max_bytes - len(body)]
     return bytes(body)

@@ -5,15 +5,22 @@ Faults are values here, because the ladder decides about them; exceptions are bu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import attrs
+
+from codexrelay.protocol.delivery import Delivery
+from codexrelay.protocol.delivery import Wire as Wire
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from codexrelay.accounts.account import Account
     from codexrelay.protocol.faults import Fault, Reached
+
+#: Turns an answer of one protocol into one of the other while it comes.
+Transducer: TypeAlias = Delivery
 
 
 @attrs.frozen(kw_only=True)
@@ -29,6 +36,10 @@ class UpstreamRequest:
     headers: tuple[tuple[str, str], ...] = ()
     #: Encrypted items that were left out because the account at hand cannot read them.
     reasoning_stripped: int = 0
+    #: What `Attempt.receive` must give, whatever the target speaks; the path says what that is.
+    delivers: Wire = "responses"
+    #: Makes what turns one answer of the target into what is to be delivered; None: it is that.
+    translated_by: Callable[[], Transducer] | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen(kw_only=True)

@@ -55,6 +55,7 @@ def show(config_path: Path | None, *, as_json: bool, **flags: str | None) -> Non
             config_path=config_path,
             environ=os.environ,  # noqa: TID251 - the real one, as serve takes it
             flags=given(flags),
+            starts=True,
         )
     except ConfigError as error:
         _refuse(error.problems, as_json=as_json)
@@ -94,6 +95,7 @@ def check(file: Path, *, as_json: bool) -> None:
             environ=os.environ,  # noqa: TID251 - the real one, as serve takes it
             flags={},
             named_by="FILE",
+            starts=True,
         )
     except ConfigError as error:
         _refuse(error.problems, as_json=as_json)

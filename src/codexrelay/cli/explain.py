@@ -102,12 +102,17 @@ def in_words(turn: JsonObject) -> Iterator[str]:
     account = get_text(turn, "account")
     served = f", served by {account}" if account else ""
     yield f"{get_text(turn, 'state')}{took}{served}"
+    yield from _saved(turn)
     if why := get_text(turn, "why"):
         yield f"    {why}"
     bound = None
-    for number, attempt in enumerate(_objects(turn, "attempts"), 1):
+    attempts = _objects(turn, "attempts")
+    differ = len({get_text(attempt, "model") for attempt in attempts}) > 1
+    for number, attempt in enumerate(attempts, 1):
         bound = get_text(attempt, "bound") or bound
-        yield from _attempt(number, attempt)
+        yield from _attempt(number, attempt, names_model=differ)
+    if put_off := get_list(turn, "put_off"):
+        yield f"asked later, as another backend was free: {', '.join(map(str, put_off))}"
     for refused in _objects(turn, "refused"):
         message = get_text(refused, "message")
         yield f"{get_text(refused, 'instance')} had no account" + (
@@ -121,9 +126,21 @@ def in_words(turn: JsonObject) -> Iterator[str]:
         yield f"the session is bound to {bound}"
 
 
-def _attempt(number: int, attempt: JsonObject) -> Iterator[str]:
+def _saved(turn: JsonObject) -> Iterator[str]:
+    """Say by how much the request became smaller, where it did."""
+    for kind, what in (
+        ("compaction", "stale tool results were left out"),
+        ("compression", "tool outputs were shortened"),
+    ):
+        if saved_bytes := get_number(turn, f"{kind}_saved_bytes"):
+            saved_tokens = get_number(turn, f"{kind}_saved_tokens") or 0
+            yield f"    {what}: {saved_bytes:.0f} bytes, some {saved_tokens:.0f} tokens less"
+
+
+def _attempt(number: int, attempt: JsonObject, *, names_model: bool) -> Iterator[str]:
     fault, took_s = get_object(attempt, "fault"), get_number(attempt, "took_s")
-    yield f"{number}. {get_text(attempt, 'account')}: {_came_of(attempt, fault)}" + (
+    model = f" ({get_text(attempt, 'model')})" if names_model else ""
+    yield f"{number}. {get_text(attempt, 'account')}{model}: {_came_of(attempt, fault)}" + (
         "" if took_s is None else f" ({took_s:.2f} s)"
     )
     by = get_text(attempt, "chosen_by") or ""

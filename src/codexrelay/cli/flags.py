@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -30,8 +30,14 @@ class KeyedCommand(click.Command):
 def key_flags(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command a flag for each key; the values are checked with the rest of the sources."""
     for key in reversed(tuple(KEYS.values())):
-        # click takes identifiers only: `server__port` for `server.port`.
-        option = click.option(key.flag, "__".join(key.path), metavar="VALUE", help=key.help)
+        alone: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if key.is_switch else {}
+        option = click.option(
+            *key.flags,
+            "__".join(key.path),  # click takes identifiers only: `server__port` for `server.port`
+            metavar="VALUE",
+            help=key.help,
+            **alone,
+        )
         command = option(command)
     return command
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -31,18 +32,20 @@ from codexrelay.config.loading import load
 from codexrelay.config.settings import Settings
 from codexrelay.errors import ConfigError
 from codexrelay.protocol.fit import levels
-from codexrelay.protocol.model_choice import choose
+from codexrelay.protocol.model_choice import Others, choose
 from codexrelay.protocol.models_list import is_listed
 from codexrelay.protocol.raw import get_list, get_number, get_text
 from codexrelay.server.models import open_catalogue, read_known, shelf_of
 from codexrelay.server.offer import reaches_nothing
+from codexrelay.setting import without_login
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.console import Console
 
     from codexrelay.backends.codex.listing import Listing
+    from codexrelay.backends.openai.settings import OpenAIBackendSettings
     from codexrelay.protocol.raw import JsonObject
 
 _COLUMNS: Final = ("MODEL", "EFFORTS", "CONTEXT", "PLANS", "SOURCE")
@@ -58,6 +61,9 @@ _WIDE: Final = 100
 _MOST_PLANS: Final = 4
 _ASK: Final = "`codexrelay models --refresh` asks the backend"
 
+_NOT_KNOWN: Final = f"its models are not known; {_ASK}"
+_NO_LIST: Final = "it was asked for its models and gave none; backends.*.models can name them"
+
 
 @click.command()
 @click.option(
@@ -70,10 +76,11 @@ _ASK: Final = "`codexrelay models --refresh` asks the backend"
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 @click.pass_context
 def models(ctx: click.Context, config_path: Path | None, *, refresh: bool, as_json: bool) -> None:
-    """List the models, with their efforts, context and plans, and the aliases of models.
+    """List the models, with their efforts, context and plans, and the aliases and routes.
 
     The list is the one that the backend gave the relay last, else the packaged one; the relay need
-    not run. The default effort is marked with *.
+    not run. The default effort is marked with *. Of backends of other kinds the models are listed
+    that the configuration names; with --refresh the others are asked for theirs.
 
     Exit status 1 when the backend was to be asked and did not answer.
     """
@@ -81,12 +88,14 @@ def models(ctx: click.Context, config_path: Path | None, *, refresh: bool, as_js
     settings = _settings(call, config_path)
     began_unix_s = call.now_unix_s()
     failures: dict[str | None, str] = {}
+    elsewhere: Mapping[str, tuple[str, ...]] = {}
     if refresh:
-        seen, failures = run(call, partial(_ask, call, settings))
+        seen, failures, elsewhere = run(call, partial(_ask, call, settings))
     else:
         seen = read_known(settings, _warn).models
     report = _Report(
         models=seen,
+        told_elsewhere=elsewhere,
         ours=_plans(call, settings),
         settings=settings,
         began_unix_s=began_unix_s,
@@ -95,8 +104,9 @@ def models(ctx: click.Context, config_path: Path | None, *, refresh: bool, as_js
     if as_json:
         print_json(report.facts(failures))
     else:
-        for alias, problem in report.broken.items():
-            _warn(f"models.aliases: {alias!r} means nothing that can be reached: {problem}")
+        for name, problem in report.broken.items():
+            key = "routes" if name in settings.models.routes else "aliases"
+            _warn(f"models.{key}: {name!r} means nothing that can be reached: {problem}")
         _print(console_of(call), report)
     why = tuple(f"the backend gave no list{_of_plan(p)}: {told}" for p, told in failures.items())
     if refresh and not any(map(report.is_new, seen.listings)):
@@ -131,13 +141,19 @@ def _plans(call: Call, settings: Settings) -> frozenset[str]:
     return frozenset(plans)
 
 
-async def _ask(call: Call, settings: Settings) -> tuple[Models, dict[str | None, str]]:
-    """Ask as a relay does; return what is known then, and why a plan's list could not be had."""
+async def _ask(
+    call: Call, settings: Settings
+) -> tuple[Models, dict[str | None, str], Mapping[str, tuple[str, ...]]]:
+    """Ask as a relay does; return what is known then, and why a plan's list could not be had.
+
+    The last is what backends of other kinds say, by name, where the configuration does not.
+    """
     world = World(
         legacy_folders=lambda name: legacy_folders(settings, call.world.environ, instance=name),
         wall_clock=call.world.wall_clock,
         new_id=lambda: call.world.random_bytes(16).hex(),
         proxy_for=call.world.proxy_for,
+        variable=call.world.environ.get,
     )
     async with open_relay(settings, world) as relay:
         catalogue = await open_catalogue(
@@ -153,7 +169,12 @@ async def _ask(call: Call, settings: Settings) -> tuple[Models, dict[str | None,
                 "backends.openai_codex.extra.codex.model_catalog.discovery_enabled to true"
             )
         await catalogue.refresh(anyway=True)
-        return catalogue.now, catalogue.failures
+        elsewhere = {
+            name: await relay.others[name].listing.listed()
+            for name, block in settings.backends.others
+            if not block.models
+        }
+        return catalogue.now, catalogue.failures, elsewhere
 
 
 @attrs.frozen(kw_only=True)
@@ -161,6 +182,8 @@ class _Report:
     """What the command tells."""
 
     models: Models
+    #: What backends of other kinds were asked for, by name.
+    told_elsewhere: Mapping[str, tuple[str, ...]]
     #: The plans of the accounts.
     ours: frozenset[str]
     settings: Settings
@@ -175,16 +198,34 @@ class _Report:
         return {a: means for a, means in self.settings.models.aliases.items() if a not in broken}
 
     @property
+    def routes(self) -> Mapping[str, Sequence[str]]:
+        """Those of the configuration that may reach a model."""
+        broken = self.broken
+        return {r: means for r, means in self.settings.models.routes.items() if r not in broken}
+
+    @property
     def broken(self) -> Mapping[str, str]:
-        """Those that reach nothing, and why."""
-        aliases = self.settings.models.aliases
-        names = [name for name, _ in self.settings.backends.family]
-        known = self.models.by_slug
-        whys = (
-            (alias, reaches_nothing(alias, aliases=aliases, known=known, instances=names))
-            for alias in aliases
+        """The aliases and routes that reach nothing, and why."""
+        models = self.settings.models
+        reach = partial(
+            reaches_nothing,
+            models=models,
+            known=self.models.by_slug,
+            instances=[name for name, _ in self.settings.backends.family],
+            others=self.others,
         )
-        return {alias: why for alias, why in whys if why is not None}
+        whys = ((name, reach(name)) for name in (*models.aliases, *models.routes))
+        return {name: why for name, why in whys if why is not None}
+
+    @property
+    def others(self) -> Others:
+        """What names say of backends of other kinds."""
+        return self.settings.others
+
+    def elsewhere(self) -> Iterator[tuple[str, OpenAIBackendSettings, Sequence[str] | None]]:
+        """Yield the backends of other kinds with their models; None: they are not known."""
+        for name, block in self.settings.backends.others:
+            yield name, block, block.models or self.told_elsewhere.get(name) or None
 
     def is_new(self, listing: Listing) -> bool:
         """Tell whether the backend gave the list just now."""
@@ -219,7 +260,24 @@ class _Report:
             "broken_aliases": [
                 {"alias": alias, "means": self.settings.models.aliases[alias], "problem": why}
                 for alias, why in self.broken.items()
+                if alias in self.settings.models.aliases
             ],
+            "routes": [{"route": name, "means": [*means]} for name, means in self.routes.items()],
+            "broken_routes": [
+                {"route": route, "means": [*self.settings.models.routes[route]], "problem": why}
+                for route, why in self.broken.items()
+                if route in self.settings.models.routes
+            ],
+            "backends": [
+                {
+                    "backend": name,
+                    "api_base_url": without_login(block.api_base_url),
+                    "models": None if models is None else [*models],
+                    "source": "configuration" if block.models else "backend" if models else None,
+                }
+                for name, block, models in self.elsewhere()
+            ],
+            "default_backend": self.settings.default_backend,
             "strict": self.settings.models.strict,
             "plans": [*sorted(self.ours)],
             "lists": [self._list(listing) for listing in self.models.listings],
@@ -248,8 +306,9 @@ class _Report:
 
     def _alias(self, alias: str, means: str) -> JsonObject:
         told: JsonObject = {"alias": alias, "means": means, "problem": None}
-        choice = choose(alias, aliases=self.aliases, known=self.models.by_slug)
-        if choice.slug not in self.models.by_slug:
+        known, others = self.models.by_slug, self.others
+        choice = choose(alias, aliases=self.aliases, known=known, others=others)
+        if choice.slug not in known and choice.instance not in others.models:
             told["problem"] = f"the list has no model {choice.slug!r}"
         return told | {
             "model": choice.slug,
@@ -293,6 +352,18 @@ def _print(console: Console, report: _Report) -> None:
             problem = report.problem_of(alias)
             told = "" if problem is None else f"  ({visible(problem)})"
             click.echo(f"{visible(alias):{width}}  means {visible(means)}{told}")
+    if routes := report.routes:
+        click.echo()
+        width = max(map(len, map(visible, routes)))
+        for route, models in routes.items():
+            click.echo(f"{visible(route):{width}}  tries {visible(', then '.join(models))}")
+    for name, block, listed in report.elsewhere():
+        click.echo()
+        click.echo(f"Backend {name}, {visible(without_login(block.api_base_url))}:")
+        for model in listed or ():
+            click.echo(f"  {visible(f'{name}:{model}')}")
+        if listed is None:
+            click.echo(f"  {_NO_LIST if name in report.told_elsewhere else _NOT_KNOWN}")
     click.echo()
     if left_out:
         click.echo(f"There is no room for: {', '.join(left_out)}.")

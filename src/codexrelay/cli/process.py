@@ -20,6 +20,9 @@ from codexrelay.accounts.sources import Sources
 from codexrelay.accounts.store import AccountStore
 from codexrelay.accounts.turnstile import Turnstile
 from codexrelay.backends.codex.backend import CodexBackend
+from codexrelay.backends.openai.backend import OpenAIBackend
+from codexrelay.backends.openai.opening import opened
+from codexrelay.backends.openai.place import block_named, shown
 from codexrelay.backends.transports import trust
 from codexrelay.backends.transports.connection import Origin
 from codexrelay.backends.transports.direct import DirectTransport
@@ -30,24 +33,31 @@ from codexrelay.relay.active import ActiveTurns
 from codexrelay.relay.budgets import Budgets
 from codexrelay.relay.instances import Instance, Instances
 from codexrelay.relay.mover import BodyMover
+from codexrelay.relay.other import Other
 from codexrelay.relay.turn import Relay
 from codexrelay.server import listen
 from codexrelay.server.app import create_app
 from codexrelay.server.journal import Journal
 from codexrelay.server.models import open_catalogue
 from codexrelay.server.services import Current, Services
+from codexrelay.server.session_file import SessionFile, open_session_file
 from codexrelay.sessions.registry import SessionRegistry
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from codexrelay.accounts.settings import ManagedOAuthSettings
     from codexrelay.backends.codex.settings import CodexBackendSettings
+    from codexrelay.backends.openai.settings import OpenAIBackendSettings
     from codexrelay.config.settings import Settings
     from codexrelay.server.drain import Drain
 
 _log = structlog.get_logger("codexrelay.process")
+
+
+def _no_variable(_name: str) -> None:
+    """Know of no variable."""
 
 
 @attrs.frozen(kw_only=True)
@@ -62,6 +72,9 @@ class World:
     new_id: Callable[[], str]
     #: Returns the proxy that the environment names for a URL, None for a direct way.
     proxy_for: Callable[[str], Named | None]
+    #: Returns what an environment variable holds that the configuration names, None if it is not
+    #: set.
+    variable: Callable[[str], str | None] = _no_variable
     #: What chance decides: which account takes a turn, how long to pause between refreshes.
     rng: random.Random = attrs.field(factory=random.Random)
 
@@ -86,10 +99,19 @@ async def run(
     Raises:
         ConfigError: the address cannot be listened on.
     """
-    async with open_relay(settings, world) as relay, trio.open_nursery() as nursery:
+    async with (
+        open_relay(settings, world) as relay,
+        open_session_file(settings.sessions, wall_clock=world.wall_clock) as kept,
+        trio.open_nursery() as nursery,
+    ):
         services = Services(
             relay=relay,
-            sessions=SessionRegistry(nursery),
+            sessions=SessionRegistry(
+                nursery,
+                max_sessions=settings.sessions.max_sessions,
+                idle_s=settings.sessions.idle_seconds,
+                store=kept,
+            ),
             catalogue=await open_catalogue(
                 settings,
                 relay,
@@ -122,9 +144,10 @@ async def run(
 @asynccontextmanager
 async def open_relay(settings: Settings, world: World) -> AsyncIterator[Relay]:
     """Open what turns run on, without a server before it."""
-    async with _instances(settings, world) as instances:
+    async with _instances(settings, world) as instances, _others(settings, world) as others:
         yield Relay(
             instances=instances,
+            others=others,
             mover=BodyMover(),
             active=ActiveTurns(),
             keep_alive_s=settings.server.keep_alive_s,
@@ -176,10 +199,43 @@ async def _instance(
                 wall_clock=world.wall_clock,
                 identity=codex.identity,
             ),
-            budgets=_budgets(codex),
+            budgets=_budgets(codex, name),
         )
         _configure(instance, codex)
         yield instance
+
+
+@asynccontextmanager
+async def _others(settings: Settings, world: World) -> AsyncIterator[Mapping[str, Other]]:
+    """Open the backends of other kinds; nothing is connected to before a turn goes there."""
+    async with AsyncExitStack() as stack:
+        yield {
+            name: await stack.enter_async_context(_other(name, block, world))
+            for name, block in settings.backends.others
+        }
+
+
+@asynccontextmanager
+async def _other(name: str, block: OpenAIBackendSettings, world: World) -> AsyncIterator[Other]:
+    way = way_to((block.api_base_url,), block, backend=name, proxy_for=world.proxy_for)
+    async with way as transport:
+        variable = block.api_key_env
+        backend = opened(
+            name,
+            block,
+            transport=transport,
+            from_variable=None if variable is None else world.variable(variable),
+            wall_clock=world.wall_clock,
+        )
+        yield Other(
+            name=name,
+            wire=block.wire,
+            lender=backend.lender,
+            backend=backend.backend,
+            budgets=_budgets(block, name),
+            listing=backend.listing,
+            url=shown(httpx.URL(block.api_base_url)),
+        )
 
 
 async def adopt(services: Services, settings: Settings) -> None:
@@ -190,6 +246,7 @@ async def adopt(services: Services, settings: Settings) -> None:
     has changed all or nothing.
     """
     relay, family = services.relay, dict(settings.backends.family)
+    others = dict(settings.backends.others)
     async with AsyncExitStack() as stack:
         changes = []
         for instance in relay.instances.members:
@@ -198,10 +255,15 @@ async def adopt(services: Services, settings: Settings) -> None:
         # No checkpoint from here to the end of the block.
         services.current.settings = settings
         services.drain.grace_s = settings.server.drain_grace_s
+        services.sessions.adopt(settings.sessions)
+        if isinstance(kept := services.sessions.store, SessionFile):
+            kept.adopt(settings.sessions)
         relay.keep_alive_s = settings.server.keep_alive_s
         relay.instances.weigh({name: codex.weight for name, codex in family.items()})
         for instance in relay.instances.members:
             _configure(instance, family[instance.name])
+        for name, other in relay.others.items():
+            _configure_other(other, others[name])
         for change in changes:
             change()
 
@@ -209,7 +271,7 @@ async def adopt(services: Services, settings: Settings) -> None:
 def _configure(instance: Instance, codex: CodexBackendSettings) -> None:
     """Set the figures of an instance that may change while it serves."""
     instance.weight = codex.weight
-    instance.budgets = _budgets(codex)
+    instance.budgets = _budgets(codex, instance.name)
     instance.limit_patience_s = codex.extra.codex.managed_oauth.max_rate_limit_wait_seconds
     if isinstance(instance.backend, CodexBackend):
         # Another one, over the same connections: an attempt that runs keeps its own.
@@ -218,13 +280,21 @@ def _configure(instance: Instance, codex: CodexBackendSettings) -> None:
         )
 
 
-def _budgets(codex: CodexBackendSettings) -> Budgets:
-    budgets = codex.budgets
+def _configure_other(other: Other, block: OpenAIBackendSettings) -> None:
+    """Set the figures of a backend of another kind that may change while it serves."""
+    other.budgets = _budgets(block, other.name)
+    if isinstance(other.backend, OpenAIBackend):
+        other.backend = attrs.evolve(other.backend, connect_s=block.budgets.connect_s)
+
+
+def _budgets(settings: CodexBackendSettings | OpenAIBackendSettings, name: str) -> Budgets:
+    budgets = settings.budgets
     return Budgets(
+        block=block_named(name),
         connect_s=budgets.connect_s,
         headers_s=budgets.headers_s,
         first_event_s=budgets.first_event_s,
-        silence_s=codex.timeout if budgets.silence_s is None else budgets.silence_s,
+        silence_s=settings.timeout if budgets.silence_s is None else budgets.silence_s,
         turn_s=budgets.turn_s,
     )
 
@@ -250,17 +320,30 @@ async def transport_of(
     Raises:
         ConfigError: a proxy that does not work, or certificates that cannot be read.
     """
-    block = f"backends.{instance.replace('-', '_')}"
     urls = (codex.api_base_url, codex.extra.codex.oauth_issuer)
-    proxies = ways(urls, codex.proxy, key=f"{block}.proxy", proxy_for=proxy_for)
+    async with way_to(urls, codex, backend=instance, proxy_for=proxy_for) as transport:
+        yield transport
+
+
+@asynccontextmanager
+async def way_to(
+    urls: Sequence[str],
+    settings: CodexBackendSettings | OpenAIBackendSettings,
+    *,
+    backend: str,
+    proxy_for: Callable[[str], Named | None],
+) -> AsyncIterator[httpx.AsyncBaseTransport]:
+    """Open the way to the servers of a backend's block; for the rest see `transport_of`."""
+    block = f"backends.{backend.replace('-', '_')}"
+    proxies = ways(urls, settings.proxy, key=f"{block}.proxy", proxy_for=proxy_for)
     origins = {Origin.of(httpx.URL(url)) for url in urls} | {p.origin for p in proxies.values()}
     transport: httpx.AsyncBaseTransport
-    if codex.transport == "direct":
-        needed = codex.ca_file is not None or any(one.scheme == "https" for one in origins)
-        context = _trusting(codex.ca_file, key=f"{block}.ca_file") if needed else None
+    if settings.transport == "direct":
+        needed = settings.ca_file is not None or any(one.scheme == "https" for one in origins)
+        context = _trusting(settings.ca_file, key=f"{block}.ca_file") if needed else None
         transport = DirectTransport(ssl_context=context, proxies=proxies)
     else:
-        context = _trusting(codex.ca_file, key=f"{block}.ca_file")
+        context = _trusting(settings.ca_file, key=f"{block}.ca_file")
         transport = StockTransport(ssl_context=context, proxies=proxies)
     async with transport:
         yield transport

@@ -46,7 +46,7 @@ _log = structlog.get_logger("codexrelay.serve")
 )
 @key_flags
 def serve(config_path: Path | None, **flags: str | None) -> None:
-    """Relay requests of coding agents to the Codex backend until interrupted.
+    """Relay requests of coding agents to the Codex backend, and to others, until interrupted.
 
     A configuration file that changes is read again within two seconds, and at once on SIGHUP; what
     needs a restart is named. SIGHUP from a terminal that is closed ends the relay.
@@ -79,6 +79,7 @@ async def _serve(live: Live) -> None:
         wall_clock=time.time,
         new_id=lambda: uuid4().hex,
         proxy_for=proxy_for,
+        variable=os.environ.get,
     )
     drain = Drain(grace_s=settings.server.drain_grace_s)
     async with trio.open_nursery() as nursery:

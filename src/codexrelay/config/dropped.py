@@ -24,6 +24,15 @@ _FORCED: Final = (
 )
 _FALLBACK: Final = "rendering cannot fail, so nothing stands in for it: renderer.default is used"
 
+_COMPRESSION: Final = "dynamic_compression"
+_COMMANDS: Final = (
+    "commands are not told apart by how they are written: disable_tools excepts a tool, and "
+    "disable_categories what does the same"
+)
+_IN_LOG: Final = "what was saved is in the log of every turn and in /metrics"
+_BY_LEVEL: Final = "dynamic_compression.level says how much is left out; there are no finer figures"
+_RULES: Final = "there are no rules of one's own: dynamic_compression.level says what is left out"
+
 #: Key as in the first block -> why it is refused, and what to use instead. What is a section
 #: elsewhere stands here for all keys in it; `*` is any name.
 DROPPED: Final[Mapping[str, str]] = {
@@ -65,19 +74,53 @@ DROPPED: Final[Mapping[str, str]] = {
         "nothing is translated unasked; profiles.adaptations switches on what a client needs"
     ),
     "backends.openai_codex_v2": (
-        "there is one kind of backend, spoken to over HTTP: write openai_codex, or openai_codex.2 "
-        "for one with accounts of its own"
+        "there is one kind of Codex backend, spoken to over HTTP: write openai_codex, or "
+        "openai_codex.2 for one with accounts of its own"
     ),
-    "compaction": (
-        "histories are not compacted in this version: they reach the backend as clients send them"
+    "backends.<name>.api_key": (
+        "no key stands in this file: api_key_env names the variable, or api_key_file the file, "
+        "that holds it"
     ),
-    "dynamic_compression": (
-        "outputs of tools are not compressed in this version: they reach the backend as clients "
-        "send them"
+    "compaction.alerts": (
+        "each thing that goes wrong is one line in the log, and /metrics counts the rest"
     ),
+    "compaction.max_stubs_per_resource": (
+        "every stale result is one stub, which keeps calls and results paired"
+    ),
+    "compaction.min_tool_output_tokens_to_compact": "write compaction.min_tool_output_tokens",
+    f"{_COMPRESSION}.max_level": "the level is the one that is configured: write level",
+    f"{_COMPRESSION}.time_budget_ms_per_output": "write dynamic_compression.time_budget_ms",
+    f"{_COMPRESSION}.disable_methods": (
+        "what a level leaves out is said at its place; level chooses, disable_tools and "
+        "disable_categories except whole tools"
+    ),
+    f"{_COMPRESSION}.disable_tool_name_substrings": (
+        "tools are excepted by their whole names (disable_tools) or by what they do "
+        "(disable_categories)"
+    ),
+    f"{_COMPRESSION}.disable_command_prefixes": _COMMANDS,
+    f"{_COMPRESSION}.explicit_format_flags": _COMMANDS,
+    f"{_COMPRESSION}.per_output_evaluation_log_level": _IN_LOG,
+    f"{_COMPRESSION}.alerts": _IN_LOG,
+    f"{_COMPRESSION}.marker": "write dynamic_compression.markers: true or false",
+    f"{_COMPRESSION}.recovery": (
+        "outputs are kept nowhere: what was left out is said at its place, and the client has it"
+    ),
+    f"{_COMPRESSION}.noise_directories": _BY_LEVEL,
+    f"{_COMPRESSION}.search_*": _BY_LEVEL,
+    f"{_COMPRESSION}.diff_*": _BY_LEVEL,
+    f"{_COMPRESSION}.json_structural_*": _BY_LEVEL,
+    f"{_COMPRESSION}.xml_safeguard_*": _BY_LEVEL,
+    f"{_COMPRESSION}.log_dedupe_*": _BY_LEVEL,
+    f"{_COMPRESSION}.file_detail_*": (
+        "what reads a file is left alone as long as disable_categories has file_read and view_file"
+    ),
+    f"{_COMPRESSION}.rules": _RULES,
+    f"{_COMPRESSION}.*_rules": _RULES,
+    f"{_COMPRESSION}.declarative_rule_files": _RULES,
     "session": (
-        "sessions are not configured in this version: they are known by what clients send; "
-        "managed_oauth.session_affinity_ttl_seconds says how long one keeps its account"
+        "sessions are known by what clients send, and `sessions` says what is kept of them: "
+        "max_sessions, idle_seconds, keep_days and state_path"
     ),
     "responses_api": "clients are served over HTTP alone in this version: leave it out",
     "model_defaults": (
@@ -101,8 +144,16 @@ VARIABLES: Final[Mapping[str, str]] = {
     "OPENAI_CODEX_WEBSOCKET_ENABLED": f"{_CODEX}.websocket",
     "OPENAI_CODEX_MODEL_CATALOG_BINARY_PATH": f"{_CODEX}.model_catalog.codex_binary_path",
     "OPENAI_CODEX_COMPATIBILITY_LAYER_ENABLED": f"{_CODEX}.compatibility_layer",
-    "ENABLE_CONTEXT_COMPACTION": "compaction",
-    "COMPACTION_MIN_TOKENS": "compaction",
+    "DYNAMIC_COMPRESSION_MAX_LEVEL": f"{_COMPRESSION}.max_level",
+    "DYNAMIC_COMPRESSION_DISABLE_METHODS": f"{_COMPRESSION}.disable_methods",
+    "DYNAMIC_COMPRESSION_DISABLE_TOOL_NAME_SUBSTRINGS": (
+        f"{_COMPRESSION}.disable_tool_name_substrings"
+    ),
+    "DYNAMIC_COMPRESSION_DISABLE_COMMAND_PREFIXES": f"{_COMPRESSION}.disable_command_prefixes",
+    "DYNAMIC_COMPRESSION_EXPLICIT_FORMAT_FLAGS": f"{_COMPRESSION}.explicit_format_flags",
+    "DYNAMIC_COMPRESSION_PER_OUTPUT_EVALUATION_LOG_LEVEL": (
+        f"{_COMPRESSION}.per_output_evaluation_log_level"
+    ),
     "SESSION_B2BUA_*": "session",
     "CAPTURE_FILE": "logging",
     "CAPTURE_MAX_BYTES": "logging",
@@ -114,8 +165,12 @@ VARIABLES: Final[Mapping[str, str]] = {
 
 #: Flag -> the key above that it stands for elsewhere, or the reason itself; `*` is anything.
 FLAGS: Final[Mapping[str, str]] = {
-    "--enable-context-compaction": "compaction",
-    "--compaction-min-tokens": "compaction",
+    "--dynamic-compression-max-level": f"{_COMPRESSION}.max_level",
+    "--dynamic-compression-disable-methods": f"{_COMPRESSION}.disable_methods",
+    "--dynamic-compression-disable-tool-name-substrings": (
+        f"{_COMPRESSION}.disable_tool_name_substrings"
+    ),
+    "--dynamic-compression-disable-command-prefixes": f"{_COMPRESSION}.disable_command_prefixes",
     "--*b2bua*": "session",
     "--capture-*": "logging",
     "--cbor-capture-*": "logging",

@@ -6,8 +6,16 @@ import textwrap
 from typing import TYPE_CHECKING, Final
 
 from codexrelay.accounts.settings import DEFAULT_STORAGE_PATH
+from codexrelay.backends.openai.settings import OpenAIBackendSettings
 from codexrelay.config.dropped import DROPPED
-from codexrelay.config.keys import KEYS, KeyPath, is_section, parts_of
+from codexrelay.config.keys import (
+    KEYS,
+    OTHER_BLOCK,
+    OTHER_KEYS,
+    KeyPath,
+    is_section,
+    parts_of,
+)
 from codexrelay.config.settings import Settings
 from codexrelay.config.yaml_file import in_one_line
 
@@ -54,6 +62,12 @@ _FURTHER: Final = f"""
   # No account may serve two instances: the same storage_path with lists of accounts that overlap,
   # or the same auth.json, stops the start.
 """
+_OTHER: Final = """\
+Backends of other kinds: servers that speak the OpenAI API, here or elsewhere. Each is a block with
+a name of your own (letters, digits, ., _ and -, beginning with a letter). A client asks for its
+models with that name before theirs, as in local:qwen3; default_backend, models.aliases and
+models.routes may name it too. Neither accounts nor instructions of Codex go there.
+"""
 _REFUSED: Final = """\
 Keys that relays of this kind have elsewhere and this one refuses, with the reason. Those of a block
 of the backend are named as they stand in it.
@@ -67,6 +81,10 @@ def example() -> str:
             *_paragraphs(_HEAD),
             *_section(Settings, ()),
             _FURTHER,
+            *_paragraphs(_OTHER, indent="  "),
+            "  #",
+            *map(_taken_out, _other_block()),
+            "",
             *_paragraphs(_REFUSED),
             "#",
             *_refusals(),
@@ -75,33 +93,48 @@ def example() -> str:
     )
 
 
-def _section(settings: type[attrs.AttrsInstance], path: KeyPath) -> Iterator[str]:
-    indent = "  " * len(path)
+def _section(
+    settings: type[attrs.AttrsInstance], path: KeyPath, width: int = _WIDTH
+) -> Iterator[str]:
+    indent, keys = "  " * len(path), {**KEYS, **OTHER_KEYS}
     for field, wanted, said in parts_of(settings):
         here = (*path, field.name)
+        if not path:
+            yield ""
         if is_section(wanted):
-            if not path:
-                yield ""
             of_section = "; ".join(said.variables)
-            yield from _comment(said.meaning, of_section, indent)
+            yield from _comment(said.meaning, of_section, indent, width)
             yield f"{indent}{field.name}:"
-            yield from _section(wanted, here)
+            yield from _section(wanted, here, width)
         else:
-            yield from _comment(said.meaning, KEYS[here].facts, indent)
-            yield f"{indent}{field.name}: {in_one_line(KEYS[here].default)}"
+            yield from _comment(said.meaning, keys[here].facts, indent, width)
+            value = keys[here].default if said.needed is None else said.needed
+            yield f"{indent}{field.name}: {in_one_line(value)}"
 
 
-def _comment(meaning: str, told: str, indent: str) -> Iterator[str]:
+def _other_block() -> Iterator[str]:
+    """Yield the block of another backend, as it would stand there."""
+    yield "  local:"
+    yield from _section(OpenAIBackendSettings, OTHER_BLOCK, _WIDTH - len(_taken_out("")))
+
+
+def _taken_out(line: str) -> str:
+    """Return a line of a block as a comment."""
+    return f"{line[:2]}# {line[2:]}"
+
+
+def _comment(meaning: str, told: str, indent: str, width: int) -> Iterator[str]:
     for line in meaning.splitlines():
-        yield from _wrapped(line, indent, hanging="  " if line.startswith("- ") else "")
+        hanging = "  " if line.startswith("- ") else ""
+        yield from _wrapped(line, indent, hanging=hanging, width=width)
     if told:
-        yield from _wrapped(f"({told})", indent)
+        yield from _wrapped(f"({told})", indent, width=width)
 
 
-def _wrapped(text: str, indent: str, *, hanging: str = "") -> list[str]:
+def _wrapped(text: str, indent: str, *, hanging: str = "", width: int = _WIDTH) -> list[str]:
     return textwrap.wrap(
         text,
-        _WIDTH,
+        width,
         initial_indent=f"{indent}# ",
         subsequent_indent=f"{indent}# {hanging}",
         break_long_words=False,
@@ -109,11 +142,11 @@ def _wrapped(text: str, indent: str, *, hanging: str = "") -> list[str]:
     )
 
 
-def _paragraphs(text: str) -> Iterator[str]:
+def _paragraphs(text: str, *, indent: str = "") -> Iterator[str]:
     for number, paragraph in enumerate(text.strip().split("\n\n")):
         if number:
-            yield "#"
-        yield from _wrapped(paragraph, "")
+            yield f"{indent}#"
+        yield from _wrapped(paragraph, indent)
 
 
 def _refusals() -> Iterator[str]:

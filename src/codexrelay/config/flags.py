@@ -30,4 +30,5 @@ def read(flags: Mapping[str, object]) -> Reading:
 
 def _found(name: str, value: object) -> Iterator[Given | Problem | Entry]:
     key = key_named(name)
-    return from_outside(key.path, value, place=key.flag, origin=Origin("flag", key.flag))
+    place = "/".join(key.flags)  # any of them may have been written
+    return from_outside(key.path, value, place=place, origin=Origin("flag", place))

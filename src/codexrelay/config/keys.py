@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -20,6 +21,7 @@ from typing import (
 
 import attrs
 
+from codexrelay.backends.openai.settings import OpenAIBackendSettings
 from codexrelay.config.dropped import why_dropped
 from codexrelay.config.settings import Settings
 from codexrelay.config.values import (
@@ -32,23 +34,26 @@ from codexrelay.config.values import (
     told,
 )
 from codexrelay.errors import Problem
-from codexrelay.protocol.model_id import instance_named
+from codexrelay.protocol.model_id import instance_named, other_named
 from codexrelay.setting import About, about
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 KeyPath: TypeAlias = tuple[str, ...]
 
 #: The block of the backend that flags and the environment speak of. Further instances of it have
 #: the same keys, in a block beside it: `backends.openai_codex.2`.
 FIRST_BLOCK: Final = ("backends", "openai_codex")
+#: Stands for the block of any backend of another kind.
+OTHER_BLOCK: Final = ("backends", "<name>")
 #: Stands in a path for the names that users choose: `models.aliases.*`.
 ANY: Final = "*"
 #: Parts of a path that would only make flags longer, since they are for the first block alone.
 _NOT_IN_FLAGS: Final = frozenset({"server", "backends", "openai_codex", "extra", "codex"})
 
 
+_HEADERS: Final = (*OTHER_BLOCK, "headers")
 #: What to say of text that holds half of a character.
 HALF: Final = (
     "holds half of a character (\\ud800 to \\udfff): write the character itself, or \\U and its "
@@ -78,6 +83,16 @@ class Key:
         """The command-line flag, `--managed-oauth-storage-path`."""
         parts = (part.replace("_", "-") for part in self.path if part not in _NOT_IN_FLAGS)
         return "--" + "-".join(parts)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """All names of the flag."""
+        return (self.flag, *self.about.flags)
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether it is on or off, so that its flag alone says on."""
+        return self.wanted is bool
 
     @property
     def is_mapping(self) -> bool:
@@ -198,6 +213,8 @@ class Reading:
     warnings: tuple[Problem, ...] = ()
     #: Further blocks of the backend that stand there, empty ones too: `openai_codex.2`.
     further: tuple[str, ...] = ()
+    #: Blocks of backends of other kinds, `my_box`, with the places where they begin.
+    others: Mapping[str, str] = attrs.field(factory=dict)
 
 
 @functools.cache
@@ -260,12 +277,17 @@ def _names_inside(paths: Iterable[KeyPath]) -> dict[KeyPath, list[str]]:
 
 
 KEYS: Final[Mapping[KeyPath, Key]] = {key.path: key for key in keys_of(Settings)}
-_ENTRIES: Final[Mapping[KeyPath, Key]] = {
-    entry.path: entry for key in KEYS.values() if key.is_mapping for entry in _entries_of(key)
+#: The keys of a backend of another kind.
+OTHER_KEYS: Final[Mapping[KeyPath, Key]] = {
+    key.path: key for key in keys_of(OpenAIBackendSettings, OTHER_BLOCK)
 }
-_MAPPINGS: Final = tuple(key.path for key in KEYS.values() if key.is_mapping)
+_ALL: Final = {**KEYS, **OTHER_KEYS}
+_ENTRIES: Final[Mapping[KeyPath, Key]] = {
+    entry.path: entry for key in _ALL.values() if key.is_mapping for entry in _entries_of(key)
+}
+_MAPPINGS: Final = tuple(key.path for key in _ALL.values() if key.is_mapping)
 #: What holds keys, entries or other sections -> the names inside.
-SECTIONS: Final[Mapping[KeyPath, Sequence[str]]] = _names_inside((*KEYS, *_ENTRIES))
+SECTIONS: Final[Mapping[KeyPath, Sequence[str]]] = _names_inside((*_ALL, *_ENTRIES))
 #: Variable -> the path of the key or section that it gives; of several for one, the strongest last.
 VARIABLES: Final[Mapping[str, KeyPath]] = {
     variable: path
@@ -293,37 +315,58 @@ def block_named(name: str) -> str | None:
     return instance.replace("-", "_")
 
 
+@functools.cache
+def other_block_named(name: str) -> str | None:
+    """Return how the block of a backend of another kind is called; None: none is called so."""
+    other = other_named(name)
+    if other is None or why_dropped(f"{OTHER_BLOCK[0]}.{other}"):
+        return None
+    return other.replace("-", "_")
+
+
 def canonical(name: str, section: KeyPath) -> str:
     """Return how a key that stands in `section` is called: some names may be written otherwise."""
     if section == FIRST_BLOCK[:1]:
-        return block_named(name) or name
-    first = in_first_block(section)
-    if first in KEYS and KEYS[first].about.entries is not None:  # names of client programs
+        return block_named(name) or other_block_named(name) or name
+    of_kind = in_kind(section)
+    if of_kind == _HEADERS:
+        return name.lower()
+    if of_kind in KEYS and KEYS[of_kind].about.entries is not None:  # names of client programs
         return name.lower().replace("-", "_")
     return name
 
 
+def path_of(backend: str) -> KeyPath:
+    """Return the path of the block of a backend, given its canonical name."""
+    return (FIRST_BLOCK[0], backend.replace("-", "_"))
+
+
 def in_block(key: Key, block: str) -> Key:
-    """Return the key of `block` that corresponds to a key of the first one."""
+    """Return the key of `block` that corresponds to one of `FIRST_BLOCK` or `OTHER_BLOCK`."""
     return attrs.evolve(key, path=("backends", block, *key.path[len(FIRST_BLOCK) :]))
 
 
-def in_first_block(path: KeyPath) -> KeyPath:
-    """Return the path of the same key in the first block; a path outside all blocks as it is."""
+def in_kind(path: KeyPath) -> KeyPath:
+    """Return the path of the same key in the block that stands for all of its kind.
+
+    That is `FIRST_BLOCK` or `OTHER_BLOCK`. A path outside all blocks is returned as it is.
+    """
     match path:
         case ("backends", str(block), *rest) if block_named(block):
             return (*FIRST_BLOCK, *rest)
+        case ("backends", str(block), *rest) if other_block_named(block):
+            return (*OTHER_BLOCK, *rest)
     return path
 
 
 def in_table(path: KeyPath) -> KeyPath:
     """Return the path under which `SECTIONS` and the keys have it: without names users choose."""
-    first = in_first_block(path)
+    of_kind = in_kind(path)
     for mapping in _MAPPINGS:
         depth = len(mapping)
-        if first[:depth] == mapping and len(first) > depth:
-            return (*mapping, ANY, *first[depth + 1 :])
-    return first
+        if of_kind[:depth] == mapping and len(of_kind) > depth:
+            return (*mapping, ANY, *of_kind[depth + 1 :])
+    return of_kind
 
 
 def mapping_of(path: KeyPath) -> KeyPath | None:
@@ -333,9 +376,9 @@ def mapping_of(path: KeyPath) -> KeyPath | None:
 
 
 def key_at(path: KeyPath) -> Key | None:
-    """Return the key or entry at this path, in a further block too; None when there is none."""
+    """Return the key or entry at this path, in any block; None when there is none."""
     table = in_table(path)
-    key = _ENTRIES.get(table) or KEYS.get(table)
+    key = _ENTRIES.get(table) or _ALL.get(table)
     return None if key is None else attrs.evolve(key, path=path)
 
 
@@ -399,9 +442,9 @@ def unknown_key(path: KeyPath) -> str:
     beside = SECTIONS[table[:-1]]
     if alike := difflib.get_close_matches(name, beside, n=1):
         return f"unknown key; did you mean {'.'.join((*section, alike[0]))}?"
-    for key in KEYS.values():
+    for key in (OTHER_KEYS if table[:2] == OTHER_BLOCK else KEYS).values():
         if key.path[-1] == name:
-            inside = table[:2] == FIRST_BLOCK == key.path[:2]
+            inside = table[:2] in (FIRST_BLOCK, OTHER_BLOCK) and table[:2] == key.path[:2]
             meant = in_block(key, path[1]) if inside else key
             return f"unknown key; did you mean {meant.name}?"
     return f"unknown key; known here: {', '.join(beside)}"

@@ -18,7 +18,7 @@ import structlog
 import trio
 
 from codexrelay.config import rules
-from codexrelay.config.keys import FIRST_BLOCK, KeyPath
+from codexrelay.config.keys import KeyPath, path_of
 from codexrelay.config.loading import CONFIG_VARIABLE, Loaded, load
 from codexrelay.config.settings import Settings
 from codexrelay.errors import ConfigError, Problem
@@ -57,9 +57,11 @@ class Sources:
         named = self.environ.get(CONFIG_VARIABLE)
         return None if named is None else Path(named)
 
-    def load(self) -> Loaded:
-        """Return what they say now; raises ConfigError as `loading.load` does."""
-        return load(config_path=self.config_path, environ=self.environ, flags=self.flags)
+    def load(self, *, starts: bool = False) -> Loaded:
+        """Return what they say now; for `starts` and what is raised see `loading.load`."""
+        return load(
+            config_path=self.config_path, environ=self.environ, flags=self.flags, starts=starts
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -127,15 +129,11 @@ def compare(in_force: Settings, wanted: Settings) -> Reloaded:
     """Return what `wanted` makes of the settings in force, without a restart."""
     changes = _Changes()
     settings = changes.merge(in_force, wanted, ())
-    wanted_blocks = dict(wanted.backends.further)
-    further = tuple(
-        (name, changes.merge(block, wanted_blocks.get(name, block), _path(name)))
-        for name, block in in_force.backends.further
-    )
-    come_or_gone = dict(in_force.backends.further).keys() ^ wanted_blocks
-    changes.held += (".".join(_path(name)) for name in sorted(come_or_gone))
+    further = changes.merge_blocks(in_force.backends.further, wanted.backends.further)
+    others = changes.merge_blocks(in_force.backends.others, wanted.backends.others)
+    backends = attrs.evolve(settings.backends, further=further, others=others)
     return Reloaded(
-        settings=attrs.evolve(settings, backends=attrs.evolve(settings.backends, further=further)),
+        settings=attrs.evolve(settings, backends=backends),
         changed=tuple(changes.changed),
         held=tuple(changes.held),
     )
@@ -167,10 +165,21 @@ class _Changes:
                 self.held.append(".".join(here))
         return settings(**values)
 
+    def merge_blocks(
+        self, in_force: tuple[tuple[str, _Settings], ...], wanted: tuple[tuple[str, _Settings], ...]
+    ) -> tuple[tuple[str, _Settings], ...]:
+        """Return the blocks in force, by name, with their keys as in `wanted` that can change.
 
-def _path(instance: str) -> KeyPath:
-    """Return the path of an instance's block."""
-    return (FIRST_BLOCK[0], instance.replace("-", "_"))
+        A block that has come or gone needs a restart as a whole.
+        """
+        wanted_blocks = dict(wanted)
+        come_or_gone = dict(in_force).keys() ^ wanted_blocks
+        merged = tuple(
+            (name, self.merge(block, wanted_blocks.get(name, block), path_of(name)))
+            for name, block in in_force
+        )
+        self.held += (".".join(path_of(name)) for name in sorted(come_or_gone))
+        return merged
 
 
 def _judge(reloaded: Reloaded, loaded: Loaded, environ: Mapping[str, str]) -> tuple[Problem, ...]:
@@ -262,7 +271,7 @@ class Live:
         file = sources.file
         mark = mark_of(file)  # first: what changes while it is read is read again
         once = file is not None and is_special(file)
-        loaded = sources.load()
+        loaded = sources.load(starts=True)
         warnings = loaded.warnings
         if once:
             what = "is no regular file: it was read once, and is not read again"

@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import attrs
 
 from codexrelay.backends.codex.settings import CodexBackendSettings
+from codexrelay.backends.openai.settings import OpenAIBackendSettings
 from codexrelay.config import environment, instances, rules, yaml_file
 from codexrelay.config import flags as flag_source
 from codexrelay.config.folders import absolute
 from codexrelay.config.keys import (
     KEYS,
+    OTHER_KEYS,
     Entry,
     Given,
     KeyPath,
     Origin,
     Reading,
-    in_first_block,
+    in_block,
+    in_kind,
     is_section,
     mapping_of,
     parts_of,
@@ -27,9 +30,12 @@ from codexrelay.config.keys import (
 from codexrelay.config.settings import Settings
 from codexrelay.config.values import is_mapping
 from codexrelay.errors import ConfigError, Problem
+from codexrelay.protocol.model_id import canonical_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from codexrelay.config.keys import Key
 
 #: Names the YAML file where `--config` does not. No file is read unless one of them names it.
 CONFIG_VARIABLE: Final = "CODEXRELAY_CONFIG"
@@ -54,28 +60,36 @@ def load(
     environ: Mapping[str, str],
     flags: Mapping[str, object],
     named_by: str = "--config",
+    starts: bool = False,
 ) -> Loaded:
     """Return the configuration that file, environment and flags make together.
 
     `flags` maps full key paths (`server.port`) to values; None means that the flag was not given,
     and text is read as in the environment. Without `config_path` the variable `CODEXRELAY_CONFIG`
     names the file; without both there is none. `named_by` is what gave `config_path`, for messages.
+    `starts` says that a relay is to be started with it: then it is a problem, else a warning, where
+    keys of backends are not where the configuration says.
 
     Raises:
         ConfigError: something is wrong anywhere, in a value that is overridden too. It lists all
             problems.
     """
     merged = _Merged(environ)
-    merged.take(_defaults())
+    merged.take(_as_by_default(key for key in KEYS.values() if not key.is_mapping))
     merged.take(_file(config_path, environ, named_by))
     merged.take(environment.read(environ))
     merged.take(flag_source.read(flags))
     merged.complete()
     settings = merged.settings()
+    lacking = tuple(merged.judge(rules.START_RULES, settings))
     problems = (*merged.problems, *merged.judge(rules.PROBLEM_RULES, settings))
+    if starts:
+        problems += lacking
     if problems:
         raise ConfigError(problems)
     warnings = (*merged.warnings, *merged.judge(rules.WARNING_RULES, settings))
+    if not starts:
+        warnings += lacking
     return Loaded(settings, warnings, merged.found)
 
 
@@ -89,8 +103,11 @@ class _Merged:
     entries: list[Entry] = attrs.field(factory=list)
     #: Further blocks of the backend that some source has.
     further: set[str] = attrs.field(factory=set)
-    #: Keys for which some source gave a value of no use; those of further blocks stand here under
-    #: the name that the same key has in the first.
+    #: Blocks of backends of other kinds, with the places where they begin.
+    others: dict[str, str] = attrs.field(factory=dict)
+    #: Keys for which some source gave a value of no use, by full key path.
+    refused: set[str] = attrs.field(factory=set)
+    #: The same keys, under the names that they have in the block that stands for all of its kind.
     faulty: set[str] = attrs.field(factory=set)
     problems: list[Problem] = attrs.field(factory=list)
     warnings: list[Problem] = attrs.field(factory=list)
@@ -99,6 +116,7 @@ class _Merged:
         """Let a source speak that beats all before it."""
         self.warnings += reading.warnings
         self.further.update(reading.further)
+        self.others.update(reading.others)
         for found in reading.found:
             if isinstance(found, Problem):
                 self.problems.append(found)
@@ -121,21 +139,38 @@ class _Merged:
                 yield from dict.fromkeys(rule(configured))
 
     def complete(self) -> None:
-        """Fill in what the further blocks do not give, once all sources have spoken."""
+        """Fill in what blocks do not give, once all sources have spoken."""
         for block in self.further:
             self.take(instances.not_given(block, self.found))
+        for block, where in self.others.items():
+            keys = [in_block(key, block) for key in OTHER_KEYS.values()]
+            missing = [key for key in keys if key.name not in self.found and not key.is_mapping]
+            for key in missing:
+                if key.about.needed is not None and key.name not in self.refused:
+                    told = f"needs {key.path[-1]}, for example {key.about.needed}"
+                    self.problems.append(Problem(where, told))
+                    self.faulty.add(".".join(in_kind(key.path)))
+            self.take(_as_by_default(missing))
 
     def settings(self) -> Settings:
         """Return the settings that the values make."""
         settings = _build(Settings, self.found)
         further = tuple(
             (
-                block.replace("_", "-"),
+                canonical_name(block),
                 _build(CodexBackendSettings, self.found, ("backends", block)),
             )
             for block in sorted(self.further, key=instances.number_of)
         )
-        return attrs.evolve(settings, backends=attrs.evolve(settings.backends, further=further))
+        others = tuple(
+            (
+                canonical_name(block),
+                _build(OpenAIBackendSettings, self.found, ("backends", block)),
+            )
+            for block in self.others
+        )
+        backends = attrs.evolve(settings.backends, further=further, others=others)
+        return attrs.evolve(settings, backends=backends)
 
     def _take_value(self, given: Given) -> None:
         key = given.key
@@ -145,18 +180,23 @@ class _Merged:
                 value = str(absolute(value, folder=given.folder, environ=self.environ))
         except ValueError as error:
             self.problems.append(Problem(given.where, str(error)))
-            of_mapping = mapping_of(key.path)
-            self.faulty.add(".".join(in_first_block(of_mapping or key.path)))
+            self.refused.add(key.name)
+            self.faulty.add(".".join(in_kind(mapping_of(key.path) or key.path)))
         else:
             self.found[key.name] = attrs.evolve(given, value=value)
 
 
-def _defaults() -> Reading:
+def _as_by_default(keys: Iterable[Key]) -> Reading:
+    """Return keys at their defaults; one that has none is what it may look like."""
     return Reading(
         found=tuple(
-            Given(key=key, value=key.default, where=key.name, origin=Origin("default"))
-            for key in KEYS.values()
-            if not key.is_mapping
+            Given(
+                key=key,
+                value=key.default if key.about.needed is None else key.about.needed,
+                where=key.name,
+                origin=Origin("default"),
+            )
+            for key in keys
         )
     )
 

@@ -12,7 +12,10 @@ from typing import Literal
 import attrs
 
 from codexrelay.backends.codex.settings import CodexBackendSettings
-from codexrelay.protocol.model_id import FAMILY
+from codexrelay.backends.openai.settings import OpenAIBackendSettings
+from codexrelay.compaction.settings import CompactionSettings, CompressionSettings
+from codexrelay.protocol.model_choice import Others
+from codexrelay.protocol.model_id import FAMILY, canonical_name
 from codexrelay.sessions.settings import SessionsSettings
 from codexrelay.setting import section, setting
 
@@ -76,6 +79,9 @@ class BackendsSettings:
     #: The instances beside it, by name and in order of their numbers: `openai_codex.2` in the file
     #: is `openai-codex.2` here. Nothing in them is left to be filled in. No key of its own.
     further: tuple[tuple[str, CodexBackendSettings], ...] = ()
+    #: Backends of other kinds, by canonical name (lower case, `-` for `_`), in the order in which
+    #: they are given. No key of its own.
+    others: tuple[tuple[str, OpenAIBackendSettings], ...] = ()
 
     @property
     def family(self) -> tuple[tuple[str, CodexBackendSettings], ...]:
@@ -93,6 +99,15 @@ class ModelsSettings:
         Names of your own for models: alias -> what a client could write as well, parameters
         included. For example {fast: "gpt-5.5?reasoning_effort=low"}. Parameters that a client adds
         to the alias win.
+        """,
+        live=True,
+    )
+    routes: Mapping[str, tuple[str, ...]] = setting(
+        {},
+        """
+        Names of your own for several models: name -> what a client could write as well, in order.
+        The first whose backend serves the turn does, before any output. For example {coder:
+        ["local:qwen3", "openai-codex:gpt-5.5"]}.
         """,
         live=True,
     )
@@ -127,4 +142,24 @@ class Settings:
     profiles: ProfilesSettings = section(
         ProfilesSettings, "What is done for single client programs."
     )
+    compaction: CompactionSettings = section(
+        CompactionSettings, "Shortening of long histories, for other backends than Codex."
+    )
+    dynamic_compression: CompressionSettings = section(
+        CompressionSettings, "Shortening of what tools have put out, for every backend."
+    )
+    default_backend: str = setting(
+        FAMILY,
+        "The backend of models whose name says none: one of the blocks of backends.",
+        converter=canonical_name,
+        live=True,
+    )
     backends: BackendsSettings = section(BackendsSettings, "Where turns are sent.")
+
+    @property
+    def others(self) -> Others:
+        """What names of models may say of backends of other kinds."""
+        return Others(
+            models={name: block.models for name, block in self.backends.others},
+            default=self.default_backend,
+        )

@@ -9,12 +9,14 @@ import attrs
 from codexrelay.config.keys import (
     FIRST_BLOCK,
     KEYS,
+    OTHER_KEYS,
     Given,
     Key,
     KeyPath,
     Origin,
     in_block,
     mapping_of,
+    path_of,
 )
 from codexrelay.config.values import without_logins
 from codexrelay.setting import without_login
@@ -40,7 +42,7 @@ class Shown:
 
 
 def shown(loaded: Loaded) -> Iterator[Shown]:
-    """Yield all keys in the order of the classes, those of further blocks behind the first's."""
+    """Yield all keys in the order of the classes, those of other blocks behind the first's."""
     entries: dict[KeyPath, list[Given]] = {}
     for given in loaded.found.values():
         if mapping := mapping_of(given.key.path):
@@ -59,13 +61,18 @@ def _keys(loaded: Loaded) -> Iterator[Key]:
     for instance, _ in loaded.settings.backends.further:
         for key in KEYS.values():
             if key.path[: len(FIRST_BLOCK)] == FIRST_BLOCK:
-                yield in_block(key, instance.replace("-", "_"))
+                yield in_block(key, path_of(instance)[-1])
+    for name, _ in loaded.settings.backends.others:
+        for key in OTHER_KEYS.values():
+            yield in_block(key, path_of(name)[-1])
 
 
 def _shown(given: Given) -> Shown:
     about, value = given.key.about, given.value
-    if about.secret and isinstance(value, tuple):
-        masked: object = f"<{len(value)} hidden>" if value else value
+    if about.secret:
+        masked: object = "<hidden>"
+        if isinstance(value, tuple):
+            masked = f"<{len(value)} hidden>" if value else value
     else:
         masked = (
             without_login(value) if about.url and isinstance(value, str) else _without_logins(value)

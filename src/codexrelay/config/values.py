@@ -272,7 +272,9 @@ def _read(text: str, member: object, *, by_commas: bool) -> object:
 def _told(member: object, short: Mapping[object, str]) -> str:
     if get_origin(member) is tuple:
         (each, _) = get_args(member)
-        return "list of JSON objects" if is_mapping(each) else f"list of {short[each]}s"
+        if is_mapping(each):
+            return "list of JSON objects"
+        return f"list of {short[each]}s" if each in short else f"list; each {_told(each, short)}"
     if is_mapping(member):
         return "mapping"
     return short.get(member) or _member_in_words(member)

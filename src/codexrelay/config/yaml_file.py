@@ -19,6 +19,7 @@ from codexrelay.config.keys import (
     ANY,
     FIRST_BLOCK,
     HALF,
+    OTHER_BLOCK,
     SECTIONS,
     Entry,
     Given,
@@ -35,6 +36,7 @@ from codexrelay.config.values import DEEPEST, Unreadable, has_half
 from codexrelay.errors import Problem
 from codexrelay.setting import without_login
 
+_INSTANCES: Final = "instances of openai_codex are called openai_codex.2, openai_codex.3 and so on"
 _NULL: Final = "tag:yaml.org,2002:null"
 _TEXT: Final = "tag:yaml.org,2002:str"
 _TOO_DEEP: Final = f"is nested too deeply, beyond {DEEPEST} levels"
@@ -68,7 +70,7 @@ def read(path: Path, *, named_by: str) -> Reading:
         return Reading()
     walk = _Walk(path=path)
     walk.section(root, ())
-    return Reading(found=tuple(walk.found), further=tuple(walk.further))
+    return Reading(found=tuple(walk.found), further=tuple(walk.further), others=walk.others)
 
 
 def _compose(path: Path, text: str) -> yaml.Node | Problem | None:
@@ -163,6 +165,7 @@ class _Walk:
     path: Path
     found: list[Given | Problem | Entry] = attrs.field(factory=list)
     further: list[str] = attrs.field(factory=list)
+    others: dict[str, str] = attrs.field(factory=dict)
 
     def section(self, node: yaml.Node, path: KeyPath) -> None:
         if not isinstance(node, yaml.MappingNode):
@@ -185,7 +188,9 @@ class _Walk:
     def _entry(self, key_node: yaml.Node, value_node: yaml.Node, path: KeyPath) -> None:
         if in_table(path) == FIRST_BLOCK != path:
             self.further.append(path[-1])
-        if in_table(path) in SECTIONS:
+        if in_table(path) == OTHER_BLOCK:
+            self._other_block(key_node, value_node, path)
+        elif in_table(path) in SECTIONS:
             self.section(value_node, path)
         elif (key := key_at(path)) is not None:
             self._leaf(value_node, key)
@@ -195,12 +200,25 @@ class _Walk:
             self._complain(
                 key_node,
                 path,
-                "only openai_codex is supported, and further instances of it: openai_codex.2, "
-                "openai_codex.3 and so on",
+                f"no backend is called so: {_INSTANCES}, and the names of others are letters, "
+                "digits, `.`, `_` and `-`, beginning with a letter",
             )
         else:
             # What is no key may be the end of a URL that stands there without quotes.
             self._complain(key_node, (*path[:-1], without_login(path[-1])), unknown_key(path))
+
+    def _other_block(self, key_node: yaml.Node, node: yaml.Node, path: KeyPath) -> None:
+        """Read the block of another backend; of one of an unknown kind no key means anything."""
+        kind = _value_in(node, "type")
+        if kind is None:
+            told = f"needs type: openai, the only other kind of backend; {_INSTANCES}"
+            self._complain(key_node, path, told)
+        elif kind.value != "openai":
+            told = f"must be openai, the only other kind of backend; {_INSTANCES}"
+            self._complain(kind, (*path, "type"), told)
+        else:
+            self.others.setdefault(path[-1], self._where(key_node, path))
+            self.section(node, path)
 
     def _leaf(self, node: yaml.Node, key: Key) -> None:
         try:
@@ -237,6 +255,12 @@ class _Walk:
 
     def _place(self, node: yaml.Node) -> str:
         return f"{self.path}:{_line(node)}"
+
+
+def _value_in(node: yaml.Node, name: str) -> yaml.Node | None:
+    """Return the node at a key of a mapping, None where there is none."""
+    pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+    return next((value for key, value in pairs if key.value == name), None)
 
 
 def _name(node: yaml.Node, path: KeyPath) -> str:

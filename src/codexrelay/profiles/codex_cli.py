@@ -48,6 +48,6 @@ PROFILE: Final = Profile(
         # Of lite models.
         Armed(names=frozenset({"exec", "wait", "request_user_input"})),
     ),
-    session_headers=(CHOSEN, "session-id", "thread-id", "session_id", "conversation_id"),
+    session_headers=(CHOSEN, "session-id", "session_id", "thread-id", "conversation_id"),
     session_fields=("prompt_cache_key",),
 )

@@ -3,6 +3,7 @@
 - `user-agent: opencode/1.18.33 ai-sdk/provider-utils/… runtime/bun/…` in both protocols (4).
 - `x-session-id` and `x-session-affinity` are `ses_…`, the same for all of a session's requests (4);
   on Responses `prompt_cache_key` too, except in the title request (4).
+- Providers whose id begins with `opencode` say it in `x-opencode-session` (4, from its strings).
 - A new session sends two requests at once: one for a title (no tools, low effort, to the
   `small_model`), and the task (4). The title request belongs to the session, with a user turn of
   its own (two user messages instead of one): what upstream says of the one never goes out with the
@@ -44,7 +45,7 @@ PROFILE: Final = Profile(
     name="opencode",
     named=_named,
     armed=(Armed(names=frozenset({"bash", "glob", "grep", "read", "todowrite", "webfetch"})),),
-    session_headers=(CHOSEN, "x-session-affinity"),
+    session_headers=(CHOSEN, "x-session-affinity", "x-opencode-session"),
     session_fields=("prompt_cache_key",),
     adaptations={"shell_as_bash": SHELL_AS_BASH},
 )

@@ -31,7 +31,14 @@ from codexrelay.protocol.raw import (
 #: Header in which a user may name the session himself, in any program that lets him set headers.
 CHOSEN: Final = "x-session-id"
 #: Where a program of which nothing is known may name its sessions.
-ANY_HEADERS: Final = (CHOSEN, "x-session-affinity", "session-id", "session_id", "thread-id")
+ANY_HEADERS: Final = (
+    CHOSEN,
+    "x-session-affinity",
+    "session-id",
+    "session_id",
+    "thread-id",
+    "x-opencode-session",
+)
 ANY_FIELDS: Final = ("prompt_cache_key", "session_id", "conversation_id")
 
 #: What becomes of a tool call, given the request's tools in any form; None leaves it alone.
@@ -90,7 +97,8 @@ class Profile:
     session_headers: tuple[str, ...]
     session_fields: tuple[str, ...] = ()
     #: Without such a name the conversation's opening has to do. Whether the program puts words of
-    #: its own in front of the user's, as further messages of the user that are alike for all.
+    #: its own in front of the user's, as further messages of the user that are alike for all, and
+    #: not always in tags.
     speaks_as_user: bool = False
     #: Capabilities that it needs to work; whatever its user configures wins over them.
     capabilities: Given = attrs.field(factory=dict)

@@ -52,8 +52,12 @@ def translate_messages(
     recall: Callable[[str], Sequence[JsonObject]],
     *,
     skipped: int = 0,
+    keeps_system: bool = False,
 ) -> list[Json]:
     """Return the input items for `messages`, without the first `skipped` ones.
+
+    `keeps_system`: role `system` stays; otherwise it is called `developer`, as the Codex backend
+    knows no other (wire notes 2.3).
 
     `recall` returns the encrypted reasoning that an earlier answer gave before the call with this
     id. It is put back in front of that call, so that the model sees its own thoughts on a tool as
@@ -62,7 +66,7 @@ def translate_messages(
     Raises:
         RequestError: a message is malformed, or a tool result answers no earlier call.
     """
-    history = _History(tools=tools, recall=recall)
+    history = _History(tools=tools, recall=recall, keeps_system=keeps_system)
     for i, message in enumerate(messages[skipped:], skipped):
         history.add(object_at(message, f"messages[{i}]"), f"messages[{i}]")
     return history.items
@@ -86,6 +90,7 @@ class _History:
 
     tools: ToolMap
     recall: Callable[[str], Sequence[JsonObject]]
+    keeps_system: bool = False
     items: list[Json] = attrs.field(factory=list)
     #: Call id -> type of the call's item: its result must be of the same kind.
     _calls: dict[str, str] = attrs.field(factory=dict)
@@ -104,9 +109,10 @@ class _History:
         add(self, message, param)
 
     def developer(self, message: JsonObject, param: str) -> None:
-        """The client's system text: the backend knows no role `system` (wire notes 2.3)."""
+        """The client's system text."""
         parts = input_parts(message.get("content"), f"{param}.content", allowed=TEXT)
-        self._say("developer", parts)
+        is_system = self.keeps_system and message.get("role") == "system"
+        self._say("system" if is_system else "developer", parts)
 
     def user(self, message: JsonObject, param: str) -> None:
         parts = input_parts(message.get("content"), f"{param}.content", allowed=ANY)

@@ -1,7 +1,9 @@
-"""A Chat Completions request as a request to the Codex backend.
+"""A Chat Completions request as a Responses request, to the Codex backend or to another.
 
 What the client asked for arrives, in the words of Responses; what the backend would reject is left
 out and named; what cannot be meant by it is refused. Absent stays absent.
+
+Another backend (`translate_plainly`) gets what its API has a place for, and nothing of ours.
 
 With `protocol: openai-responses` a client may write Responses fields beside its messages, or
 `input` in their place, and is checked for them as a Responses client is.
@@ -57,6 +59,18 @@ _READ_AS_RESPONSES: Final = frozenset(
     {"input", "instructions", "reasoning", "text", "include", "client_metadata"}
 )
 _ENCRYPTED_REASONING: Final = "reasoning.encrypted_content"
+#: Fields that the Codex backend refuses and that the Responses API has under the same name.
+_SAME: Final = (
+    "temperature",
+    "top_p",
+    "user",
+    "safety_identifier",
+    "metadata",
+    "store",
+    "prompt_cache_retention",
+)
+#: Names of the longest answer in tokens, the newer one first: `max_output_tokens`.
+_MAX_TOKENS: Final = ("max_completion_tokens", "max_tokens")
 
 
 @attrs.frozen(kw_only=True)
@@ -141,6 +155,61 @@ def translate(
         changes=(*shaping.said.changes, *arranged.changes),
         dropped_tools=arranged.dropped,
     )
+
+
+def translate_plainly(body: JsonObject) -> ChatTurn:
+    """Translate a chat request for a target that speaks Responses and is not the Codex backend.
+
+    System text stays where it is, and no text of ours is put before it. What thoughts an earlier
+    answer left is not put back: they are encrypted for whoever made them.
+
+    Raises:
+        RequestError: the request is malformed or asks for what Responses cannot say; `param` names
+            the field.
+    """
+    _check_choices(body.get("n"))
+    model = name_at(body.get("model"), "model")
+    messages = list_at(body.get("messages"), "messages")
+    if not messages:
+        raise refused("`messages` must hold at least one message", "messages")
+    tools, tool_map = translate_tools(body)
+    stream, include_usage = _streaming(body)
+    effort = _text_field(body, "reasoning_effort")
+    limits = [value for key in _MAX_TOKENS if (value := body.get(key)) is not None]
+    return ChatTurn(
+        body={
+            "model": model,
+            "input": translate_messages(messages, tool_map, _recall_nothing, keeps_system=True),
+            **_present(
+                tools=[*tools] or None,
+                tool_choice=translate_choice(body),
+                parallel_tool_calls=_flag(body, "parallel_tool_calls"),
+                reasoning=None if effort is None else {"effort": effort},
+                text=_text(body) or None,
+                max_output_tokens=limits[0] if limits else None,
+                service_tier=_text_field(body, "service_tier"),
+                prompt_cache_key=_text_field(body, "prompt_cache_key"),
+                **{key: body.get(key) for key in _SAME},
+            ),
+            "stream": True,
+        },
+        tools=tool_map,
+        stream=stream,
+        include_usage=include_usage,
+        model=model,
+        dropped=(
+            *(
+                key
+                for key, value in body.items()
+                if value is not None and key not in _READ and key not in (*_SAME, *_MAX_TOKENS)
+            ),
+            *dropped_keys(messages),
+        ),
+    )
+
+
+def _recall_nothing(_call_id: str) -> Sequence[JsonObject]:
+    return ()
 
 
 def _dropped_fields(body: JsonObject, shaping: Shaping) -> list[str]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from codexrelay.errors import in_words
+from codexrelay.protocol import too_long
 from codexrelay.protocol.openai_errors import error_object
 from codexrelay.protocol.raw import (
     JsonObject,
@@ -223,6 +224,8 @@ def from_event(event: JsonObject, *, now_unix_s: float) -> Fault:
     error = _error_from(inner, "the backend reported a failure without a message")
     status = _status_of(event)
     kind = _kind_of_code(error)
+    if kind is None and too_long.says_too_long(error_words(error)):
+        kind, error["code"] = FaultKind.REFUSED, too_long.CODE
     if kind is None:
         kind = _kind_of_status(status, error) if status else FaultKind.OVERLOADED
     error["type"] = error["type"] or _TYPE[kind]
@@ -261,12 +264,15 @@ def ended_early() -> Fault:
     )
 
 
-def slow(budget: str, seconds: float) -> Fault:
-    """The budget named `budget` (`first_event_s`) of `seconds` ran out."""
+def slow(budget: str, seconds: float, *, block: str = "backends.openai_codex") -> Fault:
+    """The budget named `budget` (`first_event_s`) of `seconds` ran out.
+
+    `block` is the block of the configuration that the budget stands in.
+    """
     told = _BUDGETS[budget].format(in_words(seconds))
     return _own(
         FaultKind.SLOW,
-        f"{told} (budget {budget}; configure backends.openai_codex.budgets.{budget})",
+        f"{told} (budget {budget}; configure {block}.budgets.{budget})",
         code=f"upstream_timeout_{budget.removesuffix('_s')}",
     )
 
@@ -390,6 +396,11 @@ def _words_of(status: int, body: bytes) -> str:
     if text:
         return f"the backend answered {status}: {' '.join(text.split())[:_EXCERPT_CHARACTERS]}"
     return f"the backend answered {status} without a body"
+
+
+def error_words(error: JsonObject) -> str:
+    """Return what an error object says about what it is, in words and in its type."""
+    return f"{get_text(error, 'type') or ''} {get_text(error, 'message') or ''}"
 
 
 def _name_model(kind: FaultKind, error: JsonObject) -> None:

@@ -80,10 +80,7 @@ class Hold:
 
     def end(self) -> Fault:
         """Return the fault of an answer that ended before its first output."""
-        body = b"".join(self._blocks)
-        if _SSE_BEGIN.match(body):
-            return faults.ended_early()
-        return faults.no_stream(body, now_unix_s=self.now_unix_s)
+        return told_by_end(b"".join(self._blocks), now_unix_s=self.now_unix_s)
 
     def _judge(self, raw: bytes) -> Output | Fault | None:
         try:
@@ -101,3 +98,10 @@ class Hold:
             case Phase.HANDSHAKE:
                 self._notes.note(event)
                 return None
+
+
+def told_by_end(body: bytes, *, now_unix_s: float) -> Fault:
+    """Return the fault of an answer that has ended and said nothing but `body`."""
+    if _SSE_BEGIN.match(body):
+        return faults.ended_early()
+    return faults.no_stream(body, now_unix_s=now_unix_s)

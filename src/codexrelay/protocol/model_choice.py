@@ -1,13 +1,13 @@
-"""What a client asks for by the name of a model: which one, of which instance, and how it thinks.
+"""What a client asks for by the name of a model: which one, of which backend, and how it thinks.
 
-A name is an instance (see `model_id`), a model or an alias of one, and parameters:
+A name is a backend (see `model_id`), a model or an alias of one, and parameters:
 `openai-codex.2:gpt-5.5?reasoning_effort=high&verbosity=low`. `gpt-5.5-high` is the same model with
-that effort, where no model has the whole as its name.
+that effort, where no model has the whole as its name. A route stands for several models, in order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
@@ -15,10 +15,10 @@ import attrs
 
 from codexrelay.errors import RequestError
 from codexrelay.protocol import capabilities
-from codexrelay.protocol.model_id import FAMILY, read_model_id
+from codexrelay.protocol.model_id import FAMILY, ModelId, read_model_id
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable
 
 #: From the least thinking to the most (wire notes 2.3 and 5). A model has some of them.
 EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "ultra")
@@ -42,7 +42,8 @@ _VALUES: Final = {_EFFORT: EFFORTS, _VERBOSITY: VERBOSITIES, _TIER: tuple(SERVIC
 class ModelChoice:
     """A model's name, read. What it does not say is None."""
 
-    #: Canonical name of the instance, the family's for any of them.
+    #: Canonical name of the instance, or of another backend; the family's, or None, for any
+    #: instance.
     instance: str | None = None
     #: As the backend spells it; of a model that the catalogue does not have, as it came.
     slug: str
@@ -55,41 +56,134 @@ class ModelChoice:
     capabilities: Mapping[str, str] = attrs.field(factory=dict)
 
 
-def choose(text: str, *, aliases: Mapping[str, str], known: Collection[str]) -> ModelChoice:
+@attrs.frozen(kw_only=True)
+class Others:
+    """What names of models may say of backends of other kinds."""
+
+    #: Canonical name of each -> the names of its models that the configuration gives.
+    models: Mapping[str, Collection[str]] = attrs.field(factory=dict)
+    #: Canonical name of the backend of models whose name says none; it may be of the family.
+    default: str = FAMILY
+
+    def listing(self, model: str) -> str | None:
+        """Return the first that has a model of exactly this name."""
+        return next((name for name, models in self.models.items() if model in models), None)
+
+
+NO_OTHERS: Final = Others()
+
+
+def choose(
+    text: str, *, aliases: Mapping[str, str], known: Collection[str], others: Others = NO_OTHERS
+) -> ModelChoice:
     """Read the name of a model.
 
-    Case does not matter, neither of aliases nor of models. An alias may stand behind an instance,
-    and before parameters, which then beat its own; so does a single instance that is written before
-    it. What an alias means is no alias again.
+    Case does not matter, neither of aliases nor of models of the catalogue. An alias may stand
+    behind an instance of the family, if it means a model of it, and before parameters, which then
+    beat its own; so does a single instance that is written before it. What an alias means is no
+    alias again.
+
+    A model of a backend of another kind is taken as it is written: nobody here knows its names. One
+    without a backend before it is of the first that lists it, unless the catalogue has it; else of
+    the default backend.
 
     Args:
         text: as the client wrote it.
         aliases: alias -> name of a model; they beat models that are called the same.
         known: slugs of the catalogue, as the backend spells them.
+        others: the backends of other kinds.
 
     Raises:
         RequestError: 400, a parameter is unknown or has no such value.
     """
     name, _, query = text.partition("?")
     parameters = _parameters(query) if query else {}
-    model = read_model_id(name)
-    instance, slug, effort = model.instance, model.slug, None
     # The whole name first: an alias may look as if it had a prefix.
-    whole = _find(name, aliases)
-    alias = whole or (_find(slug, aliases) if slug != name else None)
+    if (alias := _find(name, aliases)) is not None:
+        meant = _meant(aliases[alias], f"aliases: {alias!r}", known, others)
+        return _beaten(meant, by=_choice(None, meant.slug, None, parameters))
+    model = read_model_id(name, others.models)
+    owner = model.instance
+    if owner is None and _find(name, known) is None:
+        owner = others.listing(name)
+    if owner in others.models:
+        return _choice(owner, model.slug, None, parameters)
+    return _choose_in_family(model, parameters, aliases=aliases, known=known, others=others)
+
+
+def _choose_in_family(
+    model: ModelId,
+    parameters: Mapping[str, str],
+    *,
+    aliases: Mapping[str, str],
+    known: Collection[str],
+    others: Others,
+) -> ModelChoice:
+    """Read a name that says an instance of the family, or nothing of any backend."""
+    instance, slug, effort = model.instance, model.slug, None
+    alias = _find(slug, aliases)
     if alias is None and _find(slug, known) is None:
         slug, effort = _without_effort(slug, aliases, known)
         alias = _find(slug, aliases)
-    if alias is None:
-        return _choice(instance, _find(slug, known) or slug, effort, parameters)
-    if whole is not None:
-        instance = None
+    if alias is not None:
+        among = others if instance is None else attrs.evolve(others, default=FAMILY)
+        meant = _meant(aliases[alias], f"aliases: {alias!r}", known, among)
+        if instance is None or meant.instance not in others.models:
+            return _beaten(meant, by=_choice(instance, meant.slug, effort, parameters))
+        # Behind a name of the family there are no aliases of models elsewhere.
+        rest = {each: means for each, means in aliases.items() if each != alias}
+        return _choose_in_family(model, parameters, aliases=rest, known=known, others=others)
+    if instance is None and others.default in others.models:
+        return _choice(others.default, model.slug, None, parameters)
+    if instance is None and others.default != FAMILY:
+        instance = others.default
+    return _choice(instance, _find(slug, known) or slug, effort, parameters)
+
+
+def choose_all(
+    text: str,
+    *,
+    aliases: Mapping[str, str],
+    routes: Mapping[str, Collection[str]],
+    known: Collection[str],
+    others: Others = NO_OTHERS,
+) -> tuple[ModelChoice, ...]:
+    """Read the name of a model or of a route; see `choose`.
+
+    Usually there is one choice; a route gives several, in the order in which they are to be tried.
+    Parameters behind its name, and an effort at its end, are for all of them and beat their own.
+
+    Args:
+        text: as the client wrote it.
+        aliases: as for `choose`.
+        routes: name -> names of models. What is one is no alias and no route again.
+        known: as for `choose`.
+        others: as for `choose`.
+
+    Raises:
+        RequestError: 400, a parameter is unknown or has no such value.
+    """
+    name, _, query = text.partition("?")
+    route, effort = _find(name, routes), None
+    if route is None and not (
+        _find(name, aliases) or _find(name, known) or others.listing(name) is not None
+    ):
+        rest, effort = _without_effort(name, routes, ())
+        route = None if effort is None else _find(rest, routes)
+    if route is None:
+        return (choose(text, aliases=aliases, known=known, others=others),)
+    parameters = _parameters(query) if query else {}
+    meant = (_meant(each, f"routes: {route!r}", known, others) for each in routes[route])
+    return tuple(_beaten(each, by=_choice(None, each.slug, effort, parameters)) for each in meant)
+
+
+def _meant(text: str, named: str, known: Collection[str], others: Others) -> ModelChoice:
+    """Read what an alias or a route means; `named` says which, for the error."""
     try:
-        meant = choose(aliases[alias], aliases={}, known=known)
+        return choose(text, aliases={}, known=known, others=others)
     except RequestError as error:
-        told = f"{error.message} (models.aliases: {alias!r} is {aliases[alias]!r})"
+        told = f"{error.message} (models.{named} is {text!r})"
         raise attrs.evolve(error, message=told) from None
-    return _beaten(meant, by=_choice(instance, meant.slug, effort, parameters))
 
 
 def _parameters(query: str) -> dict[str, str]:

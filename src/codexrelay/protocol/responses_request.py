@@ -16,6 +16,7 @@ import attrs
 
 from codexrelay.errors import RequestError
 from codexrelay.protocol import environment_context, prompt, tool_schema, typed_view
+from codexrelay.protocol.made_ids import is_made
 from codexrelay.protocol.raw import Json, JsonObject, get_list, get_text, is_object, kind_of
 from codexrelay.protocol.shaping import RESPONSES, Shaping
 from codexrelay.protocol.tool_text import read_back
@@ -177,20 +178,10 @@ def checked(body: Json) -> tuple[JsonObject, str]:
     """Return the body and its model.
 
     Raises:
-        RequestError: the body has not the form of a Responses request.
+        RequestError: the body has not the form of a Responses request, or wants the backend to keep
+            something.
     """
-    if not is_object(body):
-        raise _wrong_type("the body", body, "an object", param=None)
-    model = body.get("model")
-    if model is None or model == "":
-        raise _missing("model")
-    if not isinstance(model, str):
-        raise _wrong_type("`model`", model, "a string", param="model")
-    for field, (expected, name) in _TYPES.items():
-        value = body.get(field)
-        if value is not None and not isinstance(value, expected):
-            raise _wrong_type(f"`{field}`", value, name, param=field)
-    _check_input(body.get("input"))
+    body, model = check_form(body)
     if body.get("background"):
         raise RequestError(
             message="`background` responses are not available: the backend keeps no responses",
@@ -208,6 +199,27 @@ def checked(body: Json) -> tuple[JsonObject, str]:
             param="previous_response_id",
             code="previous_response_not_found",
         )
+    return body, model
+
+
+def check_form(body: Json) -> tuple[JsonObject, str]:
+    """Return the body and its model, whatever it asks for.
+
+    Raises:
+        RequestError: the body has not the form of a Responses request.
+    """
+    if not is_object(body):
+        raise _wrong_type("the body", body, "an object", param=None)
+    model = body.get("model")
+    if model is None or model == "":
+        raise _missing("model")
+    if not isinstance(model, str):
+        raise _wrong_type("`model`", model, "a string", param="model")
+    for field, (expected, name) in _TYPES.items():
+        value = body.get(field)
+        if value is not None and not isinstance(value, expected):
+            raise _wrong_type(f"`{field}`", value, name, param=field)
+    _check_input(body.get("input"))
     return body, model
 
 
@@ -324,7 +336,9 @@ def _why_dropped(item: Json, *, codex_shaped: bool) -> str | None:
     kind = item.get("type")
     if kind == "item_reference":
         return "a reference needs a stored response"
-    if kind == "reasoning" and not codex_shaped and not item.get("encrypted_content"):
+    # Codex CLI brings only its backend's own, unless its session was with another meanwhile.
+    is_foreign = not codex_shaped or is_made(get_text(item, "id") or "")
+    if kind == "reasoning" and is_foreign and not item.get("encrypted_content"):
         return "reasoning without encrypted_content cannot be read again"
     # Agents replay fragments of calls that were cut short; the backend answers `empty_string`.
     if kind in _CALLS and not item.get("call_id"):
@@ -351,6 +365,8 @@ def _why_foreign(item: JsonObject, *, codex_shaped: bool) -> str | None:
         return "it is no text"
     if len(id_) > _MAX_ID_CHARACTERS:
         return f"it is longer than {_MAX_ID_CHARACTERS} characters"
+    if is_made(id_):
+        return "another backend's answer got it here"
     own = _ID_PREFIXES.get(get_text(item, "type") or "message")
     # Codex CLI knows its own ids better than this table does, unless they are of another kind.
     if (

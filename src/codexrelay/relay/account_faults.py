@@ -10,6 +10,8 @@ from codexrelay.errors import (
     AccountError,
     AllLimitedError,
     AllTriedError,
+    BackendRestsError,
+    KeyUnusableError,
     ModelNotOfferedError,
     NeedsReauthError,
     RefreshUnavailableError,
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from codexrelay.protocol.raw import Json
-    from codexrelay.relay.instances import Instance
+    from codexrelay.relay.lending import Target
 
 #: The sign-in service is asked again after a few seconds at the earliest.
 RETRY_AFTER_REFRESH_S: Final = 5.0
@@ -36,6 +38,7 @@ _OF_ONE_ACCOUNT: Final = frozenset({FaultKind.UNUSABLE})
 #: errors that time mends, then those that the owner must.
 _HOPE: Final = (
     ThrottledError,
+    BackendRestsError,
     AllLimitedError,
     RefreshUnavailableError,
     TurnedAwayError,
@@ -84,6 +87,21 @@ def fault_of(
                 ),
                 retry_after_s=RETRY_AFTER_REFRESH_S,
             )
+        case BackendRestsError():
+            return Fault(
+                kind=FaultKind.LIMITED if error.is_limit else FaultKind.THROTTLED,
+                status=429,
+                error=error_object(str(error), type=error.type, code=error.code),
+                retry_after_s=error.retry_after_s,
+            )
+        case KeyUnusableError():
+            return Fault(
+                kind=FaultKind.UNAUTHORIZED,
+                status=401,
+                error=error_object(
+                    str(error), type="authentication_error", code="no_usable_api_key"
+                ),
+            )
         case TurnedAwayError():
             kind = FaultKind.UNAUTHORIZED if error.status == 401 else FaultKind.UNUSABLE
             body = error_object(str(error), type=error.type, code=error.code)
@@ -111,7 +129,7 @@ def _of_the_model(error: ModelNotOfferedError, available: Sequence[str]) -> str:
     return f"{told}; `GET /v1/models` lists the models"
 
 
-def qualified(error: AccountError, instance: Instance) -> AccountError:
+def qualified(error: AccountError, instance: Target) -> AccountError:
     """Return the error with the ids under which the client knows the accounts of `instance`."""
     if instance.is_first:
         return error
@@ -134,16 +152,18 @@ def qualified(error: AccountError, instance: Instance) -> AccountError:
             return error
 
 
-def _waiting(waiting: Sequence[Waiting], instance: Instance) -> tuple[Waiting, ...]:
+def _waiting(waiting: Sequence[Waiting], instance: Target) -> tuple[Waiting, ...]:
     return tuple(attrs.evolve(w, account_id=instance.qualified(w.account_id)) for w in waiting)
 
 
-def _told(told: Sequence[str], instance: Instance) -> tuple[str, ...]:
+def _told(told: Sequence[str], instance: Target) -> tuple[str, ...]:
     return tuple(f"{instance.name}: {words}" for words in told)
 
 
 def _says_more(error: AccountError, than: FaultKind) -> bool:
     """Tell whether the pool's state is a better answer than an account's fault of this kind."""
+    if isinstance(error, BackendRestsError):
+        return False  # it knows no more than the fault that it comes of
     if than in _OF_ONE_ACCOUNT:
         return isinstance(error, AllLimitedError | ThrottledError)
     return than in _OF_THE_POOL and not isinstance(error, AllTriedError)

@@ -23,3 +23,5 @@ class Budgets:
     silence_s: float = attrs.field(default=120.0, validator=v.gt(0))
     #: The whole turn.
     turn_s: float = attrs.field(default=3600.0, validator=v.gt(0))
+    #: Where the configuration has their backend, for who wants to change one.
+    block: str = "backends.openai_codex"

@@ -11,16 +11,16 @@ import attrs
 import trio
 
 from codexrelay.accounts.pool import Ask
-from codexrelay.accounts.waiting import Patience
+from codexrelay.accounts.waiting import Patience, nowhere
 from codexrelay.errors import AccountError
 from codexrelay.protocol.faults import Fault, FaultKind
 from codexrelay.relay.account_faults import fault_of, qualified
-from codexrelay.relay.instances import Instance
 from codexrelay.relay.ladder import MAX_REST_S, RETRY_WAIT_S, STAYING, Ladder, Step
+from codexrelay.relay.lending import Target
 
 if TYPE_CHECKING:
-    from codexrelay.accounts.lender import Lease
     from codexrelay.accounts.pool import Choice
+    from codexrelay.relay.lending import Lease
     from codexrelay.relay.record import Record, Tried
 
 
@@ -64,7 +64,7 @@ class Wish:
     """What a turn wants of the accounts."""
 
     #: The instances it is offered, in order.
-    route: tuple[Instance, ...]
+    route: tuple[Target, ...]
     #: The model's name on the wire; None where it does not matter.
     model: str | None = None
     offer: Offer = _NO_OFFER
@@ -81,8 +81,10 @@ class Wish:
     insists: bool = False
     #: Accounts that are asked only when there is no other, the first of them first.
     avoid: tuple[str, ...] = ()
+    #: Tells whether another leg of the turn would take it now; then it stands in no line here.
+    elsewhere: Callable[[], bool] = nowhere
 
-    def ask(self, instance: Instance, ladder: Ladder) -> Ask:
+    def ask(self, instance: Target, ladder: Ladder) -> Ask:
         """Return what the next attempt asks of an instance's accounts."""
         return Ask(
             model=self.model,
@@ -97,11 +99,15 @@ class Wish:
             avoid=tuple(i for q in self.avoid if (i := instance.local(q)) is not None),
         )
 
+    def can_be_taken(self, ladder: Ladder) -> bool:
+        """Tell whether there is an account for the next attempt at this moment."""
+        return any(i.lender.can_take(self.ask(i, ladder)) for i in self.route)
+
     def climbs(self, fault: Fault) -> bool:
         """Tell whether another attempt may follow a fault."""
         return not self.aside or (self.insists and fault.kind is FaultKind.UNAUTHORIZED)
 
-    def _is_bound_beside(self, instance: Instance) -> bool:
+    def _is_bound_beside(self, instance: Target) -> bool:
         """Tell whether the session is bound in another instance: a failover must not bind it twice.
 
         It would not know any more to which of the two it returns.
@@ -113,7 +119,7 @@ class Wish:
         )
 
 
-Attempting: TypeAlias = "Callable[[Instance, Lease, Tried], Awaitable[Served | Fault]]"
+Attempting: TypeAlias = "Callable[[Target, Lease, Tried], Awaitable[Served | Fault]]"
 
 
 async def climb(wish: Wish, ladder: Ladder, record: Record, attempt: Attempting) -> Served | Fault:
@@ -168,7 +174,7 @@ class _Glance(Patience):
 
 
 async def _climb(
-    instance: Instance,
+    instance: Target,
     wish: Wish,
     ladder: Ladder,
     record: Record,
@@ -179,7 +185,7 @@ async def _climb(
     """Climb on the accounts of one instance; `waits` says whether the turn may stand in line."""
     last: Fault | None = None
     while True:
-        worth_waiting: list[Instance] = []
+        worth_waiting: list[Target] = []
         patience = Patience(
             pause_s=MAX_REST_S - ladder.rested_s,
             limit_s=instance.limit_patience_s - ladder.rested_s if wish.waits else 0.0,
@@ -207,10 +213,13 @@ async def _climb(
             await wish.offer.learn()  # who has the model, so that nobody else is asked in vain
 
 
-def _elsewhere(
-    instance: Instance, wish: Wish, ladder: Ladder, worth_waiting: list[Instance]
-) -> bool:
-    """Tell whether another instance would take the turn now, which then leaves this one's line."""
+def _elsewhere(instance: Target, wish: Wish, ladder: Ladder, worth_waiting: list[Target]) -> bool:
+    """Tell whether another instance would take the turn now, which then leaves this one's line.
+
+    So it does for another leg of the turn; it comes back only when that one has not served it.
+    """
+    if wish.elsewhere():
+        return True
     found = any(
         other.lender.can_take(wish.ask(other, ladder))
         for other in wish.route
@@ -222,7 +231,7 @@ def _elsewhere(
 
 
 async def _on_one_account(
-    instance: Instance,
+    instance: Target,
     lease: Lease,
     wish: Wish,
     ladder: Ladder,
@@ -235,7 +244,7 @@ async def _on_one_account(
     second try would have lost it to somebody who came later.
     """
     while True:
-        tried = record.begins_attempt(instance, lease)
+        tried = record.begins_attempt(instance, lease, wish.model)
         result = await attempt(instance, lease, tried)
         fault = result.fault if isinstance(result, Served) else result
         tried.fault = fault

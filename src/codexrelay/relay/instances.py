@@ -124,6 +124,14 @@ class Instances:
         others = (i for i in self.members if i is not first and i.weight)
         return (first, *others)
 
+    def serving(self, wanted: str | None) -> tuple[Instance, ...]:
+        """Return the instances that a model's name may mean, in no order; none if it means none."""
+        if wanted is None or wanted == FAMILY:
+            return tuple(i for i in self.members if i.weight) or self.members[:1]
+        return tuple(
+            i for i in self.members if wanted == i.name or (i.is_first and wanted == _FIRST)
+        )
+
     def accounts(self) -> tuple[tuple[Instance, Account], ...]:
         """Return all accounts, as they stand."""
         return tuple((i, account) for i in self.members for account in i.lender.accounts())

@@ -63,7 +63,11 @@ class BodyMover:
         with silence.scope:  # entered once: a scope for each block would double its cost
             return await _move(stream)
         # The last block may have come in the very moment in which the budget ran out.
-        return None if stream.answer.terminal else faults.slow("silence_s", silence.budget_s)
+        return None if stream.answer.terminal else _silent(silence)
+
+
+def _silent(silence: Silence) -> Fault:
+    return faults.slow("silence_s", silence.budget_s, block=silence.block)
 
 
 async def _move(stream: Stream) -> Fault | None:

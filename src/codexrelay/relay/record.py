@@ -13,12 +13,11 @@ from codexrelay.accounts.standing import PassedOver
 from codexrelay.protocol.faults import Fault, Reached
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from codexrelay.accounts.lender import Lease
     from codexrelay.accounts.pool import Choice
     from codexrelay.protocol.raw import Headers
-    from codexrelay.relay.instances import Instance
+    from codexrelay.relay.lending import Lease, Target
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -27,6 +26,8 @@ class Tried:
 
     #: Qualified ids, here and below.
     account: str
+    #: As the backend calls it; None where it did not matter.
+    model: str | None = None
     by: By
     #: The accounts among which it was chosen, and those that could not be, and why.
     candidates: tuple[str, ...]
@@ -72,22 +73,29 @@ class Record:
     #: Accounts that the turn waits for at this moment; since when, in seconds from its beginning.
     waiting_for: tuple[tuple[str, PassedOver], ...] = ()
     waiting_since_s: float = 0.0
+    #: Legs that could not take the turn when they were due, so that another one was asked first.
+    put_off: list[str] = attrs.field(factory=list)
     _nobody: tuple[tuple[str, PassedOver], ...] = ()
 
-    def begins_to_wait(self, instance: Instance, choice: Choice) -> None:
+    def puts_off(self, legs: Iterable[str]) -> None:
+        """Note that legs are passed over for now."""
+        self.put_off.extend(leg for leg in legs if leg not in self.put_off)
+
+    def begins_to_wait(self, instance: Target, choice: Choice) -> None:
         """Note that no account could be chosen, and the turn waits in line."""
         self.waiting_for = _qualified(instance, choice.passed_over)
         self.waiting_since_s = self.age_s
         self.waits(self)
 
-    def finds_nobody(self, instance: Instance, choice: Choice) -> None:
+    def finds_nobody(self, instance: Target, choice: Choice) -> None:
         """Note why no account could be chosen, and none is worth waiting for."""
         self._nobody = _qualified(instance, choice.passed_over)
 
-    def begins_attempt(self, instance: Instance, lease: Lease) -> Tried:
+    def begins_attempt(self, instance: Target, lease: Lease, model: str | None) -> Tried:
         """Note that an attempt on the leased account begins."""
         self.waiting_for = ()
         tried = Tried(
+            model=model,
             account=instance.qualified(lease.account.id),
             by=lease.by,
             candidates=tuple(map(instance.qualified, lease.candidates)),
@@ -100,7 +108,7 @@ class Record:
         self.tried.append(tried)
         return tried
 
-    def refuses(self, instance: Instance, error: Exception) -> None:
+    def refuses(self, instance: Target, error: Exception) -> None:
         """Note that an instance has no account for the turn."""
         self.waiting_for = ()
         self.refused.append(
@@ -144,6 +152,6 @@ def own_headers(request_id: str, record: Record, adjusted: Sequence[str] = ()) -
 
 
 def _qualified(
-    instance: Instance, passed_over: tuple[PassedOver, ...]
+    instance: Target, passed_over: tuple[PassedOver, ...]
 ) -> tuple[tuple[str, PassedOver], ...]:
     return tuple((instance.qualified(passed.account.id), passed) for passed in passed_over)

@@ -17,6 +17,8 @@ class Silence:
     """Watches one stream. Armed by `listen`, fired by the pulse."""
 
     budget_s: float
+    #: See `Budgets.block`.
+    block: str = "backends.openai_codex"
     #: The wait that is cancelled when the budget runs out.
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     fired: bool = False

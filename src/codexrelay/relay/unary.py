@@ -16,13 +16,13 @@ from codexrelay.relay.record import Record
 from codexrelay.relay.turn import cut_short, send
 
 if TYPE_CHECKING:
-    from codexrelay.accounts.lender import Lease
     from codexrelay.backends.backend import Attempt
     from codexrelay.relay.budgets import Budgets
     from codexrelay.relay.climb import Wish
-    from codexrelay.relay.instances import Instance
+    from codexrelay.relay.leg import RequestFor
+    from codexrelay.relay.lending import Lease, Target
     from codexrelay.relay.record import Tried
-    from codexrelay.relay.turn import Relay, RequestFor
+    from codexrelay.relay.turn import Relay
 
 #: Largest body kept in memory.
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
@@ -48,7 +48,7 @@ async def fetch(
     fetched: Fetched | None = None
     ladder, budgets = Ladder(), wish.route[0].budgets
 
-    async def attempt(instance: Instance, lease: Lease, tried: Tried) -> Served | Fault:
+    async def attempt(instance: Target, lease: Lease, tried: Tried) -> Served | Fault:
         nonlocal fetched
         request = request_for(tried.account, stripped=ladder.stripped)
         tried.reasoning_stripped = request.reasoning_stripped
@@ -88,7 +88,7 @@ async def _read(attempt: Attempt, budgets: Budgets) -> bytes | Fault:
         with trio.move_on_after(budgets.silence_s) as scope:
             received = await attempt.receive()
         if scope.cancelled_caught:
-            return faults.slow("silence_s", budgets.silence_s)
+            return faults.slow("silence_s", budgets.silence_s, block=budgets.block)
         if not isinstance(received, bytes):
             return received
         if not received:

@@ -8,7 +8,7 @@ from quart import Response, request, websocket
 from quart.routing import QuartRule
 
 from codexrelay.protocol.openai_errors import error_object
-from codexrelay.server import chat, compact, errors, guard, health, models, responses
+from codexrelay.server import chat, compact, errors, guard, health, metrics, models, responses
 from codexrelay.server.asgi import RelayApp
 from codexrelay.server.incoming import headers_of, values_of
 
@@ -35,6 +35,10 @@ def create_app(services: Services) -> RelayApp:
     @app.get("/healthz", provide_automatic_options=False)
     async def healthz() -> Response:
         return await health.answer(services)
+
+    @app.get("/metrics", provide_automatic_options=False)
+    async def get_metrics() -> Response:
+        return await metrics.answer(services)
 
     return app
 

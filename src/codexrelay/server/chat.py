@@ -10,11 +10,12 @@ import structlog
 from codexrelay.protocol.call_filter import FilteredStream, FilteredWhole
 from codexrelay.protocol.chat_request import translate
 from codexrelay.protocol.chat_stream import ChatStream
-from codexrelay.protocol.chat_whole import ChatWhole
 from codexrelay.protocol.encrypted import digest_of
 from codexrelay.relay.reply import StreamedReply, WholeReply
-from codexrelay.server import tool_calls, turns
+from codexrelay.server import answers, others, tool_calls, turns
+from codexrelay.server.explained import ExplainedReply
 from codexrelay.server.incoming import receive
+from codexrelay.server.lightening import lighten
 from codexrelay.server.models import fit_model
 from codexrelay.server.responses import PATH
 from codexrelay.server.turns import Planned
@@ -25,9 +26,12 @@ if TYPE_CHECKING:
     from quart import Request
 
     from codexrelay.protocol.call_filter import CallFilter
+    from codexrelay.protocol.chat_whole import ChatWhole
     from codexrelay.relay.reply import Reply
     from codexrelay.server.asgi import DeliveredResponse
+    from codexrelay.server.incoming import Incoming
     from codexrelay.server.services import Services
+    from codexrelay.server.turns import Begun
 
 _log = structlog.get_logger("codexrelay.chat")
 
@@ -36,9 +40,18 @@ async def answer(request: Request, services: Services) -> DeliveredResponse:
     """Serve one Chat Completions request."""
     incoming = await receive(request, services, route="openai-chat")
     begun = await turns.begin(incoming, services)
+    return await turns.respond(incoming, begun, services, protocol="chat", plan=_plan)
+
+
+async def _plan(incoming: Incoming, begun: Begun, services: Services) -> Planned:
+    """Plan the leg to the model of the request's choice."""
+    other = turns.other_of(incoming, services)
+    if other is not None:
+        return await others.plan(incoming, other, begun, services, spoken="chat")
+    lightened = await lighten(incoming.body, begun.plan, begun.key, services, family=True)
     reasoning = begun.plan.reasoning
     chat = translate(
-        incoming.body,
+        lightened.body,
         recall=lambda call_id: reasoning.get(call_id, ()),
         shaping=incoming.shaping,
     )
@@ -55,34 +68,29 @@ async def answer(request: Request, services: Services) -> DeliveredResponse:
         changes=list(chat.changes),
         adjusted=adjusted,
     )
-    now_unix_s = services.wall_clock()
-    made = ChatStream if chat.stream else ChatWhole
-    reply = made(
-        chat,
-        completion_id=f"chatcmpl-{services.new_id()}",
-        created_unix_s=int(now_unix_s),
-        now_unix_s=now_unix_s,
-    )
+    answer = answers.chat(chat, services)
     calls = tool_calls.wanted(incoming, body, services)
-    planned = Planned(
+    requests = UpstreamRequests(
+        path=PATH,
+        accept="text/event-stream",
+        client_headers=incoming.headers,
+        plan=begun.plan,
+        body=body,
+        session_id=session_id_for(body, begun.key.cache_key),
+        renamed=incoming.renamed,
+    )
+    # A client that can be shown life is one that streams.
+    wish = turns.wish_of(incoming, begun, requests, services, waits=chat.stream)
+    return Planned(
         incoming=incoming,
-        begun=begun,
-        protocol="chat",
-        model=chat.model,
-        requests=UpstreamRequests(
-            path=PATH,
-            accept="text/event-stream",
-            client_headers=incoming.headers,
-            plan=begun.plan,
-            body=body,
-            session_id=session_id_for(body, begun.key.cache_key),
-            renamed=incoming.renamed,
-        ),
-        reply=_reply(reply, calls),
-        left_behind=partial(_left_behind, reply, calls),
+        wish=wish,
+        requests=requests,
+        reply=ExplainedReply(_reply(answer, calls)),
+        passed_on=turns.family_passed_on(services),
+        left_behind=partial(_left_behind, answer, calls, requests),
+        lightened=lightened,
         adjusted=adjusted,
     )
-    return turns.respond(planned, services)
 
 
 def _reply(answer: ChatStream | ChatWhole, calls: CallFilter | None) -> Reply:
@@ -91,11 +99,15 @@ def _reply(answer: ChatStream | ChatWhole, calls: CallFilter | None) -> Reply:
     return WholeReply(answer if calls is None else FilteredWhole(answer, calls))
 
 
-def _left_behind(reply: ChatStream | ChatWhole, calls: CallFilter | None) -> LeftBehind:
-    """What the session remembers of an answer: nothing of one that broke off."""
-    if reply.terminal is None or reply.terminal.name != "completed":
-        return LeftBehind()
+def _left_behind(
+    answer: ChatStream | ChatWhole, calls: CallFilter | None, requests: UpstreamRequests
+) -> LeftBehind:
+    """What the session remembers of an answer: of one that broke off, only what was sent."""
+    sent = requests.encrypted_sent
+    if answer.terminal is None or answer.terminal.name != "completed":
+        return LeftBehind(encrypted=sent)
     said = {} if calls is None else calls.reasoning
-    reasoning = {call_id: tuple(items) for call_id, items in {**reply.reasoning, **said}.items()}
+    reasoning = {call_id: tuple(items) for call_id, items in {**answer.reasoning, **said}.items()}
     digests = (digest_of(item) for items in reasoning.values() for item in items)
-    return LeftBehind(reasoning=reasoning, encrypted=tuple(d for d in digests if d is not None))
+    made = (d for d in digests if d is not None)
+    return LeftBehind(reasoning=reasoning, encrypted=(*sent, *made))

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import attrs
 import trio
 from quart import Response
 
-from codexrelay.backends.codex.headers import passed_on
+from codexrelay.backends.openai.headers import passed_on
+from codexrelay.errors import RequestError
 from codexrelay.protocol.encrypted import digest_of
 from codexrelay.protocol.faults import Fault, no_stream
 from codexrelay.protocol.openai_errors import error_body
 from codexrelay.protocol.raw import get_list, parse_object
-from codexrelay.protocol.responses_request import checked
+from codexrelay.protocol.responses_request import check_form, checked
 from codexrelay.relay.record import Record, own_headers
 from codexrelay.relay.reply import JSON, retry_after
 from codexrelay.relay.turn import head_of
 from codexrelay.relay.unary import fetch
-from codexrelay.server import turns
+from codexrelay.server import others, turns
 from codexrelay.server.explained import explained
 from codexrelay.server.incoming import receive
+from codexrelay.server.lightening import Lightened
 from codexrelay.server.models import fit_model
-from codexrelay.server.turns import MODELS_ETAG
+from codexrelay.server.turns import Planned
 from codexrelay.server.upstream import UpstreamRequests, session_id_for
 from codexrelay.sessions.state import LeftBehind
 
@@ -29,7 +32,9 @@ if TYPE_CHECKING:
     from quart import Request
 
     from codexrelay.protocol.raw import Headers
+    from codexrelay.server.incoming import Incoming
     from codexrelay.server.services import Services
+    from codexrelay.server.turns import Begun
 
 PATH: Final = "/responses/compact"
 
@@ -39,9 +44,73 @@ async def answer(request: Request, services: Services) -> Response:
 
     It has no prompt and no tools of ours, whatever its capabilities are: it is about what has been.
     """
-    incoming = await receive(request, services, route="openai-responses")
-    checked(incoming.body)
+    incoming = _where_offered(await receive(request, services, route="openai-responses"), services)
+    check = checked if turns.other_of(incoming, services) is None else check_form
+    check(incoming.body)
     begun = await turns.begin(incoming, services)
+    planned = _plan(incoming, begun, services)
+    told = turns.log_of(incoming, begun, services, protocol="compact")
+    record = Record(told.waits)
+    try:
+        result = await fetch(planned.requests, services.relay, planned.wish, record)
+    except trio.Cancelled:
+        told.left(record)
+        raise
+    own = own_headers(incoming.id, record, planned.adjusted)
+    if isinstance(result, Fault):
+        told.answered(record, account_id=None, fault=result)
+        headers = [*JSON, *own, *retry_after(result), *planned.passed_on(head_of(result))]
+        if turns.other_of(incoming, services) is None:
+            result = explained(result)
+        return _response(result.status, headers, error_body(result.error))
+    try:
+        output = get_list(parse_object(result.body), "output")
+    except ValueError:
+        fault = no_stream(result.body, now_unix_s=services.wall_clock())
+        told.answered(record, account_id=result.account_id, fault=fault)
+        return _response(fault.status, [*JSON, *own], error_body(fault.error))
+    told.answered(record, account_id=result.account_id, fault=None)
+    headers = [*JSON, *own, *planned.passed_on(result.head)]
+    made = tuple(d for item in output if (d := digest_of(item)) is not None)
+    sent = planned.left_behind()
+    left_behind = attrs.evolve(sent, encrypted=(*sent.encrypted, *made))
+    planned = attrs.evolve(planned, left_behind=lambda: left_behind)
+    await turns.remember(begun, planned, services, account_id=result.account_id)
+    return _response(200, headers, result.body)
+
+
+def _where_offered(incoming: Incoming, services: Services) -> Incoming:
+    """Return the request for the first of its models whose backend has this path.
+
+    Raises:
+        RequestError: none has it.
+    """
+    for choice in (incoming.choice, *incoming.further):
+        turned = incoming.turned_to(choice, services)
+        other = turns.other_of(turned, services)
+        if other is None or other.wire == "responses":
+            return turned
+    raise RequestError(
+        message=(
+            f"backend {incoming.choice.instance} speaks Chat Completions, which has no compaction "
+            "of histories: shorten the history in the client, or use a model of another backend"
+        ),
+        param="model",
+        code="compaction_not_offered",
+    )
+
+
+def _plan(incoming: Incoming, begun: Begun, services: Services) -> Planned:
+    other = turns.other_of(incoming, services)
+    if other is not None:
+        return Planned(
+            incoming=incoming,
+            wish=others.wish_of(incoming, other),
+            requests=others.OtherRequests(path=PATH, body=incoming.body),
+            passed_on=passed_on,
+            left_behind=LeftBehind,
+            lightened=Lightened(body=incoming.body),
+        )
     body, adjusted = fit_model(incoming.body, incoming.choice, services, spoken="responses")
     requests = UpstreamRequests(
         path=PATH,
@@ -52,30 +121,15 @@ async def answer(request: Request, services: Services) -> Response:
         session_id=session_id_for(body, begun.key.cache_key),
         renamed=incoming.renamed,
     )
-    wish = turns.wish_of(incoming, begun, requests, services)
-    told = turns.log_of(incoming, begun, services, protocol="compact")
-    record = Record(told.waits)
-    try:
-        result = await fetch(requests, services.relay, wish, record)
-    except trio.Cancelled:
-        told.left(record)
-        raise
-    own = own_headers(incoming.id, record, adjusted)
-    if isinstance(result, Fault):
-        told.answered(record, account_id=None, fault=result)
-        headers = [*JSON, *own, *retry_after(result), *passed_on(head_of(result))]
-        return _response(result.status, headers, error_body(explained(result).error))
-    try:
-        output = get_list(parse_object(result.body), "output")
-    except ValueError:
-        fault = no_stream(result.body, now_unix_s=services.wall_clock())
-        told.answered(record, account_id=result.account_id, fault=fault)
-        return _response(fault.status, [*JSON, *own], error_body(fault.error))
-    told.answered(record, account_id=result.account_id, fault=None)
-    services.catalogue.noticed(result.head.headers.get(MODELS_ETAG))
-    made = tuple(d for item in output if (d := digest_of(item)) is not None)
-    await turns.remember(begun, requests, result.account_id, LeftBehind(encrypted=made))
-    return _response(200, [*JSON, *own, *passed_on(result.head)], result.body)
+    return Planned(
+        incoming=incoming,
+        wish=turns.wish_of(incoming, begun, requests, services),
+        requests=requests,
+        passed_on=turns.family_passed_on(services),
+        left_behind=lambda: LeftBehind(encrypted=requests.encrypted_sent),
+        lightened=Lightened(body=body),
+        adjusted=adjusted,
+    )
 
 
 def _response(status: int, headers: Headers, body: bytes) -> Response:

@@ -8,12 +8,14 @@ import attrs
 from quart import Response
 
 from codexrelay.accounts.refusal import in_words_of
+from codexrelay.errors import KeyUnusableError
 from codexrelay.protocol.raw import dump
 
 if TYPE_CHECKING:
     from codexrelay.accounts.account import Account
     from codexrelay.protocol.raw import Json, JsonObject
     from codexrelay.relay.instances import Instance
+    from codexrelay.relay.other import Other
     from codexrelay.server.services import Services
 
 
@@ -28,10 +30,38 @@ async def answer(services: Services) -> Response:
         "usable": sum(account["why"] is None for account in accounts),
         "accounts": told,
         "problems": [str(problem) for i in instances.members for problem in i.lender.problems()],
+        "backends": [
+            await _told_of_other(other, now_unix_s=now_unix_s) for other in relay.others.values()
+        ],
         "turns": len(relay.active),
         "sessions": len(services.sessions),
     }
     return Response(dump(body), 200, content_type="application/json")
+
+
+async def _told_of_other(other: Other, *, now_unix_s: float) -> JsonObject:
+    """Say how a backend of another kind stands: its key, and what turns have found out."""
+    state, why, until_unix_s = _standing(other, now_unix_s=now_unix_s)
+    try:
+        await other.lender.key.look()
+    except KeyUnusableError as error:
+        state, why, until_unix_s = "unusable", str(error.problem), None
+    return {
+        "name": other.name,
+        "url": other.url,
+        "wire": other.wire,
+        "state": state,
+        "turns": other.lender.leased,
+        "why": why,
+        "until_unix_s": until_unix_s,
+    }
+
+
+def _standing(other: Other, *, now_unix_s: float) -> tuple[str, str | None, float | None]:
+    standing = other.lender.standing
+    if (rest := standing.rest(now_unix_s=now_unix_s)) is not None:
+        return "rests", rest.fault.message, rest.until_unix_s
+    return "unwell" if standing.is_unwell(now_unix_s=now_unix_s) else "well", None, None
 
 
 def _told_of(instance: Instance, account: Account, *, now_unix_s: float) -> JsonObject:

@@ -14,19 +14,18 @@ from codexrelay.backends.codex.headers import Renamed
 from codexrelay.profiles import recognise
 from codexrelay.profiles.profile import Profile
 from codexrelay.protocol import capabilities, relay_fields
-from codexrelay.protocol.capabilities import Capabilities
+from codexrelay.protocol.capabilities import Capabilities, Dialect, Given
 from codexrelay.protocol.model_choice import ModelChoice
-from codexrelay.protocol.raw import JsonObject, get_object, get_text
+from codexrelay.protocol.raw import JsonObject, get_object
 from codexrelay.protocol.relay_fields import RelayFields
 from codexrelay.protocol.shaping import Shaping
 from codexrelay.server.decode import parse_body, read_body
-from codexrelay.server.models import choose_model
+from codexrelay.server.models import choose_models
 from codexrelay.server.policy import Policy
 
 if TYPE_CHECKING:
     from quart import Request, Websocket
 
-    from codexrelay.protocol.capabilities import Dialect, Given
     from codexrelay.server.services import Services
 
 
@@ -50,6 +49,9 @@ class Incoming:
     said: RelayFields = attrs.field(repr=False)
     #: What the configuration says of such requests.
     policy: Policy = attrs.field(repr=False)
+    #: The models that it goes to if the one of `choice` does not serve it, in order.
+    further: tuple[ModelChoice, ...] = attrs.field(default=(), repr=False)
+    _asked: _Asked | None = attrs.field(default=None, repr=False)
 
     @property
     def shaping(self) -> Shaping:
@@ -60,6 +62,17 @@ class Incoming:
             tool_schema=self.policy.tool_schema,
             said=self.said,
         )
+
+    def turned_to(self, choice: ModelChoice, services: Services) -> Incoming:
+        """Return the request as it is to another of its models.
+
+        Raises:
+            RequestError: what it says to the relay cannot be meant.
+        """
+        if choice is self.choice:
+            return self
+        assert self._asked is not None
+        return self._asked.turned_to(choice, services)
 
 
 async def receive(request: Request, services: Services, *, route: Dialect) -> Incoming:
@@ -72,38 +85,72 @@ async def receive(request: Request, services: Services, *, route: Dialect) -> In
     data = await read_body(request, max_bytes=services.settings.max_body_bytes)
     headers = headers_of(request)
     body, said = relay_fields.split(parse_body(data))
-    asked = get_text(body, "model") or ""
-    choice = await _choice(body, services)
-    renamed = None if asked == choice.slug else Renamed(asked, choice.slug)
-    if renamed is not None:
-        body = _with_slug(body, renamed)
-    policy, profile = services.policy(choice.instance), recognise(headers, body)
-    layers = (
-        *configured(profile, policy),
-        capabilities.read_parameters(choice.capabilities),
-        *_in_header(request, headers),
-        *said.capabilities,
-    )
-    return Incoming(
+    choices = await _choices(body, services)
+    asked = _Asked(
         id=f"req_{services.new_id()}",
+        route=route,
         headers=headers,
         body=body,
-        profile=profile,
-        choice=choice,
-        capabilities=capabilities.resolve(route, layers, default_text_format=policy.text_format),
-        renamed=renamed,
         said=said,
-        policy=policy,
+        in_header=_in_header(request, headers),
     )
+    return attrs.evolve(asked.turned_to(choices[0], services), further=choices[1:])
 
 
-async def _choice(body: JsonObject, services: Services) -> ModelChoice:
-    """Read the model's name, and write the backend's own in its place."""
+async def _choices(body: JsonObject, services: Services) -> tuple[ModelChoice, ...]:
+    """Read the model's name: whatever it may mean, in the order in which that is tried."""
     if not isinstance(named := body.get("model"), str):
-        return ModelChoice(slug="")  # the route says what is wrong with it
-    choice = await choose_model(named, services)
-    body["model"] = choice.slug
-    return choice
+        return (ModelChoice(slug=""),)  # the route says what is wrong with it
+    return await choose_models(named, services)
+
+
+@attrs.frozen(kw_only=True)
+class _Asked:
+    """A request that may go to any of the models that its name of one means."""
+
+    id: str
+    route: Dialect
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    #: With the client's own name of the model.
+    body: JsonObject = attrs.field(repr=False)
+    said: RelayFields = attrs.field(repr=False)
+    in_header: tuple[Given, ...] = attrs.field(repr=False)
+
+    def turned_to(self, choice: ModelChoice, services: Services) -> Incoming:
+        """Return what the request is to one model.
+
+        Raises:
+            RequestError: what it says to the relay cannot be meant.
+        """
+        body, renamed = _with_model(self.body, choice)
+        policy, profile = services.policy(choice.instance), recognise(self.headers, body)
+        layers = (
+            *configured(profile, policy),
+            capabilities.read_parameters(choice.capabilities),
+            *self.in_header,
+            *self.said.capabilities,
+        )
+        resolved = capabilities.resolve(self.route, layers, default_text_format=policy.text_format)
+        return Incoming(
+            id=self.id,
+            headers=self.headers,
+            body=body,
+            profile=profile,
+            choice=choice,
+            capabilities=resolved,
+            renamed=renamed,
+            said=self.said,
+            policy=policy,
+            asked=self,
+        )
+
+
+def _with_model(body: JsonObject, choice: ModelChoice) -> tuple[JsonObject, Renamed | None]:
+    """Return the body with the name that the backend knows."""
+    if not isinstance(named := body.get("model"), str) or named == choice.slug:
+        return body, None
+    renamed = Renamed(named, choice.slug)
+    return _with_slug(body | {"model": choice.slug}, renamed), renamed
 
 
 def _with_slug(body: JsonObject, renamed: Renamed) -> JsonObject:

@@ -148,6 +148,7 @@ def way_of(record: Record, *, now_unix_s: float) -> JsonObject:
             }
             for refused in record.refused
         ],
+        "put_off": list(record.put_off),
         "waiting_for": _passed_over(
             record.waiting_for, now_unix_s=began_unix_s + record.waiting_since_s
         ),
@@ -171,6 +172,7 @@ def _attempt(tried: Tried, *, now_unix_s: float) -> JsonObject:
     fault = tried.fault
     return {
         "account": tried.account,
+        "model": tried.model,
         "chosen_by": tried.by.value,
         "bound": tried.bound,
         "candidates": list(tried.candidates[:MOST_NAMED]),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -22,7 +24,7 @@ from codexrelay.backends.codex.listing import Listing, models_in, union
 from codexrelay.errors import NeedsReauthError
 from codexrelay.protocol.faults import Fault, FaultKind
 from codexrelay.protocol.fit import Defaults, fit
-from codexrelay.protocol.model_choice import EFFORTS, choose
+from codexrelay.protocol.model_choice import EFFORTS, Others, choose_all
 from codexrelay.protocol.models_list import model_object, openai_list, unknown_model
 from codexrelay.protocol.raw import dump
 from codexrelay.relay.active import ActiveTurns
@@ -32,7 +34,13 @@ from codexrelay.relay.unary import fetch
 from codexrelay.server.offer import available, offered, reaches_nothing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Collection,
+        Iterable,
+    )
 
     from codexrelay.accounts.account import Account
     from codexrelay.config.settings import Settings
@@ -46,27 +54,53 @@ if TYPE_CHECKING:
 # what clients ask for
 
 
-async def choose_model(text: str, services: Services) -> ModelChoice:
-    """Read the name of a model as a client wrote it.
+async def choose_models(text: str, services: Services) -> tuple[ModelChoice, ...]:
+    """Read the name of a model, or of a route, as a client wrote it; see `choose_all`.
 
-    Waits only while there is no list of the backend's at all, and that could make a difference:
-    before a model is refused, and where the end of the name may be an effort.
+    Waits only while there is no list of Codex's at all, and that could make a difference: before a
+    model is refused, and where the end of the name may be an effort. Of models of other backends
+    nothing is refused, and none is asked for them.
 
     Raises:
         RequestError: 400, a parameter of the name is wrong; or `models.strict` is on, and the
             catalogue has no such model.
     """
-    settings, catalogue = services.current.settings.models, services.catalogue
-    choice = choose(text, aliases=settings.aliases, known=catalogue.now.by_slug)
-    if choice.slug in catalogue.now.by_slug:
-        return choice
-    if not settings.strict and choice.slug.rpartition("-")[2].lower() not in EFFORTS:
-        return choice
+    settings, catalogue = services.current.settings, services.catalogue
+    read = partial(
+        choose_all,
+        text,
+        aliases=settings.models.aliases,
+        routes=settings.models.routes,
+        others=settings.others,
+    )
+    choices = read(known=catalogue.now.by_slug)
+    unknown = _unknown(choices, catalogue.now.by_slug, settings)
+    strict = settings.models.strict
+    if not strict and not any(slug.rpartition("-")[2].lower() in EFFORTS for slug in unknown):
+        return choices
+    if not unknown:
+        return choices
     known = (await _models(services)).by_slug
-    choice = choose(text, aliases=settings.aliases, known=known)
-    if settings.strict and choice.slug not in known:
-        raise unknown_model(choice.slug, available(catalogue, services.relay.instances))
-    return choice
+    choices = read(known=known)
+    if strict and (unknown := _unknown(choices, known, settings)):
+        raise unknown_model(unknown[0], available(catalogue, services.relay.instances))
+    return choices
+
+
+def is_other(choice: ModelChoice, settings: Settings) -> bool:
+    """Tell whether a model is of a backend of another kind."""
+    return any(choice.instance == name for name, _ in settings.backends.others)
+
+
+def _unknown(
+    choices: Iterable[ModelChoice], known: Collection[str], settings: Settings
+) -> tuple[str, ...]:
+    """Return the models that should be in the catalogue and are not."""
+    return tuple(
+        choice.slug
+        for choice in choices
+        if not is_other(choice, settings) and choice.slug not in known
+    )
 
 
 def fit_model(
@@ -76,7 +110,13 @@ def fit_model(
     *,
     spoken: Literal["responses", "chat"],
 ) -> tuple[JsonObject, tuple[str, ...]]:
-    """Return the body as its model takes it, and what was adjusted: see `fit`."""
+    """Return the body as its model takes it, and what was adjusted: see `fit`.
+
+    What a model of another backend takes is not known here: its body is returned as it came, and
+    what the model's name says is written into it where the request is made.
+    """
+    if is_other(choice, services.current.settings):
+        return body, ()
     backends = services.current.settings.backends
     named = (codex for name, codex in backends.family if name == choice.instance)
     extra = next(named, backends.openai_codex).extra
@@ -86,20 +126,28 @@ def fit_model(
 
 
 async def answer_list(services: Services) -> Response:
-    """Serve the catalogue: `data` in the OpenAI shape and `models` in Codex's, in one body.
+    """Serve the models: `data` in the OpenAI shape and `models` in Codex's, in one body.
 
-    Codex CLI looks up the models itself, so it is told of all of them.
+    Codex CLI looks up the models itself, so it is told of all of them; other backends' are not for
+    it.
     """
-    models = await _models(services)
-    aliases, broken = _aliases(services, models)
+    models, elsewhere = await _all_models(services)
+    named = _named(services, models)
     those = offered(services.catalogue, services.relay.instances)
-    choices = {slug: entry for slug, entry in those.items() if slug.lower() not in broken}
-    etag = etag_of(models, choices, aliases)
+    choices = {slug: entry for slug, entry in those.items() if slug.lower() not in named.broken}
+    etag = etag_of(models, choices, named, elsewhere)
     if request.if_none_match.contains_weak(etag):
         answer = Response(b"", 304)
         answer.headers.pop("content-type", None)
     else:
-        told = openai_list(choices, aliases=aliases, created=int(services.wall_clock()))
+        told = openai_list(
+            choices,
+            aliases=named.aliases,
+            routes=named.routes,
+            others=named.others,
+            elsewhere=elsewhere,
+            created=int(services.wall_clock()),
+        )
         answer = _json(told | {"models": list(models.by_slug.values())})
     answer.set_etag(etag, weak=True)
     return answer
@@ -109,14 +157,17 @@ async def answer_one(services: Services, text: str) -> Response:
     """Serve one model, by any of its names.
 
     Raises:
-        RequestError: 404, nothing of that name is in the catalogue.
+        RequestError: 404, nothing of that name is in the catalogue or another backend's list.
     """
-    models = await _models(services)
-    aliases, broken = _aliases(services, models)
+    models, elsewhere = await _all_models(services)
+    named = _named(services, models)
     told = model_object(
-        {slug: entry for slug, entry in models.by_slug.items() if slug.lower() not in broken},
+        {slug: entry for slug, entry in models.by_slug.items() if slug.lower() not in named.broken},
         text,
-        aliases=aliases,
+        aliases=named.aliases,
+        routes=named.routes,
+        others=named.others,
+        elsewhere=elsewhere,
         created=int(services.wall_clock()),
         available=available(services.catalogue, services.relay.instances),
     )
@@ -125,40 +176,101 @@ async def answer_one(services: Services, text: str) -> Response:
 
 async def _models(services: Services) -> Models:
     """Return the models; see `Catalogue.models`. A relay that is being stopped waits no more."""
-
-    async def stop_waiting() -> None:
-        await services.drain.begun.wait()
-        nursery.cancel_scope.cancel()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(stop_waiting)
-        for instance in services.relay.instances.members:
-            await instance.lender.look()  # somebody may have signed in
-        await services.catalogue.models()
-        nursery.cancel_scope.cancel()
+    async with _while_serving(services):
+        await _learn(services)
     return services.catalogue.now
 
 
-def etag_of(models: Models, choices: Collection[str], aliases: Mapping[str, str]) -> str:
+async def _all_models(services: Services) -> tuple[Models, Mapping[str, tuple[str, ...]]]:
+    """Return the models as `_models` does, and those of each backend of another kind.
+
+    One whose models the configuration does not give is asked; what does not answer in time has none
+    until it does.
+    """
+    elsewhere = {name: block.models for name, block in services.current.settings.backends.others}
+
+    async def ask(name: str, listed: Callable[[], Awaitable[tuple[str, ...]]]) -> None:
+        elsewhere[name] = await listed()
+
+    async with _while_serving(services) as nursery:
+        nursery.start_soon(_learn, services)
+        for name, other in services.relay.others.items():
+            if elsewhere.get(name) == ():
+                nursery.start_soon(ask, name, other.listing.listed)
+    return services.catalogue.now, elsewhere
+
+
+async def _learn(services: Services) -> None:
+    """See that Codex's models are known."""
+    for instance in services.relay.instances.members:
+        await instance.lender.look()  # somebody may have signed in
+    await services.catalogue.models()
+
+
+@asynccontextmanager
+async def _while_serving(services: Services) -> AsyncIterator[trio.Nursery]:
+    """Do what stands in the block, and the tasks begun in it, unless the relay is being stopped."""
+
+    async def stop_waiting() -> None:
+        await services.drain.begun.wait()
+        waiting.cancel_scope.cancel()
+
+    async with trio.open_nursery() as waiting:
+        waiting.start_soon(stop_waiting)
+        async with trio.open_nursery() as nursery:
+            yield nursery
+        waiting.cancel_scope.cancel()
+
+
+@attrs.frozen(kw_only=True)
+class _Named:
+    """The names that the configuration gives."""
+
+    #: Those that may reach a model.
+    aliases: Mapping[str, str]
+    routes: Mapping[str, tuple[str, ...]]
+    #: The rest of them, in lower case.
+    broken: frozenset[str]
+    others: Others
+
+
+def _named(services: Services, models: Models) -> _Named:
+    settings = services.current.settings
+    others = settings.others
+    instances = [instance.name for instance in services.relay.instances.members]
+    reach = partial(
+        reaches_nothing,
+        models=settings.models,
+        known=models.by_slug,
+        instances=instances,
+        others=others,
+    )
+    aliases, routes = settings.models.aliases, settings.models.routes
+    broken = frozenset(name.lower() for name in (*aliases, *routes) if reach(name) is not None)
+    return _Named(
+        aliases={alias: m for alias, m in aliases.items() if alias.lower() not in broken},
+        routes={route: m for route, m in routes.items() if route.lower() not in broken},
+        broken=broken,
+        others=others,
+    )
+
+
+def etag_of(
+    models: Models,
+    choices: Collection[str],
+    named: _Named,
+    elsewhere: Mapping[str, tuple[str, ...]],
+) -> str:
     """Return the tag of our own list, without its quotes: it changes when the list does."""
     told: JsonObject = {
         "models": list(models.entries),
         "choices": list(choices),
-        "aliases": dict(aliases),
+        "aliases": dict(named.aliases),
+        "routes": {route: list(means) for route, means in named.routes.items()},
+        "elsewhere": {name: list(listed) for name, listed in elsewhere.items()},
+        "default": named.others.default,
     }
     return hashlib.sha256(dump(told)).hexdigest()[:32]
-
-
-def _aliases(services: Services, models: Models) -> tuple[Mapping[str, str], frozenset[str]]:
-    """Return the aliases that may reach a model, and the others in lower case."""
-    aliases = services.current.settings.models.aliases
-    names = [instance.name for instance in services.relay.instances.members]
-    broken = frozenset(
-        alias.lower()
-        for alias in aliases
-        if reaches_nothing(alias, aliases=aliases, known=models.by_slug, instances=names)
-    )
-    return {a: means for a, means in aliases.items() if a.lower() not in broken}, broken
 
 
 def _json(value: JsonObject) -> Response:

@@ -13,14 +13,16 @@ from codexrelay.accounts.standing import plan_of, plans_of
 from codexrelay.backends.codex.catalogue import Catalogue
 from codexrelay.backends.codex.listing import plans_in
 from codexrelay.errors import RequestError
-from codexrelay.protocol.model_choice import choose
+from codexrelay.protocol.model_choice import NO_OTHERS, Others, choose_all
 from codexrelay.protocol.model_id import FAMILY
 from codexrelay.protocol.models_list import is_listed
 from codexrelay.relay.instances import Instances
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
+    from codexrelay.config.settings import ModelsSettings
+    from codexrelay.protocol.model_choice import ModelChoice
     from codexrelay.protocol.raw import JsonObject
 
 
@@ -77,24 +79,44 @@ def available(catalogue: Catalogue, instances: Instances) -> tuple[str, ...]:
 
 
 def reaches_nothing(
-    alias: str, *, aliases: Mapping[str, str], known: Collection[str], instances: Collection[str]
+    name: str,
+    *,
+    models: ModelsSettings,
+    known: Collection[str],
+    instances: Collection[str],
+    others: Others = NO_OTHERS,
 ) -> str | None:
-    """Say why nobody who asks for an alias can be served; None: somebody may be.
+    """Say why nobody who asks for an alias or a route can be served; None: somebody may be.
 
     A model that is in no list may be served all the same.
 
     Args:
-        alias: one of `aliases`.
-        aliases: all that are configured.
+        name: one of the aliases or routes of `models`.
+        models: what the configuration says of names.
         known: slugs of the catalogue.
         instances: names of the configured ones.
+        others: the backends of other kinds.
     """
+    aliases, routes = models.aliases, models.routes
     try:
-        choice = choose(alias, aliases=aliases, known=known)
+        choices = choose_all(name, aliases=aliases, routes=routes, known=known, others=others)
     except RequestError as error:
         return error.message
+    whys = [_why_nobody(each, (*aliases, *routes), known, instances, others) for each in choices]
+    return None if None in whys else whys[0]
+
+
+def _why_nobody(
+    choice: ModelChoice,
+    named: Collection[str],
+    known: Collection[str],
+    instances: Collection[str],
+    others: Others,
+) -> str | None:
+    if choice.instance in others.models:
+        return None
     if choice.instance not in (None, FAMILY, f"{FAMILY}.1", *instances):
         return f"no backend is called {choice.instance!r}"
-    if choice.slug not in known and choice.slug.lower() in map(str.lower, aliases):
+    if choice.slug not in known and choice.slug.lower() in map(str.lower, named):
         return f"{choice.slug!r} is no model but an alias, and an alias cannot mean another one"
     return None

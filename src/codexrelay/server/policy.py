@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -42,12 +42,24 @@ class Policies:
     _policies: Mapping[str, Policy] = attrs.field(factory=dict)
 
     def of(self, settings: Settings, instance: str | None) -> Policy:
-        """Return the policy for the instance that a model's name asks for, None for any."""
+        """Return the policy for the backend that a model's name asks for, None for any instance."""
         if settings is not self._settings:
             self._policies = {name: policy_of(block) for name, block in settings.backends.family}
+            self._policies |= {name: PLAIN for name, _ in settings.backends.others}
             self._settings = settings
         # One that is not configured is refused where the turn is given its route.
         return self._policies.get(instance or FAMILY) or self._policies[FAMILY]
+
+
+#: For backends of other kinds: what a client asks for and what it is stays as it is.
+PLAIN: Final = Policy(
+    defaults={},
+    agents={},
+    prompt=Prompt(),
+    tool_schema=ToolSchema(),
+    text_format="none",
+    reactors=(),
+)
 
 
 def policy_of(block: CodexBackendSettings) -> Policy:

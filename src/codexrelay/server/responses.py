@@ -9,12 +9,13 @@ import structlog
 
 from codexrelay.protocol.call_filter import FilteredStream, FilteredWhole
 from codexrelay.protocol.encrypted import digests_in
-from codexrelay.protocol.responses_request import checked, is_codex_shaped, shape
+from codexrelay.protocol.responses_request import check_form, checked, is_codex_shaped, shape
 from codexrelay.protocol.responses_stream import ResponsesStream
-from codexrelay.protocol.responses_whole import ResponsesWhole
 from codexrelay.relay.reply import StreamedReply, WholeReply
-from codexrelay.server import tool_calls, turns
+from codexrelay.server import answers, others, tool_calls, turns
+from codexrelay.server.explained import ExplainedReply
 from codexrelay.server.incoming import receive
+from codexrelay.server.lightening import lighten
 from codexrelay.server.models import fit_model
 from codexrelay.server.turns import Planned
 from codexrelay.server.upstream import UpstreamRequests, session_id_for
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
     from quart import Request
 
     from codexrelay.protocol.call_filter import CallFilter
-    from codexrelay.protocol.responses_request import ShapedRequest
+    from codexrelay.protocol.responses_whole import ResponsesWhole
     from codexrelay.relay.reply import Reply
     from codexrelay.server.asgi import DeliveredResponse
+    from codexrelay.server.incoming import Incoming
     from codexrelay.server.services import Services
+    from codexrelay.server.turns import Begun
 
 PATH: Final = "/responses"
 #: The profile of the program whose bodies need no help.
@@ -39,10 +42,25 @@ _log = structlog.get_logger("codexrelay.responses")
 async def answer(request: Request, services: Services) -> DeliveredResponse:
     """Serve one Responses request."""
     incoming = await receive(request, services, route="openai-responses")
-    checked(incoming.body)  # what is no request begins no session
+    _check(incoming, services)  # what is no request begins no session
     begun = await turns.begin(incoming, services)
+    return await turns.respond(incoming, begun, services, protocol="responses", plan=_plan)
+
+
+def _check(incoming: Incoming, services: Services) -> None:
+    # Another backend may keep responses, and says so itself if it does not.
+    check = checked if turns.other_of(incoming, services) is None else check_form
+    check(incoming.body)
+
+
+async def _plan(incoming: Incoming, begun: Begun, services: Services) -> Planned:
+    """Plan the leg to the model of the request's choice."""
+    other = turns.other_of(incoming, services)
+    if other is not None:
+        return await others.plan(incoming, other, begun, services, spoken="responses")
+    lightened = await lighten(incoming.body, begun.plan, begun.key, services, family=True)
     shaped = shape(
-        incoming.body,
+        lightened.body,
         session_cache_key=begun.key.cache_key,
         codex_shaped=is_codex_shaped(incoming.body, from_codex=incoming.profile.name == CODEX_CLI),
         shaping=incoming.shaping,
@@ -57,32 +75,28 @@ async def answer(request: Request, services: Services) -> DeliveredResponse:
         changes=list(shaped.changes),
         adjusted=adjusted,
     )
-    answer = _answer(shaped, services)
-    planned = Planned(
+    answer = answers.responses(shaped.model, services, stream=shaped.stream)
+    requests = UpstreamRequests(
+        path=PATH,
+        accept="text/event-stream",
+        client_headers=incoming.headers,
+        plan=begun.plan,
+        body=body,
+        session_id=session_id_for(body, begun.key.cache_key),
+        renamed=incoming.renamed,
+    )
+    # A client that can be shown life is one that streams.
+    wish = turns.wish_of(incoming, begun, requests, services, waits=shaped.stream)
+    return Planned(
         incoming=incoming,
-        begun=begun,
-        protocol="responses",
-        model=shaped.model,
-        requests=UpstreamRequests(
-            path=PATH,
-            accept="text/event-stream",
-            client_headers=incoming.headers,
-            plan=begun.plan,
-            body=body,
-            session_id=session_id_for(body, begun.key.cache_key),
-            renamed=incoming.renamed,
-        ),
-        reply=_reply(answer, tool_calls.wanted(incoming, body, services)),
-        left_behind=partial(_left_behind, answer),
+        wish=wish,
+        requests=requests,
+        reply=ExplainedReply(_reply(answer, tool_calls.wanted(incoming, body, services))),
+        passed_on=turns.family_passed_on(services),
+        left_behind=partial(_left_behind, answer, requests),
+        lightened=lightened,
         adjusted=adjusted,
     )
-    return turns.respond(planned, services)
-
-
-def _answer(shaped: ShapedRequest, services: Services) -> ResponsesStream | ResponsesWhole:
-    now_unix_s = services.wall_clock()
-    made = ResponsesStream if shaped.stream else ResponsesWhole
-    return made(now_unix_s=now_unix_s, model=shaped.model, created_unix_s=int(now_unix_s))
 
 
 def _reply(answer: ResponsesStream | ResponsesWhole, calls: CallFilter | None) -> Reply:
@@ -91,5 +105,7 @@ def _reply(answer: ResponsesStream | ResponsesWhole, calls: CallFilter | None) -
     return WholeReply(answer if calls is None else FilteredWhole(answer, calls))
 
 
-def _left_behind(answer: ResponsesStream | ResponsesWhole) -> LeftBehind:
-    return LeftBehind(encrypted=tuple(digests_in(answer.notes.items)))
+def _left_behind(
+    answer: ResponsesStream | ResponsesWhole, requests: UpstreamRequests
+) -> LeftBehind:
+    return LeftBehind(encrypted=(*requests.encrypted_sent, *digests_in(answer.notes.items)))

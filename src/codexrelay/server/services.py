@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import attrs
+import trio
 
 from codexrelay.backends.codex.catalogue import Catalogue
+from codexrelay.compaction.compress import Compressor
 from codexrelay.config.settings import ServerSettings, Settings
 from codexrelay.relay.turn import Relay
 from codexrelay.server.drain import Drain
 from codexrelay.server.journal import Journal
+from codexrelay.server.metrics import Totals
 from codexrelay.server.notices import Notices
 from codexrelay.server.policy import Policies, Policy
 from codexrelay.sessions.registry import SessionRegistry
@@ -38,6 +41,11 @@ class Services:
     #: Returns a new random id of 32 hexadecimal digits.
     new_id: Callable[[], str]
     notices: Notices = attrs.field(factory=Notices)
+    totals: Totals = attrs.field(factory=Totals)
+    #: Shared by all sessions: what it remembers is bounded once.
+    compressor: Compressor = attrs.field(factory=Compressor)
+    #: For long histories, which are compacted one at a time.
+    compacting: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1))
     _policies: Policies = attrs.field(factory=Policies, init=False)
 
     @property

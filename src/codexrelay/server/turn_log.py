@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from codexrelay.protocol.raw import Json, JsonObject
     from codexrelay.relay.record import Record
     from codexrelay.relay.turn import Ending
+    from codexrelay.server.lightening import Lightened
+    from codexrelay.sessions.state import Savings
 
 _log = structlog.get_logger("codexrelay.turns")
 
@@ -44,20 +46,28 @@ class TurnLog:
         _log.info("turn waits", request=self.request_id, model=self.model, accounts=names)
         self._note({"state": "waiting"}, record)
 
-    def ended(self, ending: Ending, terminal: Terminal | None) -> None:
-        """The turn has ended."""
+    def ended(self, ending: Ending, lightened: Lightened, sums: Savings | None) -> None:
+        """The turn has ended.
+
+        `lightened` is the request of the leg that it was on; `sums` what was saved over the whole
+        session, if the turn was served.
+        """
+        terminal = ending.terminal
         facts: dict[str, Json] = {
             "account": ending.account_id,
+            "backend": ending.backend,
             "attempts": ending.attempts,
             "total_ms": _ms(ending.total_s),
+            **_saved(lightened, sums),
         }
         if ending.first_output_s is not None:
             facts["first_output_ms"] = _ms(ending.first_output_s)
         if terminal is not None and terminal.response_id is not None:
             facts["response"] = terminal.response_id
         if terminal is not None and terminal.usage is not None:
-            facts["input_tokens"] = terminal.usage.get("input_tokens")
-            facts["output_tokens"] = terminal.usage.get("output_tokens")
+            counted = counted_in(terminal)
+            facts["input_tokens"] = counted.input_tokens
+            facts["output_tokens"] = counted.output_tokens
         if ending.left:
             state = "client left"
         elif ending.fault is not None:
@@ -85,7 +95,7 @@ class TurnLog:
             state,
             request=self.request_id,
             protocol=self.protocol,
-            model=self.model,
+            model=_model(record) or self.model,
             client=self.client,
             **facts,
             tried=None if _went_well(record) else in_short(record),
@@ -99,11 +109,54 @@ class TurnLog:
             "request": self.request_id,
             "at_unix_s": round(now_unix_s, 3),
             "protocol": self.protocol,
-            "model": self.model,
+            "model": _model(record) or self.model,
             "client": self.client,
             "session": self.session,
         }
         self.journal.note(about | facts | way_of(record, now_unix_s=now_unix_s))
+
+
+@attrs.frozen
+class Counted:
+    """The tokens that a backend has counted; None where it did not."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+def counted_in(terminal: Terminal | None) -> Counted:
+    """Return the tokens of an answer, in the words of Responses or of Chat."""
+    if terminal is None or terminal.usage is None:
+        return Counted()
+    usage = terminal.usage
+    return Counted(
+        _first_count(usage, "input_tokens", "prompt_tokens"),
+        _first_count(usage, "output_tokens", "completion_tokens"),
+    )
+
+
+def _first_count(usage: JsonObject, *names: str) -> int | None:
+    counts = (usage.get(name) for name in names)
+    return next((c for c in counts if isinstance(c, int) and not isinstance(c, bool)), None)
+
+
+def _saved(lightened: Lightened, sums: Savings | None) -> dict[str, Json]:
+    """Return what was saved of the request, and of its session, where something was."""
+    facts: dict[str, Json] = {
+        "compaction_saved_bytes": lightened.compaction.saved_bytes,
+        "compaction_saved_tokens": lightened.compaction.saved_tokens,
+        "compression_saved_bytes": lightened.compression.saved_bytes,
+        "compression_saved_tokens": lightened.compression.saved_tokens,
+    }
+    if sums is not None and sums:
+        facts["session_saved_bytes"] = sums.saved_bytes
+        facts["session_saved_tokens"] = sums.saved_tokens
+    return {name: saved for name, saved in facts.items() if saved}
+
+
+def _model(record: Record) -> str | None:
+    """Return the model that the turn was on last, None if no backend was asked."""
+    return record.tried[-1].model if record.tried else None
 
 
 def program_of(headers: Mapping[str, str]) -> str | None:

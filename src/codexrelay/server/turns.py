@@ -1,36 +1,46 @@
-"""From a decoded request to its answer: session, plan, turn, log line. Shared by both protocols."""
+"""From a decoded request to its answer: session, plan, legs, turn. Shared by both protocols."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
 import structlog
 
+from codexrelay.accounts.pool import Ask
+from codexrelay.backends.backend import Head
 from codexrelay.backends.codex.headers import TURN_STATE, passed_on
 from codexrelay.errors import RequestError, SessionLostError
-from codexrelay.protocol.raw import get_text
+from codexrelay.protocol.model_id import FAMILY
+from codexrelay.protocol.raw import Headers, get_text
 from codexrelay.relay.climb import Wish
+from codexrelay.relay.leg import Later, Leg, RequestFor
 from codexrelay.relay.reply import Reply
 from codexrelay.relay.turn import Turn, run_turn
 from codexrelay.server.asgi import DeliveredResponse
-from codexrelay.server.explained import ExplainedReply
 from codexrelay.server.incoming import Incoming
+from codexrelay.server.lightening import Lightened
 from codexrelay.server.offer import ModelOffer
-from codexrelay.server.turn_log import TurnLog, program_of
-from codexrelay.server.upstream import UpstreamRequests
+from codexrelay.server.services import Services
+from codexrelay.server.turn_log import TurnLog, counted_in, program_of
 from codexrelay.sessions.actor import Session
 from codexrelay.sessions.identity import SessionKey, UserTurn, session_key, user_turn
-from codexrelay.sessions.state import LeftBehind, TurnFacts, TurnOutcome, TurnPlan
+from codexrelay.sessions.state import LeftBehind, Savings, TurnFacts, TurnOutcome, TurnPlan
 
 if TYPE_CHECKING:
-    from codexrelay.backends.backend import Head
-    from codexrelay.protocol.raw import Headers
+    from collections.abc import Sequence
+
+    from codexrelay.protocol.answer import Terminal
+    from codexrelay.protocol.model_choice import ModelChoice
+    from codexrelay.relay.instances import Instances
+    from codexrelay.relay.lending import Target
+    from codexrelay.relay.other import Other
+    from codexrelay.relay.turn import Ending
     from codexrelay.server.asgi import ClientSender
-    from codexrelay.server.services import Services
+    from codexrelay.server.upstream import UpstreamRequests
 
 #: Tag of the backend's list of models, in every answer of its.
 MODELS_ETAG: Final = "x-models-etag"
@@ -38,31 +48,38 @@ MODELS_ETAG: Final = "x-models-etag"
 _log = structlog.get_logger("codexrelay.turns")
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class Begun:
     """A request that has found its session and was given its plan."""
 
     key: SessionKey
     session: Session
     user_turn: UserTurn
+    #: Less is allowed by it once the turn has gone to the openai-codex family.
     plan: TurnPlan
 
 
 @attrs.frozen(kw_only=True)
 class Planned:
-    """A turn before it runs."""
+    """A leg of a turn, before it runs."""
 
     incoming: Incoming
-    begun: Begun
-    #: `responses` or `chat`, for the log.
-    protocol: str
-    model: str
-    requests: UpstreamRequests
-    reply: Reply
-    #: Says what the answer held for later turns, once it has ended.
+    wish: Wish
+    requests: RequestFor
+    #: Which of upstream's headers the client gets.
+    passed_on: Callable[[Head], Headers]
+    #: Says what was sent and what the answer held for later turns, once it has ended.
     left_behind: Callable[[], LeftBehind]
+    #: The client's request as it was sent, but for the backend's form.
+    lightened: Lightened
+    #: None for what is no turn, but one body that passes as it is.
+    reply: Reply | None = None
     #: What was asked for and is done in another way, as `what=asked->done`.
     adjusted: tuple[str, ...] = ()
+
+
+#: Plans a request for the model of its choice; may raise RequestError.
+Plan: TypeAlias = Callable[[Incoming, Begun, Services], Awaitable[Planned]]
 
 
 async def begin(incoming: Incoming, services: Services) -> Begun:
@@ -71,8 +88,15 @@ async def begin(incoming: Incoming, services: Services) -> Begun:
     Raises:
         RequestError: the body is nested too deeply.
     """
+    settings = services.current.settings
     try:
-        key = session_key(incoming.headers, incoming.body, incoming.profile)
+        key = session_key(
+            incoming.headers,
+            incoming.body,
+            incoming.profile,
+            scoped=bool(settings.server.client_keys),
+            lineage=services.sessions.continued,
+        )
         turn = user_turn(incoming.body)
     except ValueError as error:
         raise RequestError(message=str(error), code="invalid_json") from None
@@ -80,14 +104,18 @@ async def begin(incoming: Incoming, services: Services) -> Begun:
         user_turn=turn.name,
         opens=turn.opens,
         offered_turn_state=incoming.headers.get(TURN_STATE),
+        family=other_of(incoming, services) is None,
+        compaction=settings.compaction.enabled,
     )
-    while True:
-        session = services.sessions.session(key)
-        with contextlib.suppress(SessionLostError):  # its actor has just ended: begin it anew
-            plan = await session.begin_turn(facts)
-            begun = Begun(key=key, session=session, user_turn=turn, plan=plan)
-            _give_hints(incoming, begun, services)
-            return begun
+    session, plan = await services.sessions.begin_turn(key, facts)
+    begun = Begun(key=key, session=session, user_turn=turn, plan=plan)
+    _give_hints(incoming, begun, services)
+    return begun
+
+
+def other_of(incoming: Incoming, services: Services) -> Other | None:
+    """Return the backend of another kind that a request goes to, None if that is the family."""
+    return services.relay.others.get(incoming.choice.instance or FAMILY)
 
 
 def _give_hints(incoming: Incoming, begun: Begun, services: Services) -> None:
@@ -120,31 +148,124 @@ def tell_of_moot(incoming: Incoming, begun: Begun, services: Services) -> None:
         )
 
 
-def respond(planned: Planned, services: Services) -> DeliveredResponse:
+async def respond(
+    incoming: Incoming, begun: Begun, services: Services, *, protocol: str, plan: Plan
+) -> DeliveredResponse:
     """Return the response that runs the turn, in the request's own task, as its body.
 
+    `protocol` is `responses` or `chat`, for the log.
+
     Raises:
-        RequestError: see `wish_of`.
+        RequestError: the request cannot be made for the first of its models.
     """
-    told = log_of(planned.incoming, planned.begun, services, protocol=planned.protocol)
-    # A client that can be shown life is one that streams.
-    waits = planned.reply.keep_alive is not None
+    course = Course(incoming=incoming, begun=begun, services=services, plan=plan)
+    told = log_of(incoming, begun, services, protocol=protocol)
+
+    def ended(ending: Ending) -> None:
+        planned = course.planned(ending.leg)
+        told.ended(ending, planned.lightened, course.sums)
+        services.totals.count(ending, planned.lightened, protocol=protocol)
+
     turn = Turn(
-        request_for=planned.requests,
-        wish=wish_of(planned.incoming, planned.begun, planned.requests, services, waits=waits),
-        reply=ExplainedReply(planned.reply),
-        request_id=planned.incoming.id,
-        passed_on=partial(_passed_on, services),
-        ended=lambda ending: told.ended(ending, planned.reply.answer.terminal),
+        leg=await course.open(incoming.choice),
+        further=tuple(map(course.later, incoming.further)),
+        request_id=incoming.id,
+        ended=ended,
         waits=told.waits,
-        served=partial(_served, planned),
-        adjusted=planned.adjusted,
     )
 
     async def deliver(client: ClientSender) -> None:
         await run_turn(turn, client, services.relay)
 
     return DeliveredResponse(deliver)
+
+
+@attrs.define(eq=False, kw_only=True)
+class Course:
+    """The legs of one turn, as far as they are planned."""
+
+    incoming: Incoming
+    begun: Begun
+    services: Services
+    plan: Plan
+    #: What was saved over the whole session, with this turn, once it was served.
+    sums: Savings | None = attrs.field(default=None, init=False)
+    _legs: list[tuple[Leg, Planned]] = attrs.field(factory=list, init=False)
+
+    def planned(self, leg: Leg) -> Planned:
+        """Return what was planned for a leg of the turn."""
+        return next(planned for known, planned in self._legs if known is leg)
+
+    def later(self, choice: ModelChoice) -> Later:
+        """Return the leg to a model that the turn may still come to."""
+        name = ":".join(filter(None, (choice.instance or FAMILY, choice.slug)))
+        return Later(
+            name=name,
+            is_ready=partial(is_ready, choice, self.begun, self.services),
+            open=partial(self.open, choice),
+        )
+
+    async def open(self, choice: ModelChoice) -> Leg:
+        """Plan the leg to a model.
+
+        Raises:
+            RequestError: the request cannot be made for it.
+        """
+        incoming = self.incoming.turned_to(choice, self.services)
+        if self._legs and other_of(incoming, self.services) is None:
+            await self._meet_family()
+        planned = await self.plan(incoming, self.begun, self.services)
+        assert planned.reply is not None
+        leg = Leg(
+            wish=planned.wish,
+            request_for=planned.requests,
+            reply=planned.reply,
+            passed_on=planned.passed_on,
+            adjusted=planned.adjusted,
+            served=partial(self._served, planned),
+            anew=partial(self._anew, choice, planned),
+        )
+        self._legs.append((leg, planned))
+        return leg
+
+    def _anew(self, choice: ModelChoice, planned: Planned) -> Callable[[], Awaitable[Leg]] | None:
+        """Plan a leg once more whose history was compacted before the turn met the family."""
+        outdated = planned.lightened.compacted and not self.begun.plan.compacts
+        return partial(self.open, choice) if outdated else None
+
+    async def _meet_family(self) -> None:
+        """The turn goes to the openai-codex family: from now on nothing of it is compacted."""
+        compaction = self.services.current.settings.compaction.enabled
+        self.begun.plan = attrs.evolve(self.begun.plan, compacts=False)
+        with contextlib.suppress(SessionLostError):  # what this turn knows is enough for it
+            await self.services.sessions.meets_family(self.begun.key, compaction=compaction)
+
+    async def _served(self, planned: Planned, account_id: str, turn_state: str | None) -> None:
+        assert planned.reply is not None
+        self.sums = await remember(
+            self.begun,
+            planned,
+            self.services,
+            account_id=account_id,
+            turn_state=turn_state,
+            terminal=planned.reply.answer.terminal,
+        )
+
+
+def is_ready(choice: ModelChoice, begun: Begun, services: Services) -> bool:
+    """Tell whether the backend of a model would take a turn at this moment. No checkpoint here."""
+    relay = services.relay
+    other = relay.others.get(choice.instance or FAMILY)
+    if other is not None:
+        return other.lender.can_take(Ask(model=choice.slug))
+    offer = ModelOffer(services.catalogue, relay.instances, choice.slug)
+    ask = Ask(model=choice.slug, plans=offer.plans, session=begun.key.text)
+    return any(i.lender.can_take(ask) for i in relay.instances.serving(choice.instance))
+
+
+def family_passed_on(services: Services) -> Callable[[Head], Headers]:
+    """Return what says which headers of the family's answers the client gets."""
+    return partial(_passed_on, services)
 
 
 def _passed_on(services: Services, head: Head) -> Headers:
@@ -166,34 +287,52 @@ def log_of(incoming: Incoming, begun: Begun, services: Services, *, protocol: st
     )
 
 
-async def _served(planned: Planned, account_id: str, turn_state: str | None) -> None:
-    left_behind = planned.left_behind()
-    await remember(planned.begun, planned.requests, account_id, left_behind, turn_state=turn_state)
-
-
 async def remember(
     begun: Begun,
-    requests: UpstreamRequests,
-    account_id: str,
-    left_behind: LeftBehind,
+    planned: Planned,
+    services: Services,
     *,
+    account_id: str,
     turn_state: str | None = None,
-) -> None:
-    """Tell the session what a served turn leaves behind.
-
-    What the account was sent and did not refuse is taken for its own: that is how owners are known
-    again after a restart.
-    """
-    encrypted = (*requests.encrypted_sent, *left_behind.encrypted)
+    terminal: Terminal | None = None,
+) -> Savings:
+    """Tell the session what a served turn leaves behind; return its savings with this turn's."""
+    other = other_of(planned.incoming, services)
+    usage = counted_in(terminal)
+    lightened = planned.lightened
     outcome = TurnOutcome(
         user_turn=begun.user_turn.name,
         opens=begun.user_turn.opens,
-        account_id=account_id,
+        account_id=account_id if other is None else None,
         turn_state=turn_state,
-        left_behind=attrs.evolve(left_behind, encrypted=encrypted),
+        left_behind=planned.left_behind(),
+        backend=_backend_of(account_id, planned.wish.route),
+        bound=_bound(begun.key, planned.wish.route) if other is None else None,
+        response_id=None if terminal is None else terminal.response_id,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        characters_sent=lightened.characters,
+        compacted=lightened.compacted,
+        compaction=lightened.compaction,
+        compression=lightened.compression,
     )
+    saved = lightened.compaction + lightened.compression
+    if (counters := services.sessions.counters(begun.key)) is not None:
+        saved += counters.compaction + counters.compression
     with contextlib.suppress(SessionLostError):  # forgotten while the turn ran
         await begun.session.end_turn(outcome)
+    return saved
+
+
+def _backend_of(account_id: str, route: Sequence[Target]) -> str | None:
+    """Return the name of the backend whose account it is."""
+    return next((target.name for target in route if target.local(account_id) is not None), None)
+
+
+def _bound(key: SessionKey, route: Sequence[Target]) -> str | None:
+    """Return the account that a session is bound to by now, None if it is to none."""
+    bound = ((target, target.lender.bound(key.text)) for target in route)
+    return next((target.qualified(local) for target, local in bound if local is not None), None)
 
 
 def wish_of(
@@ -204,21 +343,31 @@ def wish_of(
     *,
     waits: bool = False,
 ) -> Wish:
-    """Return what a request wants of the accounts; `waits` says whether it may wait for a quota.
+    """Return what a request wants of the family's accounts.
+
+    `waits` says whether it may wait for a quota.
 
     Raises:
         RequestError: its model names an instance that is not configured.
     """
+    instances = services.relay.instances
+    _restore_binding(begun, instances)
     model, session = get_text(requests.body, "model"), begun.key.text
     claim, opens = requests.claim, begun.user_turn.opens
     return Wish(
-        route=services.relay.instances.route(
-            incoming.choice.instance, claim=claim, session=session, opens=opens
-        ),
+        route=instances.route(incoming.choice.instance, claim=claim, session=session, opens=opens),
         model=model,
-        offer=ModelOffer(services.catalogue, services.relay.instances, model),
+        offer=ModelOffer(services.catalogue, instances, model),
         session=session,
         claim=claim,
         opens=opens,
         waits=waits,
     )
+
+
+def _restore_binding(begun: Begun, instances: Instances) -> None:
+    """Bind a session as it was bound before a restart."""
+    for instance in instances.members:
+        local = instance.local(begun.plan.bound)
+        if local is not None and instance.has(begun.plan.bound):
+            instance.lender.restore(begun.key.text, local)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
@@ -20,6 +21,21 @@ MAX_RECALLED_CALLS: Final = 256
 MAX_OWNED: Final = 4096
 #: Bound on the encrypted reasoning kept per session, in characters.
 MAX_RECALLED_CHARACTERS: Final = 4_000_000
+#: Latest answers by whose ids a session is known: one branch of it runs, others stand beside.
+MAX_RESPONSES: Final = 16
+#: Backends whose turns are counted apart; more are not configured by anybody.
+MAX_BACKENDS: Final = 64
+#: How many characters of a request make one token, where nothing better is known.
+CHARACTERS_PER_TOKEN: Final = 4.0
+#: No tokenizer of text is outside; what is, comes of images or of a backend that counts otherwise.
+LEAST_CHARACTERS_PER_TOKEN: Final = 1.5
+MOST_CHARACTERS_PER_TOKEN: Final = 8.0
+#: Beyond these a figure is no figure, and says nothing.
+_NONSENSE: Final = (0.2, 50.0)
+#: Of fewer tokens than these, what the backend adds itself is too large a part.
+_LEAST_TOKENS: Final = 200
+#: How much one turn's figure counts against all earlier ones.
+_WEIGHT: Final = 0.3
 
 _NOTHING: Final[Mapping[str, tuple[JsonObject, ...]]] = MappingProxyType({})
 
@@ -57,6 +73,56 @@ class LeftBehind:
 
 
 @attrs.frozen(kw_only=True)
+class Savings:
+    """What was kept from a request; the tokens are an estimate."""
+
+    saved_bytes: int = 0
+    saved_tokens: int = 0
+
+    def __add__(self, other: Savings) -> Savings:
+        return Savings(
+            saved_bytes=self.saved_bytes + other.saved_bytes,
+            saved_tokens=self.saved_tokens + other.saved_tokens,
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.saved_bytes or self.saved_tokens)
+
+
+@attrs.frozen(kw_only=True)
+class Counters:
+    """What was counted of a session since it entered the memory."""
+
+    turns: int = 0
+    #: Turns by the name of the backend that served them.
+    backends: Mapping[str, int] = attrs.field(factory=dict)
+    input_tokens: int = 0
+    output_tokens: int = 0
+    #: Turns whose history was compacted.
+    compacted_turns: int = 0
+    compaction: Savings = Savings()
+    compression: Savings = Savings()
+
+    @property
+    def saved_something(self) -> bool:
+        """Whether a request of the session became smaller."""
+        return bool(self.compaction or self.compression)
+
+
+class Switch(enum.Enum):
+    """How far a session is on its way to an uncompacted history; nothing leads back."""
+
+    #: It has not met the openai-codex family: its history may be compacted.
+    OPEN = "open"
+    #: It has, while compaction was off: nobody was told, and the memory alone knows.
+    UNTOLD = "untold"
+    #: Its owner was told, but the disk does not know yet.
+    TOLD = "told"
+    #: The disk knows.
+    KEPT = "kept"
+
+
+@attrs.frozen(kw_only=True)
 class SessionState:
     """Everything a session remembers."""
 
@@ -66,6 +132,19 @@ class SessionState:
     reasoning: tuple[Reasoning, ...] = ()
     #: Digest of an encrypted item -> the account that made it; oldest first.
     owners: Mapping[str, str] = attrs.field(factory=dict)
+    #: Whether its history may be compacted.
+    switch: Switch = Switch.OPEN
+    #: Its history was compacted once, and goes on to be.
+    compacting: bool = False
+    #: Measured by `usage`; see `CHARACTERS_PER_TOKEN`.
+    characters_per_token: float = CHARACTERS_PER_TOKEN
+    #: Qualified id of the account that it is bound to, as far as is known here.
+    bound: str | None = None
+    #: The binding comes from the disk, and no turn has been served by it since.
+    restored: bool = False
+    #: Ids of the latest answers, the latest last.
+    responses: tuple[str, ...] = ()
+    counters: Counters = Counters()
 
     @property
     def characters(self) -> int:
@@ -82,6 +161,10 @@ class TurnFacts:
     opens: bool = False
     #: The turn state that the client itself sent back, as Codex CLI does.
     offered_turn_state: str | None = None
+    #: It goes to the openai-codex family first.
+    family: bool = False
+    #: History compaction is on, server-wide.
+    compaction: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -94,6 +177,17 @@ class TurnPlan:
     reasoning: Mapping[str, tuple[JsonObject, ...]] = _NOTHING
     #: Digest of an encrypted item -> the only account that can read it.
     owners: Mapping[str, str] = attrs.field(factory=dict)
+    #: History compaction may act on what goes to a backend outside of the openai-codex family.
+    compacts: bool = False
+    #: It has acted on this session before, and acts again whatever the estimate says.
+    compacting: bool = False
+    #: What to estimate tokens by.
+    characters_per_token: float = CHARACTERS_PER_TOKEN
+    #: Qualified id of the account that the session was bound to before a restart; None where there
+    #: is nothing to restore.
+    bound: str | None = None
+    #: Ids of the session's latest answers, the latest last.
+    responses: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -103,9 +197,25 @@ class TurnOutcome:
     user_turn: str
     #: As in `TurnFacts`: what was known under this name was of an equal turn before.
     opens: bool = False
-    account_id: str
+    #: Qualified id of the account that served it, None where it was no account.
+    account_id: str | None = None
     turn_state: str | None = None
     left_behind: LeftBehind = attrs.field(factory=LeftBehind)
+    #: Name of the backend that served it.
+    backend: str | None = None
+    #: Qualified id of the account that the session is bound to now; None where that is not known.
+    bound: str | None = None
+    #: Id of the answer, for requests that go on from it.
+    response_id: str | None = None
+    #: What the backend counted, None where it did not.
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    #: How many characters of the prompt were sent, as the estimate counts them.
+    characters_sent: int | None = None
+    #: The history that was sent had been compacted.
+    compacted: bool = False
+    compaction: Savings = Savings()
+    compression: Savings = Savings()
 
 
 def begin(state: SessionState, facts: TurnFacts) -> TurnPlan:
@@ -114,6 +224,37 @@ def begin(state: SessionState, facts: TurnFacts) -> TurnPlan:
         turn_state=_turn_state_for(facts, state.turn_states),
         reasoning={r.call_id: r.items for r in state.reasoning},
         owners=state.owners,
+        compacts=facts.compaction and state.switch is Switch.OPEN and not facts.family,
+        compacting=state.compacting,
+        characters_per_token=state.characters_per_token,
+        bound=state.bound if state.restored else None,
+        responses=state.responses,
+    )
+
+
+def meet_family(state: SessionState) -> SessionState:
+    """Return the state from the moment on at which a request goes to the openai-codex family."""
+    return attrs.evolve(state, switch=Switch.UNTOLD) if state.switch is Switch.OPEN else state
+
+
+def must_switch(state: SessionState, *, family: bool, compaction: bool) -> bool:
+    """Tell whether the disk is to learn now that the session's history stays uncompacted.
+
+    Where that has failed, every turn tries again; whoever met the family while compaction was off
+    is told when it does so again.
+    """
+    if not compaction:
+        return False
+    return state.switch is Switch.TOLD or (family and state.switch is Switch.UNTOLD)
+
+
+def restore(state: SessionState, *, uncompacted: bool, bound: str | None) -> SessionState:
+    """Return the state with what the disk has kept of the session."""
+    return attrs.evolve(
+        state,
+        switch=Switch.KEPT if uncompacted else state.switch,
+        bound=bound if state.bound is None else state.bound,
+        restored=bound is not None if state.bound is None else state.restored,
     )
 
 
@@ -134,15 +275,61 @@ def _turn_state_for(facts: TurnFacts, states: tuple[TurnState, ...]) -> TurnStat
 
 def end(state: SessionState, outcome: TurnOutcome) -> SessionState:
     """Return the state after a turn that was served."""
-    return SessionState(
+    return attrs.evolve(
+        state,
         turn_states=_with_turn_state(state.turn_states, outcome),
         reasoning=_with_reasoning(state.reasoning, outcome.left_behind),
         owners=_with_owners(state.owners, outcome),
+        compacting=state.compacting or outcome.compacted,
+        characters_per_token=_calibrated(state.characters_per_token, outcome),
+        bound=outcome.bound or state.bound,
+        restored=state.restored and outcome.bound is None,
+        responses=_with_response(state.responses, outcome.response_id),
+        counters=_counted(state.counters, outcome),
     )
+
+
+def _with_response(known: tuple[str, ...], response_id: str | None) -> tuple[str, ...]:
+    if not response_id:
+        return known
+    return (*(known_id for known_id in known if known_id != response_id), response_id)[
+        -MAX_RESPONSES:
+    ]
+
+
+def _counted(counters: Counters, outcome: TurnOutcome) -> Counters:
+    backends = counters.backends
+    name = outcome.backend
+    if name is not None and (name in backends or len(backends) < MAX_BACKENDS):
+        backends = {**backends, name: backends.get(name, 0) + 1}
+    return Counters(
+        turns=counters.turns + 1,
+        backends=backends,
+        input_tokens=counters.input_tokens + max(0, outcome.input_tokens or 0),
+        output_tokens=counters.output_tokens + max(0, outcome.output_tokens or 0),
+        compacted_turns=counters.compacted_turns + outcome.compacted,
+        compaction=counters.compaction + outcome.compaction,
+        compression=counters.compression + outcome.compression,
+    )
+
+
+def _calibrated(present: float, outcome: TurnOutcome) -> float:
+    """Return the estimate's divisor, drawn towards what the backend has counted."""
+    characters, tokens = outcome.characters_sent, outcome.input_tokens
+    if not characters or tokens is None or tokens < _LEAST_TOKENS:
+        return present
+    measured = characters / tokens
+    least, most = _NONSENSE
+    if not least <= measured <= most:
+        return present
+    drawn = present + _WEIGHT * (measured - present)
+    return min(max(drawn, LEAST_CHARACTERS_PER_TOKEN), MOST_CHARACTERS_PER_TOKEN)
 
 
 def _with_turn_state(states: tuple[TurnState, ...], outcome: TurnOutcome) -> tuple[TurnState, ...]:
     """The first value a user turn receives from an account is kept (wire notes 2.2)."""
+    if outcome.account_id is None:
+        return states
     if outcome.opens:
         states = tuple(s for s in states if s.user_turn != outcome.user_turn)
     turn = (outcome.user_turn, outcome.account_id)
@@ -170,7 +357,7 @@ def _with_reasoning(known: tuple[Reasoning, ...], left_behind: LeftBehind) -> tu
 
 def _with_owners(owners: Mapping[str, str], outcome: TurnOutcome) -> Mapping[str, str]:
     encrypted = outcome.left_behind.encrypted
-    if not encrypted:
+    if not encrypted or outcome.account_id is None:
         return owners
     merged = {**owners, **dict.fromkeys(encrypted, outcome.account_id)}
     too_many = len(merged) - MAX_OWNED

@@ -22,6 +22,7 @@ from tests.fakes.login import (
     signing_in,
     tokens,
 )
+from tests.fakes.no_tls import NO_TLS
 from tests.fakes.scripted_server import always_answering, serving
 from tests.fakes.simulated import simulated
 from tests.fakes.wall_clock import NOW_UNIX_S
@@ -35,7 +36,7 @@ def granting() -> ScriptedIssuer:
 
 
 async def get(url: str, **headers: str) -> httpx.Response:
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as http:
         return await http.get(url, headers=headers)
 
 

@@ -63,6 +63,11 @@ class SessionAffinity:
         if (bound := self.bound(session, now_s=now_s)) is not None:
             self._bind(session, _Binding(bound, now_s))
 
+    def restore(self, session: str, account_id: str, *, now_s: float) -> None:
+        """Bind a session as it was bound in an earlier life, unless it is bound by now."""
+        if self._ttl_s > 0 and self.bound(session, now_s=now_s) is None:
+            self._bind(session, _Binding(account_id, now_s))
+
     def adapt(self, settings: StrategySettings) -> None:
         """Go by other settings; what they leave of the bindings stays."""
         self._ttl_s = settings.session_affinity_ttl_s

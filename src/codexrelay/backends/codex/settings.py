@@ -2,71 +2,24 @@
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal
-from urllib.parse import urlsplit
 
 import attrs
 
 from codexrelay.accounts.settings import DEFAULT_ISSUER, ManagedOAuthSettings
+from codexrelay.backends.settings import BudgetSettings, is_base_url, is_proxy
 from codexrelay.setting import section, setting
 
 DEFAULT_API_BASE_URL: Final = "https://chatgpt.com/backend-api/codex"
 
 #: Kinds of tools that the client itself answers, hence are called by a name.
 _NAMED_TOOLS: Final = frozenset({"function", "custom"})
-_HOST_NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
-_FOUR_NUMBERS: Final = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+")
-_LOGIN: Final = "in a user or password, / ? # @ and blanks are written %2F %3F %23 %40 %20"
-
-
-def _is_base_url(_instance: object, _field: attrs.Attribute[str], value: str) -> None:
-    """Raises ValueError: it is no http or https URL to which a path can be appended."""
-    if not _is_url(value):
-        raise ValueError(
-            "must be an http or https URL without query and blanks, such as https://host/path; "
-            f"{_LOGIN}"
-        )
-
-
-def _is_proxy(_instance: object, _field: attrs.Attribute[str], value: str) -> None:
-    """Raises ValueError: it is neither `none` nor an http or https URL."""
-    if value == "none":
-        return
-    if not _is_url(value) or urlsplit(value).path not in ("", "/"):
-        raise ValueError(
-            "must be none, or an http or https URL such as http://host:3128 or "
-            f"http://user:password@host:3128; {_LOGIN}"
-        )
 
 
 def _plain_format(given: str | None) -> str | None:
     """Return a format under the one name that the rest of the relay knows."""
     return None if given is None else {"codex_xml": "xml", "inherit": "default"}.get(given, given)
-
-
-def _is_url(value: str) -> bool:
-    """Return whether all that reads URLs here finds the same host in it, and nothing behind a path.
-
-    urllib alone drops line ends, and takes what stands before a second `@` for the password.
-    """
-    if not value.isprintable() or " " in value or value.count("@") > 1 or "\\" in value:
-        return False
-    try:
-        url = urlsplit(value)
-        named = url.scheme in ("http", "https") and _is_host(url.hostname or "") and url.port != 0
-    except ValueError:  # a host or a port that is none
-        return False
-    return named and not {"?", "#"} & set(value) and "@" not in url.path
-
-
-def _is_host(name: str) -> bool:
-    """Return whether it can be one; raises ValueError for an address that is none."""
-    if ":" in name or _FOUR_NUMBERS.fullmatch(name):
-        return bool(ipaddress.ip_address(name))
-    return _HOST_NAME.fullmatch(name) is not None
 
 
 def _are_tools(
@@ -86,39 +39,6 @@ def _are_tools(
         if name in names:
             raise ValueError(f"tool {number} has a name that stands there already: {name}")
         names.add(name)
-
-
-@attrs.frozen(kw_only=True)
-class BudgetSettings:
-    """`budgets`: seconds allowed to each phase of a turn.
-
-    What each one means stands in `relay/budgets.py`.
-    """
-
-    connect_s: float = setting(
-        10.0,
-        "Seconds until the connection to the backend stands (TCP and TLS).",
-        above=0,
-        live=True,
-    )
-    headers_s: float = setting(
-        120.0,
-        "Seconds from the start of the attempt until the response's headers.",
-        above=0,
-        live=True,
-    )
-    first_event_s: float = setting(
-        120.0, "Seconds from the headers until the first event.", above=0, live=True
-    )
-    silence_s: float | None = setting(
-        None,
-        "Seconds between two receives while the stream runs; null: the timeout above.",
-        above=0,
-        live=True,
-    )
-    turn_s: float = setting(
-        3600.0, "Seconds for the whole turn, over all its attempts.", above=0, live=True
-    )
 
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max", "ultra"]
@@ -311,7 +231,7 @@ class CodexSettings:
     oauth_issuer: str = setting(
         DEFAULT_ISSUER,
         "The sign-in service; tokens are refreshed at {oauth_issuer}/oauth/token.",
-        check=_is_base_url,
+        check=is_base_url,
         url=True,
     )
     managed_oauth: ManagedOAuthSettings = section(
@@ -377,7 +297,7 @@ class CodexBackendSettings:
     api_base_url: str = setting(
         DEFAULT_API_BASE_URL,
         "Where the backend is; /responses, /responses/compact and /models are appended.",
-        check=_is_base_url,
+        check=is_base_url,
         url=True,
         variables=("OPENAI_API_BASE_URL",),
     )
@@ -403,7 +323,7 @@ class CodexBackendSettings:
         Proxy on the way to the backend and the sign-in service. null: what the environment says
         (HTTPS_PROXY and the like, never for this machine); none: no proxy, whatever it says.
         """,
-        check=_is_proxy,
+        check=is_proxy,
         url=True,
     )
     ca_file: str | None = setting(

@@ -26,6 +26,7 @@ from codexrelay.cli.doctor import (
     configuration,
     models,
     network,
+    others,
     port,
     state,
     stores,
@@ -72,8 +73,9 @@ def doctor(
     """Look for what is wrong: a line for each finding, with the command that mends it.
 
     Looks at the configuration, the account files and their modes, every account, Codex CLI's
-    auth.json, the clock, the certificates, the port, and whether backend and sign-in service can be
-    reached. The relay need not run, and may. No token is sent or shown, and no setting is changed.
+    auth.json, the clock, the certificates, the port, and whether backends and sign-in service can
+    be reached. The relay need not run, and may. No token is sent, an API key to its own backend
+    alone; none is shown, and no setting is changed.
 
     Exit status: 0 nothing is broken, 1 something is, 2 wrong usage.
     """
@@ -138,6 +140,10 @@ async def _ask(site: Site, *, offline: bool) -> tuple[Finding, ...]:
             (target.about, partial(network.check, target, site))
             for target in network.targets_of(site)
         ]
+    checks += [
+        (other.name, partial(others.check, other, site, offline=offline))
+        for other in others.others_of(site)
+    ]
     told: list[list[Finding]] = [[] for _ in checks]
 
     async def run(number: int) -> None:

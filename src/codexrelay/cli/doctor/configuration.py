@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from codexrelay.accounts.files import why_open_to_others
 from codexrelay.cli.doctor.finding import broken, ok, warn
+from codexrelay.config.keys import path_of
 from codexrelay.config.loading import CONFIG_VARIABLE
 
 if TYPE_CHECKING:
@@ -61,5 +62,11 @@ def _secrets_of(settings: Settings) -> Iterator[str]:
         yield "client keys"
     for name, codex in settings.backends.family:
         if codex.proxy is not None and "@" in codex.proxy:
-            yield f"a proxy's password (backends.{name.replace('-', '_')}.proxy)"
-            return  # further blocks have it from the first one, or are as secret
+            yield f"a proxy's password ({'.'.join(path_of(name))}.proxy)"
+            break  # further blocks have it from the first one, or are as secret
+    for name, block in settings.backends.others:
+        if block.headers:
+            yield f"headers ({'.'.join(path_of(name))}.headers)"
+        for key, url in (("api_base_url", block.api_base_url), ("proxy", block.proxy)):
+            if url is not None and "@" in url:
+                yield f"a password ({'.'.join(path_of(name))}.{key})"
