@@ -268,8 +268,8 @@ def _read(descriptor: int) -> list[bytes]:
 
 def _neutral(said: str, project: str) -> str:
     """Leave out what is this machine's: folders, people, hosts, addresses of registries."""
-    said = said.replace(project, "/work/shop").replace(f"/private{project}", "/work/shop")
-    said = said.replace(str(Path(sys.prefix)), "/work/venv").replace(
+    said = said.replace(project, "/srv/shop").replace(f"/private{project}", "/srv/shop")
+    said = said.replace(str(Path(sys.prefix)), "/srv/venv").replace(
         str(Path(sys.base_prefix)), "/usr"
     )
     said = said.replace(str(Path.home()), "/home/dev")

@@ -21,8 +21,8 @@ FACTS = TurnFacts(user_turn="turn-1")
 async def test_who_leaves_while_the_disk_is_asked_costs_the_session_nothing(ask: str) -> None:
     store = MemoryStore()
     async with trio.open_nursery() as nursery:
-        registry = SessionRegistry(nursery, store=store)
-        session = registry.session(KEY)
+        known = SessionRegistry(nursery, store=store)
+        session = known.session(KEY)
         store.held = trio.Event()
         with trio.move_on_after(1):
             if ask == "a plan":
@@ -34,6 +34,6 @@ async def test_who_leaves_while_the_disk_is_asked_costs_the_session_nothing(ask:
         await trio.testing.wait_all_tasks_blocked()
         await session.end_turn(TurnOutcome(user_turn="turn-1", account_id="a", turn_state="ts"))
         plan = await session.begin_turn(FACTS)
-        assert registry.session(KEY) is session, "its actor lives on"
+        assert known.session(KEY) is session, "its actor lives on"
         assert plan.turn_state is not None
         nursery.cancel_scope.cancel()
