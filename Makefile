@@ -6,13 +6,15 @@ READY := $(VENV)/.ready
 # A package index can fail for a moment: three tries, then give up.
 TRY3 = tries=0; until $(1); do tries=$$((tries+1)); [ $$tries -lt 3 ] || exit 1; echo "trying again ($$tries)" >&2; sleep 5; done
 
-.PHONY: help demo test check format lint types layers compat stress bench serve clean
+.PHONY: help demo mixed test check format lint types layers compat servers stress bench serve clean
 
 help:
 	@echo "make demo    see it work: simulated backend, relay, streamed turns in both protocols"
 	@echo "make test    the tests"
 	@echo "make check   format, lint, types, layers, tests"
 	@echo "make compat  real agents (installed from npm) against relay and simulated backend"
+	@echo "make servers real OpenAI-compatible servers (installed from the package index) behind the relay"
+	@echo "make mixed   a conversation between a local model and Codex: compaction on, off, still off"
 	@echo "make stress  three relays and a fourth program share accounts, 1,000 expiries, kill -9 (15 minutes)"
 	@echo "make bench   the relay beside yardsticks, as ratios"
 	@echo "make serve   start the relay on http://127.0.0.1:8787 (ARGS='--port 0' and the like)"
@@ -47,6 +49,12 @@ layers: $(READY)
 
 compat: $(READY)
 	@$(BIN)/python -m harness compat $(ARGS)
+
+servers: $(READY)
+	@$(BIN)/python -m harness servers $(ARGS)
+
+mixed: $(READY)
+	@$(BIN)/python -m harness mixed
 
 stress: $(READY)
 	@$(BIN)/python -m harness stress $(ARGS)

@@ -11,8 +11,11 @@ import click
 #: and is imported only for that command: `demo` and `compat` bring the whole relay along.
 COMMANDS: Final = {
     "simulate": ("simulator", "Serve a simulated Codex backend on loopback."),
+    "simulate-openai": ("openai_api", "Serve a simulated OpenAI-compatible API on loopback."),
     "demo": ("demo", "See the relay at work against a simulated backend."),
     "compat": ("compat", "Run real agent programs through relay and simulator."),
+    "mixed": ("demo.mixed", "Move a conversation between a local model and Codex."),
+    "servers": ("servers", "Run the relay before real OpenAI-compatible servers."),
     "stress": ("stress", "Refresh, share and kill: show that no token is burnt."),
 }
 
@@ -28,7 +31,7 @@ class _LazyGroup(click.Group):
             return None
         package, _ = COMMANDS[cmd_name]
         module = importlib.import_module(f"harness.{package}.command")
-        command = getattr(module, cmd_name)
+        command = getattr(module, cmd_name.replace("-", "_"))
         if not isinstance(command, click.Command):
             raise TypeError(f"{module.__name__}.{cmd_name} is no click command")
         return command

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import subprocess
 import sys
@@ -61,13 +62,18 @@ def relay_settings(
     aliases: Mapping[str, str] = ALIASES,
     adaptations: Sequence[str] = (),
     asks_for_models: bool = True,
+    routes: Mapping[str, Sequence[str]] | None = None,
+    others: Mapping[str, Mapping[str, object]] | None = None,
+    compaction: Mapping[str, object] | None = None,
 ) -> dict[str, object]:
-    """Return the configuration of a relay that knows one backend and the accounts in `store`.
+    """Return the configuration of a relay that knows Codex and the accounts in `store`.
 
     `server` and `managed_oauth` are further keys of these blocks. What it keeps of its turns goes
     to a folder beside the configuration file. `aliases` are names of its own for models,
     `adaptations` what it does for single programs. `asks_for_models` says whether it asks the
-    backend for its models, which it does behind the scenes after its first turn.
+    backend for its models, which it does behind the scenes after its first turn. `routes` are its
+    ways through several backends, `others` its backends of other kinds (see `other_backend`), and
+    `compaction` is that block.
     """
     accounts = {"storage_path": str(store), "allow_legacy_fallback": False}
     codex = {
@@ -81,10 +87,38 @@ def relay_settings(
     return {
         "server": server or {},
         "sessions": {"state_path": STATE_FOLDER},
-        "models": {"aliases": dict(aliases)},
+        "models": {"aliases": dict(aliases), **({"routes": dict(routes)} if routes else {})},
         "profiles": {"adaptations": list(adaptations)},
-        "backends": {"openai_codex": backend},
+        "backends": {"openai_codex": backend, **(others or {})},
+        **({"compaction": dict(compaction)} if compaction else {}),
     }
+
+
+def other_backend(
+    api_base_url: str,
+    *,
+    models: Sequence[str],
+    wire: str = "chat",
+    key: str | None = None,
+    folder: Path | None = None,
+) -> dict[str, object]:
+    """Return the block of a backend of another kind.
+
+    A `key` is written into a file of `folder`, where it is looked for.
+    """
+    block: dict[str, object] = {
+        "type": "openai",
+        "api_base_url": api_base_url,
+        "wire": wire,
+        "models": list(models),
+    }
+    if key is not None:
+        assert folder is not None
+        file = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:8]}.key"
+        file.write_text(f"{key}\n", "utf-8")
+        file.chmod(0o600)
+        block["api_key_file"] = str(file)
+    return block
 
 
 @contextlib.asynccontextmanager

@@ -43,9 +43,9 @@ class Launch:
 
 
 def make_home(home: Path, files: Mapping[str, str]) -> None:
-    """Write a program's configuration into a new home."""
+    """Write a program's configuration into a home, which may be new."""
     for folder in ("project", "tmp"):
-        (home / folder).mkdir(parents=True)
+        (home / folder).mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         path = home / name
         path.parent.mkdir(parents=True, exist_ok=True)

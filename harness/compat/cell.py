@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import trio
@@ -21,26 +21,38 @@ from harness.compat.mishaps import let_happen
 from harness.compat.scenarios import Ending, Scenario
 from harness.compat.traces import last_words, text_of, traces_of
 from harness.compat.verdict import CLIENT_KEY, LEAVE_S, Account, Evidence, problems_of
+from harness.openai_api import OpenAISimulator
+from harness.openai_api.api import KEY, MODEL
 from harness.relay_process import (
     ALIASES,
     RelayStartError,
+    other_backend,
     relay_settings,
     running_relay,
     told_by,
 )
 from harness.simulator import SimulatedAccount, Simulator
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 #: A program that has not ended by then never will. The slowest cell took 25 s on a busy machine.
 PATIENCE_S: Final = 90.0
+#: On from the first token on: programs' own instructions and tools are longer than any threshold
+#: that would say anything about a history.
+COMPACTION: Final[Mapping[str, object]] = {"enabled": True, "token_threshold": 0}
 #: Two, so that a turn can be moved from one to the other.
 ACCOUNTS: Final = (SimulatedAccount("one"), SimulatedAccount("two"))
 
 
 @attrs.frozen(kw_only=True)
 class _Driven:
-    """What came of running a program."""
+    """What came of running a program, as often as its scenario says."""
 
     exit: Exit
+    #: What it has printed in all its runs.
+    stdout: str
+    stderr: str
     #: See `let_happen`.
     quota_back_at_s: float | None
 
@@ -104,7 +116,7 @@ async def run_cell(cell: Cell) -> Result:
 
 
 async def _observe(cell: Cell, folder: Path) -> tuple[Evidence, tuple[str, ...]]:
-    """Run the program between simulator and relay; return what each of the three left behind."""
+    """Run the program between simulators and relay; return what each of them left behind."""
     home, relay_home = folder / "home", folder / "relay"
     relay_home.mkdir()
     store = folder / "accounts"
@@ -112,6 +124,8 @@ async def _observe(cell: Cell, folder: Path) -> tuple[Evidence, tuple[str, ...]]
     async with trio.open_nursery() as nursery:
         simulator = Simulator(accounts=accounts, pace_s=cell.scenario.pace_s)
         await nursery.start(simulator.serve)
+        local = OpenAISimulator(wire=cell.scenario.local or "chat")
+        await nursery.start(local.serve)
         simulator.write_store(store)
         files = {account.name: _file(store, account) for account in accounts}
         simulator.queue_faults(*cell.scenario.faults)
@@ -125,10 +139,22 @@ async def _observe(cell: Cell, folder: Path) -> tuple[Evidence, tuple[str, ...]]
             adaptations=cell.scenario.adaptations,
             # A turn is to meet the mishap, and not the relay's own question for the models.
             asks_for_models=cell.scenario.mishap is None,
+            others=other_backends(cell.scenario, local, relay_home),
+            compaction=COMPACTION if cell.scenario.compacts else None,
         )
         async with running_relay(relay_home, settings) as relay:
             launch = prepare(cell, home, relay_url=relay.url)
             driven = await _drive(cell, launch, simulator)
+            for number in range(1, len(cell.scenario.models)):
+                if driven.exit.status != 0:
+                    break
+                launch = prepare(cell, home, relay_url=relay.url, run=number)
+                following = await _drive(cell, launch, simulator)
+                driven = attrs.evolve(
+                    following,
+                    stdout=driven.stdout + following.stdout,
+                    stderr=driven.stderr + following.stderr,
+                )
         nursery.cancel_scope.cancel()
     evidence = Evidence(
         scenario=cell.scenario,
@@ -136,9 +162,10 @@ async def _observe(cell: Cell, folder: Path) -> tuple[Evidence, tuple[str, ...]]
         interrupted_status=cell.driver.interrupted_status,
         tools_in_input=cell.variant.tools_in_input,
         status=driven.exit.status,
-        stdout=text_of(launch.stdout_path),
-        stderr=text_of(launch.stderr_path),
+        stdout=driven.stdout,
+        stderr=driven.stderr,
         seen=tuple(simulator.seen),
+        local_seen=tuple(local.seen),
         accounts={
             account.name: Account(
                 workspace_id=account.account_id,
@@ -152,12 +179,25 @@ async def _observe(cell: Cell, folder: Path) -> tuple[Evidence, tuple[str, ...]]
         relay_status=relay.status,
         relay_log=tuple(relay.log),
     )
-    return evidence, traces_of(launch, logs=cell.driver.logs, seen=simulator.seen, relay=relay)
+    seen = sorted((*simulator.seen, *local.seen), key=lambda one: one.arrived_at_s)
+    return evidence, traces_of(launch, logs=cell.driver.logs, seen=seen, relay=relay)
 
 
 def server_settings(scenario: Scenario) -> dict[str, object]:
     """Return what the scenario wants of the relay's block `server`."""
     return {} if scenario.keep_alive_s is None else {"keep_alive_s": scenario.keep_alive_s}
+
+
+def other_backends(
+    scenario: Scenario, local: OpenAISimulator, folder: Path
+) -> Mapping[str, Mapping[str, object]]:
+    """Return what the scenario wants beside Codex, by name; the key goes into `folder`."""
+    if scenario.local is None:
+        return {}
+    block = other_backend(
+        local.api_base_url, models=[MODEL], wire=scenario.local, key=KEY, folder=folder
+    )
+    return {"local": block}
 
 
 def aliases_for(scenario: Scenario) -> dict[str, str]:
@@ -171,10 +211,12 @@ def with_effort(model: str, scenario: Scenario) -> str:
     return with_parameters(model, wanted)
 
 
-def prepare(cell: Cell, home: Path, *, relay_url: str) -> Launch:
-    """Make the program's home and say how it is started."""
-    variant = cell.variant
-    if variant.model not in ALIASES:
+def prepare(cell: Cell, home: Path, *, relay_url: str, run: int = 0) -> Launch:
+    """Make the program's home and say how it is started, for its n-th run, from 0."""
+    variant, models = cell.variant, cell.scenario.models
+    if models:
+        variant = attrs.evolve(variant, model=models[run])
+    elif variant.model not in ALIASES:
         variant = attrs.evolve(variant, model=with_effort(variant.model, cell.scenario))
     order = Order(
         variant=variant,
@@ -183,8 +225,11 @@ def prepare(cell: Cell, home: Path, *, relay_url: str) -> Launch:
         client_key=CLIENT_KEY,
         prompt=cell.scenario.prompt,
         capabilities=cell.scenario.capabilities,
+        further_models=tuple(model for model in dict.fromkeys(models) if model != models[run]),
+        goes_on=run > 0,
     )
-    make_home(home, cell.driver.files(order))
+    project = {f"project/{name}": text for name, text in cell.scenario.files.items()}
+    make_home(home, {**cell.driver.files(order), **project})
     return Launch(
         command=(*cell.command, *cell.driver.arguments(order)),
         environment={**bare_environment(home), **cell.driver.environment(order)},
@@ -216,7 +261,12 @@ async def _drive(cell: Cell, launch: Launch, simulator: Simulator) -> _Driven:
         # Before the relay is stopped, which would abandon the request in the program's stead.
         with trio.move_on_after(2 * LEAVE_S):
             await simulator.wait_until(lambda: all(seen.ended for seen in simulator.seen))
-    return _Driven(exit=ended, quota_back_at_s=quota_back_at_s)
+    return _Driven(
+        exit=ended,
+        stdout=text_of(launch.stdout_path),
+        stderr=text_of(launch.stderr_path),
+        quota_back_at_s=quota_back_at_s,
+    )
 
 
 def _file(store: Path, account: SimulatedAccount) -> JsonObject:

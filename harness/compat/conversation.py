@@ -19,7 +19,7 @@ _OUTPUTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
 
 def is_turn(seen: Seen) -> bool:
     """Tell whether this is a model request."""
-    return seen.path.partition("?")[0].endswith("/responses")
+    return seen.path.partition("?")[0].endswith(("/responses", "/chat/completions"))
 
 
 def is_refresh(seen: Seen) -> bool:
@@ -50,12 +50,15 @@ def first_served(seen: Iterable[Seen]) -> Seen | None:
 
 
 def tool_outputs(body: Json) -> Iterator[str]:
-    """Return the tool outputs in a request's input, as JSON text."""
+    """Return the tool outputs in a request of either wire, as JSON text."""
     if not is_object(body):
         return
     for item in get_list(body, "input"):
         if is_object(item) and item.get("type") in _OUTPUTS:
             yield dump(item.get("output")).decode()
+    for message in get_list(body, "messages"):
+        if is_object(message) and message.get("role") == "tool":
+            yield dump(message.get("content")).decode()
 
 
 def without_reasoning(body: Json) -> Json:

@@ -115,13 +115,18 @@ def find(driver: Driver, *, folder: Path, npm: Npm, tries: int = TRIES) -> Comma
     """
     match driver.program:
         case PythonProgram() as program:
-            return _python_command(program)
+            return python_command(program)
         case NpmProgram() as program:
             home = folder / f"{driver.name}-{program.version}"
             return ensure(program, folder=home, npm=npm, tries=tries)
 
 
-def _python_command(program: PythonProgram) -> Command:
+def python_command(program: PythonProgram) -> Command:
+    """Return how to start one of our own scripts.
+
+    Raises:
+        NotInstalledError: the library that it is around is not there.
+    """
     try:
         importlib.metadata.version(program.distribution)
     except importlib.metadata.PackageNotFoundError:

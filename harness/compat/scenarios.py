@@ -2,8 +2,9 @@
 
 Every scenario is the same conversation: a prompt, a shell tool call, the tool's output, a final
 text. What differs is the fault that hits the first model request that carries tools, the mishap of
-accounts between that request and the next, or what program and relay are told besides. The
-expectations are the table below; how they are checked stands in `verdict`.
+accounts between that request and the next, what program and relay are told besides, or the backend:
+a local model that speaks one of the wires in Codex's stead, or now the one and now the other in one
+conversation. The expectations are the table below; how they are checked stands in `verdict`.
 """
 
 from __future__ import annotations
@@ -15,10 +16,19 @@ from typing import Final
 import attrs
 
 from codexrelay.protocol.capabilities import Given
+from harness.openai_api import Wire
 
 #: What the tool is to print, and so what the final text must quote. No program says it by itself.
 MARK: Final = "relay-compat-4711"
-PROMPT: Final = f"Run the shell command 'echo {MARK}' and tell me what it printed."
+COMMAND: Final = f"echo {MARK}"
+PROMPT: Final = f"Run the shell command '{COMMAND}' and tell me what it printed."
+#: The model that is not Codex, as a program names it.
+LOCAL_MODEL: Final = "local:local-model"
+_CODEX_MODEL: Final = "gpt-5.5"
+#: A file that a program is asked to print again and again, and its last line.
+NOTES: Final = "notes.txt"
+END_OF_NOTES: Final = "this is the end of the notes"
+_NOTES: Final = "\n".join([MARK, *["a line of no importance"] * 300, END_OF_NOTES, ""])
 
 
 class Ending(enum.Enum):
@@ -72,6 +82,17 @@ class Scenario:
     effort: str | None = None
     #: What the relay does for single programs.
     adaptations: tuple[str, ...] = ()
+    #: The wire of the local model behind the relay, beside Codex; None: there is no such model.
+    local: Wire | None = None
+    #: The models of one run of the program after the other, all in one conversation; none: one run
+    #: with the row's own model.
+    models: tuple[str, ...] = ()
+    #: What the program is asked to run.
+    command: str = COMMAND
+    #: What it finds in its project: name -> content.
+    files: Mapping[str, str] = attrs.field(factory=dict)
+    #: The relay compacts histories, from the very first token on.
+    compacts: bool = False
     #: What the prompt says to the simulated model (`harness.simulator.script`).
     directive: str = ""
     #: Faults of the simulator, consumed by the first requests that carry tools.
@@ -100,7 +121,8 @@ class Scenario:
     @property
     def prompt(self) -> str:
         """Return what the program is asked."""
-        return f"{PROMPT} {self.directive}".rstrip()
+        asked = f"Run the shell command '{self.command}' and tell me what it printed."
+        return f"{asked} {self.directive}".rstrip()
 
     def is_for(self, variant: str) -> bool:
         """Tell whether the variant has a cell in this column."""
@@ -123,6 +145,19 @@ _DO_NOT_WAIT: Final = dict.fromkeys(("codex", "codex-lite", "codex-login"), Endi
 #: The programs that adaptations are for: they have a `bash`, and a profile of their own.
 _CAN_BE_ADAPTED: Final = frozenset(
     {"opencode-chat", "opencode-responses", "pi-chat", "pi-responses"}
+)
+#: One row for each shape of request. (What makes `codex-lite` special comes with a model of Codex;
+#: `codex-login` differs in nothing that reaches a model.)
+_FOR_A_LOCAL_MODEL: Final = frozenset(
+    {
+        *("codex", "droid-chat", "droid-responses", "opencode-chat", "opencode-responses"),
+        *("pi-chat", "pi-responses", "sdk-chat", "sdk-responses", "sdk-chat-whole"),
+        "sdk-responses-whole",
+    }
+)
+#: The programs that can be told to go on with their latest conversation.
+_GO_ON: Final = frozenset(
+    {"codex", "opencode-chat", "opencode-responses", "pi-chat", "pi-responses"}
 )
 #: So that a mishap surely comes before the end of the answer that it follows.
 _UNHURRIED_S: Final = 0.02
@@ -193,5 +228,23 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         but=_DO_NOT_WAIT,
         report="usage limit",
         pace_s=_UNHURRIED_S,
+    ),
+    # Each program works with a model that speaks only the one wire, or the other.
+    Scenario(name="local-chat", rows=_FOR_A_LOCAL_MODEL, local="chat", models=(LOCAL_MODEL,)),
+    Scenario(
+        name="local-resp",
+        rows=_FOR_A_LOCAL_MODEL,
+        local="responses",
+        models=(LOCAL_MODEL,),
+    ),
+    # The same file is printed in each run: older results become stubs, until Codex is asked.
+    Scenario(
+        name="mixed",
+        rows=_GO_ON,
+        local="chat",
+        models=(LOCAL_MODEL, LOCAL_MODEL, _CODEX_MODEL, LOCAL_MODEL),
+        command=f"cat {NOTES}",
+        files={NOTES: _NOTES},
+        compacts=True,
     ),
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from codexrelay.compaction.settings import STUB_MARK
 from codexrelay.protocol.capabilities import HEADER
 from codexrelay.protocol.raw import JsonObject, dump, get_object, get_text, is_object
 from codexrelay.protocol.tool_schema import BUILT_IN
@@ -23,7 +24,15 @@ from harness.compat.conversation import (
     without_reasoning,
 )
 from harness.compat.drivers.codex_cli import CLIENT_ACCOUNT_ID
-from harness.compat.scenarios import MARK, Ending, Mishap, Repair, Scenario
+from harness.compat.scenarios import (
+    END_OF_NOTES,
+    LOCAL_MODEL,
+    MARK,
+    Ending,
+    Mishap,
+    Repair,
+    Scenario,
+)
 from harness.simulator import Seen
 
 if TYPE_CHECKING:
@@ -80,6 +89,8 @@ class Evidence:
     stderr: str
     #: What the backend saw, in order.
     seen: tuple[Seen, ...]
+    #: What the local model was asked, in order.
+    local_seen: tuple[Seen, ...] = ()
     #: By name.
     accounts: dict[str, Account]
     #: When quota that a mishap has spent is there again, on trio's clock; None if none was spent.
@@ -95,6 +106,12 @@ class Evidence:
     def turns(self) -> tuple[Seen, ...]:
         """Return the model requests."""
         return tuple(filter(is_turn, self.seen))
+
+    @property
+    def all_turns(self) -> tuple[Seen, ...]:
+        """Return the model requests to either backend, in order."""
+        turns = (*self.turns, *filter(is_turn, self.local_seen))
+        return tuple(sorted(turns, key=lambda turn: turn.arrived_at_s))
 
     @property
     def began_on(self) -> str | None:
@@ -160,7 +177,8 @@ def _said_what_it_was_told(evidence: Evidence) -> Iterator[str]:
 def _tool_output_came_back(evidence: Evidence) -> Iterator[str]:
     if evidence.ending is not Ending.ANSWERED:
         return
-    if not any(MARK in output for turn in evidence.turns for output in tool_outputs(turn.body)):
+    turns = evidence.all_turns
+    if not any(MARK in output for turn in turns for output in tool_outputs(turn.body)):
         yield "the backend never got the tool's output"
 
 
@@ -171,7 +189,7 @@ def _fault_happened_once(evidence: Evidence) -> Iterator[str]:
 
 
 def _nothing_of_the_client_leaked(evidence: Evidence) -> Iterator[str]:
-    for seen in evidence.seen:
+    for seen in (*evidence.seen, *evidence.local_seen):
         for name, value in seen.headers:
             if any(secret in value for secret in CLIENT_SECRETS):
                 yield f"{seen.method} {seen.path}: header {name} carries a secret of the client"
@@ -181,7 +199,7 @@ def _nothing_of_the_client_leaked(evidence: Evidence) -> Iterator[str]:
 
 
 def _what_was_said_to_the_relay_went_no_further(evidence: Evidence) -> Iterator[str]:
-    for seen in evidence.seen:
+    for seen in (*evidence.seen, *evidence.local_seen):
         told = [*(text for header in seen.headers for text in header), dump(seen.body).decode()]
         for words in _TO_THE_RELAY:
             if any(words in text.lower() for text in told):
@@ -314,6 +332,49 @@ def _left_at_once(evidence: Evidence) -> Iterator[str]:
             yield f"the backend saw it leave after {seconds:.1f} s"
 
 
+def _each_model_was_asked_where_it_is(evidence: Evidence) -> Iterator[str]:
+    """Judge where turns went; titles and the like may go to a model of an earlier run."""
+    local = [turn for turn in evidence.local_seen if is_turn(turn)]
+    wanted = evidence.scenario.models
+    if any(turn.status != 200 for turn in local):
+        yield f"the local model answered {', '.join(str(turn.status) for turn in local)}"
+    if evidence.scenario.local is None and local:
+        yield "the local model was asked"
+    codex_runs = len([model for model in wanted if model != LOCAL_MODEL])
+    if wanted and not codex_runs and evidence.turns:
+        yield "Codex was asked"
+    armed = [turn for turn in local if has_tools(turn)]
+    if wanted and len(armed) != _TURNS * (len(wanted) - codex_runs):
+        yield f"the local model was asked {len(armed)} times with tools"
+    if evidence.stdout.count(ANSWER) < len(wanted) and evidence.ending is Ending.ANSWERED:
+        yield f"{evidence.stdout.count(ANSWER)} of {len(wanted)} runs printed the answer"
+
+
+def _history_was_compacted_until_codex_was_asked(evidence: Evidence) -> Iterator[str]:
+    if not evidence.scenario.compacts:
+        return
+    met_codex, stubs = False, 0
+    for number, turn in enumerate(filter(has_tools, evidence.all_turns), start=1):
+        met_codex = met_codex or turn in evidence.turns
+        *older, newest = [_what_is(output) for output in tool_outputs(turn.body)] or ["whole"]
+        wanted = "whole" if met_codex else "stub"
+        if newest != "whole" or any(kind != wanted for kind in older):
+            yield f"request {number} with tools: results are {', '.join([*older, newest])}"
+        stubs += older.count("stub")
+    if not stubs:
+        yield "no result became a stub"
+    warned = [line for line in evidence.relay_log if " warning " in line and "compaction" in line]
+    if len(warned) != 1:
+        yield f"the relay warned {len(warned)} times about compaction, not once"
+
+
+def _what_is(output: str) -> str:
+    """Return what became of a print-out of the notes."""
+    if STUB_MARK in output:
+        return "stub"
+    return "whole" if MARK in output and END_OF_NOTES in output else "something else"
+
+
 def _relay_stopped_well(evidence: Evidence) -> Iterator[str]:
     if evidence.relay_status != 0:
         yield f"the relay ended with {evidence.relay_status} after SIGTERM"
@@ -335,6 +396,8 @@ _CHECKS: Final[tuple[Callable[[Evidence], Iterator[str]], ...]] = (
     _tools_were_merged,
     _effort_is_that_of_the_name,
     _accounts_match,
+    _each_model_was_asked_where_it_is,
+    _history_was_compacted_until_codex_was_asked,
     _relay_stopped_well,
 )
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 ACCOUNT: Final = SimulatedAccount("home")
 SECOND: Final = SimulatedAccount("work")
-#: A scene takes a second or two; this is for a machine that has other things to do.
-SCENE_S: Final = 20.0
 
 
 async def run(scenes: Sequence[Scene], page: Page, *, pace_s: float) -> bool:
@@ -106,13 +104,13 @@ async def play(scenes: Sequence[Scene], stage: Stage) -> bool:
 async def _outcome(scene: Scene, stage: Stage) -> list[Fact]:
     """Play one scene and return what came of it, whatever that is."""
     try:
-        with trio.fail_after(SCENE_S):
+        with trio.fail_after(scene.patience_s):
             facts = await scene.play(stage)
             if not await stage.logs(scene.logs):
                 facts.append(Fact(f"the relay did not log: {', '.join(scene.logs)}", holds=False))
             return facts
     except trio.TooSlowError:
-        return [Fact(f"it was not over within {SCENE_S:g} s", holds=False)]
+        return [Fact(f"it was not over within {scene.patience_s:g} s", holds=False)]
     except (httpx.HTTPError, ValueError) as error:  # no answer, or one that cannot be read
         return [Fact(f"{type(error).__name__}: {error}", holds=False)]
 

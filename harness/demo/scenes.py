@@ -13,6 +13,7 @@ from codexrelay.errors import in_words
 from codexrelay.protocol.raw import dump, get_number, get_object, get_text
 from harness.demo.client import CHAT, RESPONSES, tool_call
 from harness.demo.facts import Fact, equal, in_ms, same, says, soon, whole
+from harness.demo.mixed.running import run as play_mixed
 from harness.demo.requests import (
     SHELL,
     assistant,
@@ -64,6 +65,8 @@ class Scene:
     play: Play
     #: Words of the log lines it must leave, in order.
     logs: tuple[str, ...]
+    #: A scene takes a second or two; this is for a machine that has other things to do.
+    patience_s: float = 20.0
 
 
 async def streamed_responses(stage: Stage) -> list[Fact]:
@@ -228,6 +231,13 @@ async def spent_accounts(stage: Stage) -> list[Fact]:
     ]
 
 
+async def mixed_session(stage: Stage) -> list[Fact]:
+    """Move a conversation between a local model and Codex, with a relay of its own."""
+    facts = await play_mixed(stage.page)
+    wrong = [fact for fact in facts if not fact.holds]
+    return wrong or [Fact(f"{len(facts)} observations on both wires and in the log")]
+
+
 _SERVED: Final = ("turn completed",)
 _REFRESHED: Final = ("account refreshed", *_SERVED)
 _FAILED: Final = ("turn failed",)
@@ -243,6 +253,13 @@ SCENES: Final = (
     Scene("A 401, repaired without the client seeing it", rejected_token, _REFRESHED),
     Scene("A client that leaves: so does the relay, at once", client_leaves, ("client left",)),
     Scene("A stream that breaks off: the client is told", cut_stream, _FAILED),
+    Scene(
+        "A local model, Codex, the local model again: when history is compacted",
+        mixed_session,
+        logs=(),
+        # Two relays, one after the other, and a dozen turns.
+        patience_s=90.0,
+    ),
     Scene("An account runs out in mid-session: another one answers", rotation, _ROTATED),
     Scene("Every account spent: the client is told until when", spent_accounts, _FAILED * 2),
 )

@@ -6,6 +6,7 @@ import urllib.parse
 from typing import TYPE_CHECKING
 
 import attrs
+import trio
 import zstandard
 
 from codexrelay.protocol.raw import is_object, parse
@@ -85,6 +86,18 @@ class Arrival:
         if not is_object(self.seen.body):
             raise RefusedError(400, {"detail": "The body is no JSON object"})
         return self.seen.body
+
+
+def arrived(request: HttpRequest, *, now_unix_s: float) -> Arrival:
+    """Return the request that has just arrived, with a new record of it."""
+    seen = Seen(
+        method=request.method,
+        path=request.target,
+        headers=list(request.headers),
+        body=request.parsed(),
+        arrived_at_s=trio.current_time(),
+    )
+    return Arrival(request, seen, now_unix_s)
 
 
 def _decompressed(body: bytes, encoding: str | None) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,14 +11,17 @@ import attrs
 import click
 import trio
 
-from codexrelay.protocol.raw import dump
 from harness.simulator.accounts import some_accounts
 from harness.simulator.conditions import CONDITIONS
 from harness.simulator.faults import FAULTS
+from harness.simulator.seen import append_to
 from harness.simulator.simulator import Simulator
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.simulator.accounts import SimulatedAccount
+    from harness.simulator.loopback import Loopback
     from harness.simulator.seen import Seen
 
 
@@ -113,7 +117,7 @@ def simulate(
         accounts=_with_plans(some_accounts(accounts), plans),
         pace_s=pace_ms / 1000,
         port=port,
-        on_ended=lambda seen: _append(record, seen),
+        on_ended=writing_to(record),
     )
     simulator.queue_faults(*faults)
     try:
@@ -125,7 +129,7 @@ def simulate(
         raise click.UsageError(str(error)) from None
     if store is not None:
         simulator.write_store(store)
-    trio.run(_serve_until_interrupted, simulator)
+    trio.run(serve_until_interrupted, simulator)
 
 
 def _turns(text: str) -> int:
@@ -144,7 +148,8 @@ def _with_plans(
     )
 
 
-async def _serve_until_interrupted(simulator: Simulator) -> None:
+async def serve_until_interrupted(simulator: Loopback) -> None:
+    """Serve, say where on stderr, and end with SIGINT or SIGTERM."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             base_url = await nursery.start(simulator.serve)
@@ -153,7 +158,6 @@ async def _serve_until_interrupted(simulator: Simulator) -> None:
                 nursery.cancel_scope.cancel()
 
 
-def _append(record: Path | None, seen: Seen) -> None:
-    if record is not None:
-        with record.open("ab") as file:
-            file.write(dump(seen.as_json()) + b"\n")
+def writing_to(record: Path | None) -> Callable[[Seen], object]:
+    """Return what is done with each request that has ended: it goes to the wire log, if any."""
+    return (lambda _: None) if record is None else functools.partial(append_to, record)

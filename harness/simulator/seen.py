@@ -1,4 +1,4 @@
-"""What the simulator saw of one request, for assertions and for `--record`."""
+"""What a simulator saw of one request, for assertions and for the wire log (`--record`)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from codexrelay.protocol.raw import Json, is_object
+from codexrelay.protocol.raw import Json, dump, is_object
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from codexrelay.protocol.raw import JsonObject
 
 #: Whoever points a signed-in agent straight at the simulator sends it a real token.
@@ -71,6 +73,12 @@ class Seen:
             "left_at_s": self.left_at_s,
             "finished": self.finished,
         }
+
+
+def append_to(wire_log: Path, seen: Seen) -> None:
+    """Write a request that has ended as one more line of JSON, without secrets."""
+    with wire_log.open("ab") as file:
+        file.write(dump(seen.as_json()) + b"\n")
 
 
 def _masked(body: Json) -> Json:

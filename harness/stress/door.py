@@ -10,7 +10,7 @@ import httpx
 import trio
 
 from codexrelay.protocol.raw import get_text, parse_object
-from harness.simulator.simulator import HOST
+from harness.simulator.loopback import HOST
 from harness.stress.books import Books, Call
 
 _RECEIVE_BYTES = 64 * 1024

@@ -222,3 +222,30 @@ def test_only_what_comes_before_the_output_is_repaired_unseen() -> None:
     repaired = [scenario.name for scenario in SCENARIOS if scenario.repair is not None]
     assert repaired == ["500", "exhausted", "revoked", "refreshed"]
     assert all(scenario.ending is Ending.ANSWERED for scenario in SCENARIOS if scenario.repair)
+
+
+@pytest.mark.parametrize("name", ["opencode-chat", "pi-chat"])
+def test_a_program_with_further_models_has_all_of_them_in_one_provider(name: str) -> None:
+    driver, variant = next(
+        (driver, variant)
+        for driver in all_drivers()
+        for variant in driver.variants
+        if variant.name == name
+    )
+    order = attrs.evolve(order_for(variant), further_models=("local:one", "local:two"))
+    (config,) = map(json.loads, driver.files(order).values())
+    (provider,) = (config.get("provider") or config["providers"]).values()
+    models = [one if isinstance(one, str) else one["id"] for one in provider["models"]]
+    assert models == [variant.model, "local:one", "local:two"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("opencode", ("run", "-c")), ("pi", ("-p", "-c")), ("codex", ("exec", "resume", "--last"))],
+)
+def test_a_program_goes_on_with_its_latest_conversation(name: str, words: tuple[str, ...]) -> None:
+    driver = next(driver for driver in all_drivers() if driver.name == name)
+    order = order_for(driver.variants[0])
+    again = " ".join(driver.arguments(attrs.evolve(order, goes_on=True)))
+    assert " ".join(words) in again
+    assert " ".join(words) not in " ".join(driver.arguments(order))

@@ -69,8 +69,12 @@ def test_every_row_has_every_column_but_those_that_are_for_others() -> None:
     for cell in cells:
         columns[cell.scenario.name].add(cell.variant.name)
     assert len(cells) == sum(map(len, columns.values()))
+    go_on = {"opencode-chat", "opencode-responses", "pi-chat", "pi-responses"}
     assert {name: found for name, found in columns.items() if found != rows} == {
-        "adapted": {"opencode-chat", "opencode-responses", "pi-chat", "pi-responses"}
+        "adapted": go_on,
+        "local-chat": rows - {"codex-lite", "codex-login"},
+        "local-resp": rows - {"codex-lite", "codex-login"},
+        "mixed": {"codex", *go_on},
     }
 
 

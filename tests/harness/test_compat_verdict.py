@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import attrs
 import pytest
 
+from codexrelay.compaction.settings import STUB_MARK
 from codexrelay.protocol.raw import get_list
 from harness.compat.drivers.codex_cli import CLIENT_ACCOUNT_ID
-from harness.compat.scenarios import MARK, SCENARIOS, Ending, Scenario
+from harness.compat.scenarios import END_OF_NOTES, MARK, SCENARIOS, Ending, Scenario
 from harness.compat.verdict import ANSWER, CLIENT_KEY, Account, Evidence, problems_of
 from harness.simulator import Seen
 
@@ -524,3 +525,120 @@ def test_a_program_that_ended_before_its_interruption_proves_nothing() -> None:
     assert "it ended before it could be interrupted" in judged(
         scenario=scenario("interrupt"), ending=Ending.INTERRUPTED, status=130, stdout=""
     )
+
+
+# --- a local model, and both in one conversation
+
+NOTES_TOLD = f"{MARK}\n{END_OF_NOTES}\n"
+STUBBED = f"{STUB_MARK} an older result was left out"
+WARNED = "12:00:00 warning history compaction is off for the rest of this session session=s"
+LOCAL = attrs.evolve(
+    WELL, scenario=scenario("local-chat"), seen=(), stdout=f"{ANSWER}\n", accounts={}
+)
+
+
+def asked(*outputs: str, at: str, arrived_at_s: float, status: int = 200) -> Seen:
+    """Return a turn of a conversation in which tools have put out this so far."""
+    if at == "codex":
+        items: list[Json] = [OUTPUT_ITEM | {"output": told} for told in outputs]
+        return turn(TOOLS | {"input": [PROMPT_ITEM, *items]}, arrived_at_s=arrived_at_s)
+    results: list[Json] = [{"role": "tool", "content": told} for told in outputs]
+    return Seen(
+        method="POST",
+        path="/v1/chat/completions",
+        headers=[],
+        body=TOOLS | {"messages": [PROMPT_ITEM, *results]},
+        arrived_at_s=arrived_at_s,
+        status=status,
+        finished=True,
+    )
+
+
+def local_turns(*told: tuple[str, ...], status: int = 200) -> tuple[Seen, ...]:
+    return tuple(
+        asked(*outputs, at="local", arrived_at_s=float(place), status=status)
+        for place, outputs in enumerate(told)
+    )
+
+
+SERVED_LOCALLY = attrs.evolve(LOCAL, local_seen=local_turns((), (MARK,)))
+
+
+def test_a_conversation_with_a_local_model_is_fine() -> None:
+    assert problems_of(SERVED_LOCALLY) == ()
+
+
+def test_codex_must_not_be_asked_in_a_local_model_s_stead() -> None:
+    evidence = attrs.evolve(SERVED_LOCALLY, seen=(turn(FIRST),), accounts={"one": ONE})
+    assert "Codex was asked" in problems_of(evidence)
+
+
+def test_a_local_model_must_not_refuse() -> None:
+    evidence = attrs.evolve(LOCAL, local_seen=local_turns((), (MARK,), status=400))
+    assert "the local model answered 400, 400" in problems_of(evidence)
+
+
+def test_a_local_model_must_be_asked_in_each_turn() -> None:
+    evidence = attrs.evolve(LOCAL, local_seen=local_turns((MARK,)))
+    assert "the local model was asked 1 times with tools" in problems_of(evidence)
+
+
+def test_a_local_model_is_not_asked_where_there_is_none() -> None:
+    assert "the local model was asked" in judged(local_seen=local_turns(()))
+
+
+def test_no_key_of_the_client_reaches_a_local_model() -> None:
+    first, second = SERVED_LOCALLY.local_seen
+    leaking = attrs.evolve(second, headers=[("authorization", f"Bearer {CLIENT_KEY}")])
+    (problem,) = problems_of(attrs.evolve(SERVED_LOCALLY, local_seen=(first, leaking)))
+    assert "authorization carries a secret" in problem
+
+
+def mixed(*, second: str = STUBBED, fourth: str = NOTES_TOLD, warnings: int = 1) -> Evidence:
+    """Return a conversation of four runs; `second` and `fourth`: the oldest result in these."""
+    turns = [
+        asked(at="local", arrived_at_s=0),
+        asked(NOTES_TOLD, at="local", arrived_at_s=1),
+        asked(NOTES_TOLD, at="local", arrived_at_s=2),
+        asked(second, NOTES_TOLD, at="local", arrived_at_s=3),
+        asked(NOTES_TOLD, NOTES_TOLD, at="codex", arrived_at_s=4),
+        asked(NOTES_TOLD, NOTES_TOLD, NOTES_TOLD, at="codex", arrived_at_s=5),
+        asked(fourth, NOTES_TOLD, NOTES_TOLD, at="local", arrived_at_s=6),
+        asked(fourth, NOTES_TOLD, NOTES_TOLD, NOTES_TOLD, at="local", arrived_at_s=7),
+    ]
+    return attrs.evolve(
+        WELL,
+        scenario=scenario("mixed"),
+        stdout=f"{ANSWER}\n" * 4,
+        seen=tuple(one for one in turns if "codex" in one.path),
+        local_seen=tuple(one for one in turns if "codex" not in one.path),
+        relay_log=(WARNED,) * warnings,
+    )
+
+
+def test_history_is_compacted_until_codex_is_asked_and_never_again() -> None:
+    assert problems_of(mixed()) == ()
+
+
+def test_history_must_be_compacted_before_codex_is_asked() -> None:
+    told = problems_of(mixed(second=NOTES_TOLD))
+    assert told == (
+        "request 4 with tools: results are whole, whole",
+        "no result became a stub",
+    )
+
+
+def test_history_must_not_be_compacted_after_codex_was_asked() -> None:
+    told = problems_of(mixed(fourth=STUBBED))
+    assert told[0] == "request 7 with tools: results are stub, whole, whole"
+
+
+@pytest.mark.parametrize("times", [0, 2])
+def test_the_relay_warns_once_about_compaction(times: int) -> None:
+    told = problems_of(mixed(warnings=times))
+    assert told == (f"the relay warned {times} times about compaction, not once",)
+
+
+def test_each_run_must_print_the_answer() -> None:
+    told = problems_of(attrs.evolve(mixed(), stdout=ANSWER))
+    assert told == ("1 of 4 runs printed the answer",)

@@ -21,7 +21,7 @@ from harness.demo import command, running
 from harness.demo.client import RESPONSES
 from harness.demo.facts import Fact, equal, same, says, soon, whole
 from harness.demo.printing import Page
-from harness.demo.scenes import SCENES, SPEECHES, Scene, rotation
+from harness.demo.scenes import SCENES, SPEECHES, Scene, mixed_session, rotation
 from harness.demo.shell import Ran, codexrelay
 from harness.demo.stage import Stage, holds_in_order
 from harness.demo.tap import TappedSimulator
@@ -99,7 +99,11 @@ async def test_a_scene_that_fails_makes_the_exit_status_1() -> None:
     assert command.BASE_URL not in shown.getvalue()
 
 
-@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.play.__name__)
+#: What is played with the relay of the stage.
+ON_STAGE = [scene for scene in SCENES if scene.play is not mixed_session]
+
+
+@pytest.mark.parametrize("scene", ON_STAGE, ids=lambda scene: scene.play.__name__)
 async def test_no_scene_works_without_a_relay(scene: Scene, tmp_path: Path) -> None:
     # Straight to the backend, which knows neither the client nor its protocol.
     shown = io.StringIO()

@@ -78,7 +78,8 @@ class CodexCli:
     def arguments(self, order: Order) -> tuple[str, ...]:
         """Return one prompt, answered without a terminal."""
         overrides = (argument for pair in _OF_A_RUN for argument in ("-c", pair))
-        return ("exec", "--skip-git-repo-check", *overrides, order.prompt)
+        again = ("resume", "--last") if order.goes_on else ()
+        return ("exec", *again, "--skip-git-repo-check", *overrides, order.prompt)
 
     def environment(self, order: Order) -> Mapping[str, str]:
         """Return its folder, its key, and nowhere to refresh the made-up login."""

@@ -84,6 +84,10 @@ class Order:
     prompt: str
     #: What its configuration asks of the relay; None: what a block has by itself.
     capabilities: Given | None = None
+    #: Further models that its configuration has, for other runs in the same home.
+    further_models: tuple[str, ...] = ()
+    #: It goes on with the latest conversation of this home.
+    goes_on: bool = False
 
     @property
     def api_url(self) -> str:
@@ -105,6 +109,10 @@ class Order:
             capabilities=CAPABILITIES if self.capabilities is None else self.capabilities,
         )
         return _PROGRAMS[program].block(target)
+
+    def for_model(self, model: str) -> Order:
+        """Return the same order for another model."""
+        return attrs.evolve(self, variant=attrs.evolve(self.variant, model=model))
 
     @property
     def key_variable(self) -> Mapping[str, str]:

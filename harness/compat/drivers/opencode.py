@@ -45,12 +45,19 @@ class OpenCode:
     logs: Final = ("data/opencode/log/*.log",)
 
     def files(self, order: Order) -> Mapping[str, str]:
-        """Return the printed configuration as the user's own."""
-        return {"config/opencode/opencode.json": order.block_for(self.name).text}
+        """Return the printed configuration as the user's own, with all models in one provider."""
+        text = order.block_for(self.name).text
+        for model in order.further_models:
+            config = json.loads(text)
+            further = json.loads(order.for_model(model).block_for(self.name).text)
+            config["provider"][NAME]["models"] |= further["provider"][NAME]["models"]
+            text = json.dumps(config, indent=2)
+        return {"config/opencode/opencode.json": text}
 
     def arguments(self, order: Order) -> tuple[str, ...]:
         """Return one prompt, answered without a terminal."""
-        return ("run", "-m", f"{NAME}/{order.variant.model}", order.prompt)
+        again = ("-c",) if order.goes_on else ()
+        return ("run", *again, "-m", f"{NAME}/{order.variant.model}", order.prompt)
 
     def environment(self, order: Order) -> Mapping[str, str]:
         """Keep its folders inside the home and its downloads switched off."""

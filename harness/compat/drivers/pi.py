@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Final
 
 from harness.compat.drivers.driver import NAME, Driver, NpmProgram, Order, Variant
@@ -28,13 +29,20 @@ class Pi:
     logs: Final[tuple[str, ...]] = ()
 
     def files(self, order: Order) -> Mapping[str, str]:
-        """Return the printed list of models."""
-        return {"agent/models.json": order.block_for(self.name).text}
+        """Return the printed list of models, with all models in one provider."""
+        text = order.block_for(self.name).text
+        for model in order.further_models:
+            listed = json.loads(text)
+            further = json.loads(order.for_model(model).block_for(self.name).text)
+            listed["providers"][NAME]["models"] += further["providers"][NAME]["models"]
+            text = json.dumps(listed, indent=2)
+        return {"agent/models.json": text}
 
     def arguments(self, order: Order) -> tuple[str, ...]:
         """Return one prompt, answered without a terminal."""
         chosen = ("--provider", NAME, "--model", order.variant.model)
-        return ("--offline", "-p", *chosen, order.prompt)
+        again = ("-c",) if order.goes_on else ()
+        return ("--offline", "-p", *again, *chosen, order.prompt)
 
     def environment(self, order: Order) -> Mapping[str, str]:
         """Keep its folder inside the home and itself off the network."""
