@@ -490,6 +490,7 @@ def test_only_a_strategy_that_binds_is_told_of_bindings_from_before_a_restart(
     pool.restore("s", "b", now_unix_s=NOW)
     binds = strategy == "session-affinity"
     assert pool.bound("s", now_unix_s=NOW) == ("b" if binds else None)
+    assert pool.binds is binds
     if binds:
         choice = pool.choose(Ask(session="s"), now_unix_s=NOW)
         assert (choice.account, choice.by) == (named(pool, "b"), By.BINDING)

@@ -89,6 +89,16 @@ async def refused(answer: bytes, *, path: str = "/v1", **more: object) -> Fault:
     return fault
 
 
+async def received_of(answer: bytes) -> bytes:
+    """Return the body that an attempt on a server receives which answers so."""
+    async with serving(answering(answer)) as server, attempting(server.url) as attempt:
+        assert isinstance(await attempt.send(), Head)
+        body = b""
+        while isinstance(block := await attempt.receive(), bytes) and block:
+            body += block
+    return body
+
+
 def answer(status: int, body: str, *headers: str) -> bytes:
     head = "".join(f"{header}\r\n" for header in headers)
     return f"HTTP/1.1 {status} X\r\n{head}content-length: {len(body)}\r\n\r\n{body}".encode()
@@ -171,6 +181,32 @@ async def test_an_error_that_repeats_the_key_is_told_without_it() -> None:
     told = f'{{"error": {{"message": "bad key {KEY} and s3cret-value", "type": "x"}}}}'
     fault = await refused(answer(400, told), headers={"api-key": "s3cret-value"})
     assert fault.message == "bad key [hidden] and [hidden]"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        '{"error": {"message": "bad key %s"}}',
+        'data: {"error": "bad key %s"}\n\n',
+        'data: {"object": "error", "message": "bad key %s"}\n\n',
+        "event: error\ndata: bad key %s\n\n",
+        'data: {"type":"response.failed","response":{"error":{"message":"%s"}}}\n\n',
+        "Invalid token %s",
+    ],
+)
+async def test_an_error_under_200_that_repeats_the_key_is_told_without_it(told: str) -> None:
+    received = await received_of(answer(200, told % KEY))
+    assert received.decode() == told % "[hidden]"
+
+
+async def test_what_a_model_says_of_the_key_is_its_own_affair() -> None:
+    """An agent may be at work on the file that the key stands in."""
+    told = (
+        'data: {"error":null,"choices":[{"delta":{"content":"\\"error\\": \\"%s\\""}}]}\n\n'
+        'data: {"type":"response.completed","response":{"error":null,"output":["%s"]}}\n\n'
+    )
+    received = await received_of(answer(200, told.replace("%s", KEY)))
+    assert received.decode() == told.replace("%s", KEY)
 
 
 @pytest.mark.parametrize("key", [KEY, None], ids=["with a key", "without"])

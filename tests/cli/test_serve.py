@@ -358,8 +358,7 @@ async def test_told_to_stop_it_lets_a_stream_end_and_lets_nobody_in(tmp_path: Pa
             with trio.fail_after(PATIENCE_S):
                 await simulator.wait_until(lambda: any(seen.status for seen in simulator.seen))
             child.process.send_signal(signal.SIGTERM)
-            with pytest.raises(httpx.ConnectError):
-                await _ask_until_refused(url)
+            await _until_refused(url)
         status = await child.ended()
     assert b'"type":"response.completed"' in answers[0].content
     assert status == 0
@@ -399,21 +398,28 @@ async def test_a_second_signal_stops_it_at_once(tmp_path: Path) -> None:
             with trio.fail_after(PATIENCE_S):
                 await simulator.wait_until(lambda: any(seen.status for seen in simulator.seen))
             child.process.send_signal(signal.SIGTERM)
-            with pytest.raises(httpx.ConnectError):
-                await _ask_until_refused(url)
+            await _until_refused(url)
             assert child.process.returncode is None
             child.process.send_signal(signal.SIGTERM)
             status = await child.ended()
     assert status == 0
 
 
-async def _ask_until_refused(url: str) -> None:
+async def _until_refused(url: str) -> None:
+    """Connect until nobody listens any more.
+
+    Without a request: httpx leaves the generator of a body that is cut off to the garbage
+    collector, which trio then warns of.
+    """
+    where = httpx.URL(url)
+    assert where.port is not None
     with trio.fail_after(PATIENCE_S):
         while True:
             try:
-                await post(url, ask())
-            except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
-                continue  # it was let in in the last moment, and shown the door
+                stream = await trio.open_tcp_stream(where.host, where.port)
+            except OSError:
+                return
+            await stream.aclose()
 
 
 async def _ask_in_vain(url: str) -> None:

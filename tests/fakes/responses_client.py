@@ -76,7 +76,7 @@ class ResponsesClient:
             case "function_call":
                 whole = item["arguments"]
             case _:
-                whole = item["input"]
+                whole = item.get("input", "")
         assert said == whole or item.get("status") == "incomplete"
 
     @property

@@ -264,7 +264,7 @@ def test_calls_are_put_together() -> None:
                 "function": {"name": "ls", "arguments": '{"a":1}'},
             },
             {
-                "id": "call_0_1",
+                "id": "call_relay_relay_0_1",  # of the answer, the choice and the call
                 "type": "function",
                 "function": {"name": "ls", "arguments": '{"b":2}'},
             },

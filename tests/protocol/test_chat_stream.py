@@ -740,6 +740,11 @@ def test_escaped_surrogate_pairs_are_read_as_one_character() -> None:
         ),
         (upstream.event("error", code="too_long", message="Long."), "too_long", "Long."),
         (
+            b'data: {"error":{"code":"too_long","message":"Long."}}\n\n',
+            "too_long",
+            "Long.",
+        ),
+        (
             upstream.completed(status="failed", error={"code": "too_long", "message": "Long."}),
             "too_long",
             "Long.",

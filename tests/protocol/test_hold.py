@@ -91,10 +91,11 @@ def test_what_the_handshake_says_is_told() -> None:
         (failed("server_is_overloaded", "busy"), FaultKind.OVERLOADED),
         (event("error", error={"type": "usage_limit_reached"}), FaultKind.LIMITED),
         (event("error", code="rate_limit_exceeded", message="slow down"), FaultKind.THROTTLED),
+        (b'data: {"error":{"code":"rate_limit_exceeded","message":"no"}}\n\n', FaultKind.THROTTLED),
         (b"event: error\ndata: {oops\n\n", FaultKind.BROKEN),
         (b"data: <html>\n\n", FaultKind.BROKEN),
     ],
-    ids=["failed", "nested error", "flat error", "broken", "page"],
+    ids=["failed", "nested error", "flat error", "bare error", "broken", "page"],
 )
 def test_a_failure_before_any_output_is_a_fault(raw: bytes, kind: FaultKind) -> None:
     result = hold().feed(HANDSHAKE + raw + text("never"))

@@ -15,6 +15,7 @@ from codexrelay.protocol.chat_source import ChatToResponses
 from codexrelay.protocol.chat_stream import ChatStream
 from codexrelay.protocol.model_choice import ModelChoice
 from codexrelay.protocol.plain_request import PlainRequest, plain_request
+from codexrelay.protocol.responses_body import ResponsesDelivery
 from tests.fakes import responses_events
 from tests.fakes.chat_client import ChatClient
 
@@ -79,7 +80,7 @@ def test_responses_to_responses_is_the_clients_own_body() -> None:
     made = plain(asked, "responses", "responses")
     assert made.body == asked | {"model": "Qwen3:8b"}
     assert (made.path, made.delivers, made.stream) == ("/responses", "responses", True)
-    assert made.delivery(response_id="resp_1", created_unix_s=1) is None
+    assert isinstance(made.delivery(response_id="resp_1", created_unix_s=1), ResponsesDelivery)
 
 
 def test_responses_to_chat_is_translated() -> None:
@@ -122,7 +123,7 @@ def test_chat_to_responses_is_translated_without_what_only_codex_wants() -> None
     }
     assert (made.path, made.delivers) == ("/responses", "responses")
     assert made.dropped == ("top_k", "odd", "messages[].name")
-    assert made.delivery(response_id="resp_1", created_unix_s=1) is None
+    assert isinstance(made.delivery(response_id="resp_1", created_unix_s=1), ResponsesDelivery)
 
 
 def test_the_newer_name_of_the_longest_answer_wins() -> None:

@@ -112,6 +112,7 @@ def test_a_field_is_sent_as(given_keys: JsonObject, sent: JsonObject) -> None:
     [
         *("max_output_tokens", "max_tokens", "temperature", "top_p", "metadata", "user"),
         *("safety_identifier", "prompt_cache_retention", "truncation", "context_management"),
+        *("session_id", "conversation_id", "conversation"),
         *("stop", "logprobs", "top_logprobs", "n", "seed"),
         *("presence_penalty", "frequency_penalty"),
     ],
@@ -251,8 +252,33 @@ def test_an_item_that_the_backend_cannot_take_is_removed(item: JsonObject) -> No
 
 
 def test_codex_keeps_its_reasoning_as_it_is() -> None:
-    item: JsonObject = {"type": "reasoning", "id": "rs_1", "summary": []}
+    item: JsonObject = {
+        "type": "reasoning",
+        "id": "rs_1",
+        "summary": [],
+        "content": None,
+        "encrypted_content": "x",
+    }
     assert with_input(item, codex=True) == ([item], ())
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        # llama.cpp and vLLM, as Codex CLI replays them.
+        {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": ""},
+        {
+            "type": "reasoning",
+            "id": "rs_2",
+            "summary": [],
+            "content": [{"type": "reasoning_text", "text": "hm"}],
+        },
+        # An older Codex CLI, which takes the ids off.
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]},
+    ],
+)
+def test_codex_does_not_bring_the_reasoning_of_another_backend(item: JsonObject) -> None:
+    assert with_input(item, USER, codex=True)[0] == [USER]
 
 
 def test_an_empty_input_is_upstreams_to_judge() -> None:

@@ -319,6 +319,28 @@ def test_a_failure_passes_as_it_came_and_is_told(raw: bytes) -> None:
     assert answer.terminal.fault.message == "too long"
 
 
+@pytest.mark.parametrize("told", ['{"message":"too long","type":"x"}', '"too long"'])
+def test_an_error_in_the_form_of_the_whole_api_becomes_a_failure_that_clients_know(
+    told: str,
+) -> None:
+    raw = b'data: {"error":%b}\n\n' % told.encode()
+    given_out, answer = played(created(), text("a"), raw, text("never"))
+    assert given_out.startswith(created() + text("a"))
+    [*_, (name, payload)] = events_of(given_out)
+    assert name == payload["type"] == "response.failed"
+    assert payload["response"]["error"]["message"] == "too long"  # type: ignore[index, call-overload]
+    assert answer.terminal is not None
+    assert answer.terminal.fault is not None
+    assert answer.terminal.fault.message == "too long"
+
+
+def test_an_error_beside_a_type_or_none_at_all_is_a_side_note() -> None:
+    for note in (b'data: {"type":"note","error":{"a":1}}\n\n', b'data: {"error":null}\n\n'):
+        given_out, answer = played(created(), note)
+        assert given_out == created() + note
+        assert answer.terminal is None
+
+
 # --- what is no answer
 
 

@@ -20,7 +20,7 @@ from codexrelay.server.notices import Notices
 from codexrelay.server.services import Current
 from codexrelay.sessions.identity import SessionKey
 from codexrelay.sessions.state import Savings, TurnPlan
-from harness.mixed.history import THRESHOLD_TOKENS, chat_messages, told_results
+from harness.demo.mixed.history import THRESHOLD_TOKENS, chat_messages, told_results
 
 if TYPE_CHECKING:
     from codexrelay.server.services import Services

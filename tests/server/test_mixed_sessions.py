@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from codexrelay.compaction.settings import CompactionSettings, CompressionSettings
 from codexrelay.config.settings import ModelsSettings, ServerSettings
 from codexrelay.protocol.raw import get_list, get_object, get_text, is_object, parse_object
-from harness.mixed.history import (
+from harness.demo.mixed.history import (
     READ,
     THRESHOLD_TOKENS,
     chat_messages,
@@ -170,6 +170,7 @@ async def test_every_name_of_the_family_counts(tmp_path: Path) -> None:
         "OpenAI-Codex.1:gpt-5.5",
         "OPENAI_CODEX.2:gpt-5.5-high",
         "openai/gpt-5.5",
+        "openai-codex-v2:gpt-5.5",
         "mine",
         "coder",
         "fallen",
@@ -362,6 +363,49 @@ async def test_the_clients_own_compaction_goes_to_the_first_backend_that_has_it(
             assert get_list(seen.body, "input") == items
             assert get_text(seen.body, "model") == "gpt-5.5"
     assert len(switches(logged)) == 1
+
+
+async def test_the_clients_own_compaction_goes_on_where_the_first_backend_has_it_not(
+    tmp_path: Path,
+) -> None:
+    local = OpenAISimulator(wire="responses")
+    models = ModelsSettings(routes={"coder": (LOCAL, CODEX)})
+    body: JsonObject = {"model": "coder", "input": input_items(2, "Sum it up")}
+    with capture_logs() as logged:
+        async with mixed(tmp_path, local=local, models=models) as relay:
+            answer = await relay.post("/v1/responses/compact", body)
+            assert answer.status_code == 200, answer.text
+            assert answer.headers["x-codexrelay-account"] == "sim-1"
+            assert answer.headers["x-codexrelay-attempts"] == "2"
+            assert len(switches(logged)) == 1
+
+
+async def test_of_the_faults_of_the_clients_own_compaction_the_most_hopeful_is_told(
+    tmp_path: Path,
+) -> None:
+    local = OpenAISimulator(wire="responses")
+    models = ModelsSettings(routes={"coder": (CODEX, LOCAL)})
+    body: JsonObject = {"model": "coder", "input": input_items(2, "Sum it up")}
+    async with mixed(tmp_path, local=local, models=models, signed_in=False) as relay:
+        answer = await relay.post("/v1/responses/compact", body)
+        assert len(local.turns) == 1, "which has no such path"
+        assert answer.status_code == 401
+
+
+async def test_an_instance_that_there_is_not_turns_nothing_off(tmp_path: Path) -> None:
+    local = OpenAISimulator()
+    with capture_logs() as logged:
+        async with mixed(tmp_path, local=local) as relay:
+            talk = Conversation(relay, local)
+            for path in ("/v1/responses", "/v1/responses/compact", "/v1/chat/completions"):
+                body: JsonObject = {"model": "openai-codex.9:gpt-5.5", "input": "hello"}
+                body |= {"messages": chat_messages(1, SAY)} if "chat" in path else {}
+                named = {"x-session-id": talk.name or ""}
+                answer = await relay.post(path, body, headers=named)
+                assert answer.status_code == 400
+                assert answer.json()["error"]["code"] == "backend_not_found"
+            assert await talk.local_got() == compacted(2)
+    assert switches(logged) == []
 
 
 async def test_the_clients_own_compaction_passes_to_a_backend_that_speaks_responses(

@@ -210,6 +210,29 @@ async def test_an_earlier_answer_is_gone_on_from_where_responses_are_spoken(
         assert refused.status_code == 400, "Codex keeps none"
 
 
+async def test_the_reasoning_of_codex_stays_with_codex_when_the_session_goes_elsewhere(
+    tmp_path: Path,
+) -> None:
+    api = OpenAISimulator(wire="responses")
+    headers = {"x-session-id": "one"}
+    async with running(tmp_path, api) as relay:
+        asked = ask("Run the shell command 'echo hi'", stream=False, tools=IN_RESPONSES)
+        codex = await relay.post(PATHS["responses"], asked, headers=headers)
+        own, call = codex.json()["output"]
+        assert own["encrypted_content"]
+        result = {"type": "function_call_output", "call_id": call["call_id"], "output": "hi"}
+        theirs: JsonObject = {"type": "reasoning", "summary": [], "encrypted_content": "theirs"}
+        answer = await relay.post(
+            PATHS["responses"],
+            {"model": NAME, "input": [own, call, result, theirs]},
+            headers=headers,
+        )
+        assert answer.headers["x-codexrelay-reasoning-stripped"] == "1"
+        [turn] = api.turns
+        assert is_object(turn.body)
+        assert turn.body["input"] == [call, result, theirs]
+
+
 async def test_effort_and_tier_of_the_models_name_reach_the_backend(tmp_path: Path) -> None:
     api = OpenAISimulator()
     async with running(tmp_path, api) as relay:

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.testing
 from structlog.testing import capture_logs
 
+from codexrelay.server import session_file
 from codexrelay.server.session_file import (
+    ANSWER_S,
     BROKEN,
     DROP_EVERY_S,
     FILE,
@@ -98,13 +101,13 @@ async def test_there_is_no_file_until_there_is_something_to_keep(tmp_path: Path)
 
 
 async def test_an_empty_store_costs_one_look_now_and_then(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
+    tmp_path: Path, mock_clock: trio.testing.MockClock
 ) -> None:
     async with kept_in(tmp_path) as file, kept_in(tmp_path) as other:
         assert await file.load("one") is None
         await other.save("one", SWITCHED)
         assert await file.load("one") is None, "it has just looked"
-        await trio.sleep(LOOK_AGAIN_S)
+        mock_clock.jump(LOOK_AGAIN_S)
         assert await file.load("one") == SWITCHED
 
 
@@ -317,11 +320,115 @@ async def test_a_turn_goes_on_where_the_folder_cannot_be_used(tmp_path: Path) ->
     assert len(logs) == 3, "the switch, the disk, and that it does not know of the switch"
 
 
+# A disk that does not answer.
+
+
+@asynccontextmanager
+async def on_a_stuck_disk(
+    folder: Path, clock: trio.testing.MockClock
+) -> AsyncIterator[tuple[SessionFile, Callable[[], None]]]:
+    """Give a file in whose thread the next call hangs, and what wakes the disk up again."""
+    async with kept_in(folder) as file:
+        await file.save("zero", Kept())
+        entered, go_on = threading.Event(), threading.Event()
+
+        def stuck() -> float:
+            entered.set()
+            assert go_on.wait(10)
+            return NOW_UNIX_S
+
+        async def time_passes() -> None:
+            await trio.to_thread.run_sync(entered.wait)
+            clock.jump(ANSWER_S)
+
+        file.wall_clock = stuck
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(time_passes)
+            try:
+                yield file, go_on.set
+            finally:
+                go_on.set()
+
+
+async def test_a_disk_that_does_not_answer_is_given_up_and_used_again_when_it_does(
+    tmp_path: Path, mock_clock: trio.testing.MockClock
+) -> None:
+    with capture_logs() as logs:
+        async with on_a_stuck_disk(tmp_path, mock_clock) as (file, wake):
+            for call in ("given up", "not even asked"):
+                with pytest.raises(SessionStoreError, match="not answered"):
+                    await file.save(call, SWITCHED)
+            wake()
+            with trio.fail_after(10):
+                while True:
+                    try:
+                        await file.save("again", SWITCHED)
+                        break
+                    except SessionStoreError:
+                        await trio.to_thread.run_sync(lambda: None)  # its thread is on its way back
+            assert [row[0] for row in rows_of(tmp_path)] == ["again", "given up", "zero"]
+    assert [line["log_level"] for line in logs] == ["warning", "info"]
+    assert "disk of this machine" in logs[0]["do"]
+
+
+async def test_a_turn_goes_on_uncompacted_while_the_disk_does_not_answer(
+    tmp_path: Path, mock_clock: trio.testing.MockClock
+) -> None:
+    facts = TurnFacts(user_turn="turn-1", compaction=True)
+    async with (
+        on_a_stuck_disk(tmp_path, mock_clock) as (file, _wake),
+        trio.open_nursery() as nursery,
+    ):
+        sessions = SessionRegistry(nursery, store=file)
+        for name in ("one", "two"):
+            _session, plan = await sessions.begin_turn(SessionKey(text=name), facts)
+            assert not plan.compacts
+        nursery.cancel_scope.cancel()
+
+
+async def test_while_another_program_holds_the_file_one_call_waits_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_file, "BUSY_S", 0.05)
+    tries: list[None] = []
+
+    def clock() -> float:  # looked at once for each try
+        tries.append(None)
+        return NOW_UNIX_S
+
+    async with kept_in(tmp_path) as file:
+        await file.save("zero", SWITCHED)
+        file.wall_clock = clock
+
+        async def fail(name: str) -> None:
+            with pytest.raises(SessionStoreError):
+                await file.save(name, SWITCHED)
+
+        with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            async with trio.open_nursery() as nursery:
+                for name in "abcdef":
+                    nursery.start_soon(fail, name)
+            assert len(tries) == 1
+            await fail("later")
+            assert len(tries) == 2, "who comes later tries again"
+        await file.save("free", SWITCHED)
+
+
+async def test_whatever_goes_wrong_on_the_disk_harms_no_session(tmp_path: Path) -> None:
+    async with kept_in(tmp_path) as file:
+        await file.save("one", SWITCHED)
+        with closing(sqlite3.connect(tmp_path / FILE)) as connection:
+            connection.execute("UPDATE sessions SET used_unix_s = 'yesterday'")
+            connection.commit()
+        with pytest.raises(SessionStoreError):
+            await file.load("one")
+
+
 # Cancellation.
 
 
-@pytest.mark.parametrize("at", ["waiting in line", "in the thread"])
-async def test_a_cancelled_save_has_happened_whole_or_not_at_all(at: str, tmp_path: Path) -> None:
+async def test_a_stop_cuts_off_no_save_neither_in_the_thread_nor_in_line(tmp_path: Path) -> None:
     async with kept_in(tmp_path) as file:
         await file.save("zero", SWITCHED)
         entered, go_on = threading.Event(), threading.Event()
@@ -335,15 +442,12 @@ async def test_a_cancelled_save_has_happened_whole_or_not_at_all(at: str, tmp_pa
         async with trio.open_nursery() as nursery:
             nursery.start_soon(file.save, "one", SWITCHED)
             await trio.to_thread.run_sync(entered.wait)
-            if at == "waiting in line":
-                with trio.move_on_after(0) as patience:
-                    await file.save("two", SWITCHED)
-                assert patience.cancelled_caught
-                go_on.set()
-            else:
-                nursery.cancel_scope.cancel()
-                go_on.set()
-        assert {row[0] for row in rows_of(tmp_path)} == {"zero", "one"}
+            nursery.start_soon(file.save, "two", SWITCHED)
+            nursery.start_soon(file.load, "two")
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+            go_on.set()
+        assert {row[0] for row in rows_of(tmp_path)} == {"zero", "one", "two"}
         await file.save("three", SWITCHED)
 
 

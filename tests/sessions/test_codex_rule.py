@@ -137,7 +137,23 @@ async def test_where_compaction_is_off_nobody_is_told_and_the_disk_is_left_alone
             assert not plan.compacts
             await session.meets_family(compaction=False)
     assert logs == []
-    assert store.saves == []
+    assert store.loads == store.saves == []
+
+
+@in_virtual_time
+async def test_the_disk_is_asked_once_its_answer_matters() -> None:
+    store = MemoryStore(rows={KEY.cache_key: Kept(uncompacted=True, bound="work")})
+    plain = TurnFacts(user_turn="turn-1", family=True)
+    async with relay(store) as sessions:
+        _session, plan = await sessions.begin_turn(KEY, plain)
+        assert plan.bound is None
+        assert store.loads == []
+        _session, plan = await sessions.begin_turn(KEY, attrs.evolve(plain, binds=True))
+        assert plan.bound == "work"
+    async with relay(store) as sessions:
+        await sessions.begin_turn(KEY, attrs.evolve(plain, family=False))
+        assert not await compacts(sessions), "compaction was switched on meanwhile"
+    assert len(store.loads) == 2
 
 
 @in_virtual_time

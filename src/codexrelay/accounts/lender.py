@@ -283,6 +283,11 @@ class Lender:
         """Return the account that a session is bound to, None if it is to none."""
         return self.pool.bound(session, now_unix_s=self.wall_clock())
 
+    @property
+    def binds(self) -> bool:
+        """Whether sessions are bound to accounts at present."""
+        return self.pool.binds
+
     def restore(self, session: str, account_id: str) -> None:
         """Bind a session to its account of before a restart; see `Pool.restore`.
 

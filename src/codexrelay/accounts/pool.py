@@ -270,6 +270,11 @@ class Pool:
         """Return the account that a session is bound to, None if it is to none."""
         return self._selector.bound(session, now_s=now_unix_s)
 
+    @property
+    def binds(self) -> bool:
+        """Whether the strategy binds sessions to accounts."""
+        return isinstance(self._selector, Restorable)
+
     def restore(self, session: str, account_id: str, *, now_unix_s: float) -> None:
         """Bind a session as it was bound before a restart, if its strategy binds any.
 

@@ -27,7 +27,7 @@ from codexrelay.protocol.raw import (
     is_object,
     parse_object,
 )
-from codexrelay.protocol.responses_scan import inside
+from codexrelay.protocol.responses_scan import inside, with_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +96,8 @@ class Decoder:
             elif name.startswith("response."):
                 return ()  # nothing that Chat could say: not even parsed
             elif (found := inside(name, event.data)) is not None:
-                payload, name = found, get_text(found, "type") or name
+                payload = with_type(name, found)
+                name = get_text(payload, "type") or name
             else:
                 return ()
         except ValueError:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from codexrelay.protocol.chat_chunk import Calls, delta_of
+from codexrelay.protocol.made_ids import made_id
 from codexrelay.protocol.raw import (
     Json,
     JsonObject,
     get_list,
     get_number,
     get_object,
+    get_text,
     is_object,
 )
 
@@ -65,18 +67,20 @@ class _Choice:
             more["function"] = function
         _merge(self._entries[place], more)
 
-    def whole(self, index: int) -> Json:
+    def whole(self, index: int, answer: str) -> Json:
+        """Return the choice; `answer` ends the ids of calls that have none of their own."""
         texts: JsonObject = {key: "".join(pieces) for key, pieces in self._texts.items()}
         message: JsonObject = {"role": "assistant", "content": None, **self._message, **texts}
-        if calls := self._tool_calls(index):
+        if calls := self._tool_calls(f"{answer}_{index}"):
             message["tool_calls"] = calls
             message["content"] = message["content"] or None
         return {"index": index, "message": message, "logprobs": None, **self._beside}
 
-    def _tool_calls(self, index: int) -> list[Json]:
+    def _tool_calls(self, suffix: str) -> list[Json]:
         return [
             {
-                "id": call.id or f"call_{index}_{call.place}",
+                # Unlike any other answer's: they all come back in one history.
+                "id": call.id or made_id("call", suffix, call.place),
                 "type": "function",
                 **entry,
                 "function": {
@@ -104,10 +108,14 @@ class ChatSum:
             self._choices.setdefault(index, _Choice()).add(choice)
 
     def completion(self, otherwise: JsonObject) -> JsonObject:
-        """Return the sum; `otherwise` are the fields of it that no chunk need have given."""
+        """Return the sum; `otherwise` are the fields of it that no chunk need have given.
+
+        Its `id` is no other answer's.
+        """
+        answer = (get_text(otherwise, "id") or "").removeprefix("chatcmpl-")
         whole: JsonObject = otherwise | self._frame | {"object": "chat.completion"}
         usage = whole.pop("usage", None)
-        whole["choices"] = [choice.whole(index) for index, choice in sorted(self._choices.items())]
+        whole["choices"] = [choice.whole(i, answer) for i, choice in sorted(self._choices.items())]
         return whole if usage is None else whole | {"usage": usage}
 
 

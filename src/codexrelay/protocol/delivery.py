@@ -1,8 +1,9 @@
 """The seam between what a target sends and what an attempt delivers.
 
-A target that speaks Responses sends what the turn wants, byte for byte. One that speaks Chat is
-read by a `Delivery`: for a Responses client it becomes Responses events (`chat_source`), for a Chat
-client it stays what it is and only gets the end that it lacks (`chat_native.ChatDelivery`).
+A target that speaks Responses sends what the turn wants, byte for byte, unless it sends one object
+in place of a stream (`responses_body`). One that speaks Chat is read all the way: for a Responses
+client it becomes Responses events (`chat_source`), for a Chat client it stays what it is and only
+gets the end that it lacks (`chat_native.ChatDelivery`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ STILL_THERE: Final = sse.comment("keep-alive")
 
 
 class Delivery(Protocol):
-    """Reads one answer. What it returns always ends at the end of an event."""
+    """Reads one answer. What it makes always ends at the end of an event."""
 
     def feed(self, block: bytes) -> bytes:
         """Take the target's bytes, return what is delivered: whole events, or nothing.

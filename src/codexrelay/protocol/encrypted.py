@@ -65,6 +65,15 @@ def readable_by(account_id: str, body: JsonObject, owners: Mapping[str, str]) ->
     return _without_reasoning(body, is_foreign)
 
 
+def of_no_account(body: JsonObject, owners: Mapping[str, str]) -> JsonObject:
+    """Return the request without the reasoning that an account made, for a backend without any.
+
+    The same object comes back if there is none. Compactions and content of unknown origin stay, as
+    in `readable_by`.
+    """
+    return _without_reasoning(body, lambda item: digest_of(item) in owners)
+
+
 def without_reasoning(body: JsonObject) -> JsonObject:
     """Return the request without any encrypted reasoning; the same object if there is none."""
     return _without_reasoning(body, lambda item: digest_of(item) is not None)

@@ -2,8 +2,9 @@
 
 `gpt-5.5` names no backend. `openai-codex:gpt-5.5` asks for the family, any instance of it,
 `openai-codex.2:gpt-5.5` for one, and `local:qwen3` for a configured backend of another kind. Names
-are the same in any case and with `_` for `-`; a `/` serves as well as the colon, and `openai/` is
-an older name of the family where no backend is called so.
+are the same in any case and with `_` for `-`; a `/` serves as well as the colon. `openai/` is an
+older name of the family where no backend is called so, and `openai-codex-v2` one that it has
+elsewhere.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 #: The family, and the name of its first instance.
 FAMILY: Final = "openai-codex"
+#: What other relays call it where they speak WebSocket; here it is the same family.
+_ELSEWHERE: Final = f"{FAMILY}-v2"
 _INSTANCE: Final = re.compile(rf"{re.escape(FAMILY)}(?:\.[1-9][0-9]*)?")
 _NAME: Final = re.compile(r"[a-z][a-z0-9.-]*")
 _PREFIXED: Final = re.compile(r"([^:/]*)([:/])(.+)", re.DOTALL)
@@ -46,7 +49,7 @@ def other_named(name: str) -> str | None:
     family would be called is no name of another backend, be there such an instance or not.
     """
     canonical = canonical_name(name)
-    is_free = canonical != FAMILY and not canonical.startswith(f"{FAMILY}.")
+    is_free = canonical not in (FAMILY, _ELSEWHERE) and not canonical.startswith(f"{FAMILY}.")
     return canonical if is_free and _NAME.fullmatch(canonical) else None
 
 
@@ -65,6 +68,7 @@ def read_model_id(text: str, backends: Collection[str] = ()) -> ModelId:
         if canonical_name(name) in backends:
             return ModelId(canonical_name(name), slug)
         old_name = separator == "/" and name.lower() == "openai"
+        old_name = old_name or canonical_name(name) == _ELSEWHERE
         if instance := FAMILY if old_name else instance_named(name):
             return ModelId(instance, slug)
     return ModelId(None, text)

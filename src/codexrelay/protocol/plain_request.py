@@ -18,6 +18,7 @@ from codexrelay.protocol.chat_source import ChatToResponses
 from codexrelay.protocol.chat_target import as_chat
 from codexrelay.protocol.delivery import Delivery, Wire
 from codexrelay.protocol.raw import JsonObject, get_object
+from codexrelay.protocol.responses_body import ResponsesDelivery
 from codexrelay.protocol.responses_request import check_form
 from codexrelay.protocol.target_tools import TargetTools
 
@@ -60,10 +61,10 @@ class PlainRequest:
         """Where it is sent, below the base URL."""
         return PATHS[self.wire]
 
-    def delivery(self, *, response_id: str, created_unix_s: int) -> Delivery | None:
-        """Return what reads one attempt's answer; None: it is delivered as it comes."""
+    def delivery(self, *, response_id: str, created_unix_s: int) -> Delivery:
+        """Return what reads one attempt's answer."""
         if self.wire == "responses":
-            return None
+            return ResponsesDelivery()
         if self.delivers == "chat":
             return ChatDelivery()
         return ChatToResponses(

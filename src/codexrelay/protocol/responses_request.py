@@ -37,6 +37,10 @@ _UNSUPPORTED: Final = (
     "prompt_cache_retention",
     "truncation",
     "context_management",
+    # Names of sessions, for the relay; and of a conversation that no backend here keeps.
+    "session_id",
+    "conversation_id",
+    "conversation",
     # Inferred: of the same kind, and sent by nobody who uses this backend.
     "stop",
     "logprobs",
@@ -306,7 +310,7 @@ def _shape_input(changes: _Changes, shaping: Shaping, *, codex_shaped: bool) -> 
     dropped: list[str] = []
     for index, item in enumerate(items):
         path = f"input[{index}]"
-        why = _why_dropped(item, codex_shaped=codex_shaped)
+        why = _why_dropped(item)
         if why is None:
             kept.append((path, _shape_item(changes, path, item, codex_shaped=codex_shaped)))
         else:
@@ -329,16 +333,16 @@ def _user_message(text: str) -> JsonObject:
     return {"type": "message", "role": "user", "content": content}
 
 
-def _why_dropped(item: Json, *, codex_shaped: bool) -> str | None:
+def _why_dropped(item: Json) -> str | None:
     """Return why the backend cannot take `item`, None if it can."""
     if not is_object(item):
         return None
     kind = item.get("type")
     if kind == "item_reference":
         return "a reference needs a stored response"
-    # Codex CLI brings only its backend's own, unless its session was with another meanwhile.
-    is_foreign = not codex_shaped or is_made(get_text(item, "id") or "")
-    if kind == "reasoning" and is_foreign and not item.get("encrypted_content"):
+    # Codex CLI's own always has it (measured), so this is of another backend that its session was
+    # with meanwhile.
+    if kind == "reasoning" and not item.get("encrypted_content"):
         return "reasoning without encrypted_content cannot be read again"
     # Agents replay fragments of calls that were cut short; the backend answers `empty_string`.
     if kind in _CALLS and not item.get("call_id"):

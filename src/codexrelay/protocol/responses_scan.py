@@ -16,7 +16,14 @@ import attrs
 
 from codexrelay.protocol import events, sse
 from codexrelay.protocol.endings import true_name
-from codexrelay.protocol.raw import JsonObject, get_number, get_object, get_text, parse_object
+from codexrelay.protocol.raw import (
+    Json,
+    JsonObject,
+    get_number,
+    get_object,
+    get_text,
+    parse_object,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +65,8 @@ class Looked:
     data: bytes
     #: The parsed data, None where nobody needs it.
     payload: JsonObject | None = None
+    #: An error that only its form shows to be one (`inside`): no client would know it again.
+    bare: bool = False
 
 
 #: Events whose data is always parsed.
@@ -86,7 +95,11 @@ def look(raw: bytes) -> Looked | None:
             raise ValueError(name)
         return Looked(name, data)
     payload = inside(name, data)
-    return None if payload is None else _looked(get_text(payload, "type") or name, data, payload)
+    if payload is None:
+        return None
+    if payload is not (told := with_type(name, payload)):
+        return Looked(events.ERROR, data, told, bare=True)
+    return _looked(get_text(payload, "type") or name, data, payload)
 
 
 def inside(name: str, data: bytes) -> JsonObject | None:
@@ -103,6 +116,18 @@ def inside(name: str, data: bytes) -> JsonObject | None:
         if name:  # a side note in a language of its own
             return None
         raise
+
+
+def with_type(name: str, payload: JsonObject) -> JsonObject:
+    """Return what `inside` gave, as an `error` event if it is the error object of the whole API.
+
+    Servers that speak more than Responses (vLLM, llama.cpp, LiteLLM) send it so in all streams.
+    """
+    error = payload.get("error")
+    if name or not error or get_text(payload, "type"):
+        return payload
+    told: Json = {"message": error} if isinstance(error, str) else error
+    return {**payload, "type": events.ERROR, "error": told}
 
 
 def _looked(name: str, data: bytes, payload: JsonObject) -> Looked:

@@ -73,6 +73,9 @@ class ResponsesStream:
         if not only_deltas(raw):
             try:
                 event = look(raw)
+                if event is not None and event.bare and self.terminal is None:
+                    fault = faults.from_event(event.payload or {}, now_unix_s=self.now_unix_s)
+                    return self.fail(fault)
                 if event is not None and event.name in events.TERMINAL:
                     return self._end(raw, event.name, event.payload or {})
             except ValueError:

@@ -86,6 +86,11 @@ class Instances:
         for line in lines:
             line.neighbours = [other for other in lines if other is not line]
 
+    @property
+    def binds(self) -> bool:
+        """Whether sessions are bound to accounts, at one of them at least."""
+        return any(instance.lender.binds for instance in self.members)
+
     def weigh(self, weights: Mapping[str, int]) -> None:
         """Give the instances, by name, other shares of the turns."""
         if weights != {instance.name: instance.weight for instance in self.members}:
@@ -131,6 +136,15 @@ class Instances:
         return tuple(
             i for i in self.members if wanted == i.name or (i.is_first and wanted == _FIRST)
         )
+
+    def must_have(self, wanted: str | None) -> None:
+        """Make sure that a model's name means an instance.
+
+        Raises:
+            RequestError: there is none of that name.
+        """
+        if not self.serving(wanted):
+            raise self._unknown(wanted or FAMILY)
 
     def accounts(self) -> tuple[tuple[Instance, Account], ...]:
         """Return all accounts, as they stand."""

@@ -158,13 +158,18 @@ def unsuited(error: RequestError) -> Fault:
     )
 
 
+def hopelessness(fault: Fault) -> int:
+    """Return how little a fault holds out to who tries again; the least is told."""
+    return _HOPE.index(fault.kind)
+
+
 def most_hopeful(ways: Sequence[Way]) -> Fault:
     """Return what the client is told when none of `ways`, which all have ended, has served it.
 
     Of several faults that hold out the same, the last one; the words of the others follow it.
     """
     met = [(way, way.fault) for way in ways if way.fault is not None]
-    told, fault = min(reversed(met), key=lambda one: _HOPE.index(one[1].kind))
+    told, fault = min(reversed(met), key=lambda one: hopelessness(one[1]))
     others = "; ".join(
         f"{way.name}: {other.message.rstrip('.')}" for way, other in met if way is not told
     )

@@ -15,6 +15,7 @@ from codexrelay.protocol.faults import Fault, no_stream
 from codexrelay.protocol.openai_errors import error_body
 from codexrelay.protocol.raw import get_list, parse_object
 from codexrelay.protocol.responses_request import check_form, checked
+from codexrelay.relay.leg import LEADS_ON, hopelessness
 from codexrelay.relay.record import Record, own_headers
 from codexrelay.relay.reply import JSON, retry_after
 from codexrelay.relay.turn import head_of
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from quart import Request
 
     from codexrelay.protocol.raw import Headers
+    from codexrelay.relay.other import Other
+    from codexrelay.relay.unary import Fetched
     from codexrelay.server.incoming import Incoming
     from codexrelay.server.services import Services
     from codexrelay.server.turns import Begun
@@ -44,18 +47,19 @@ async def answer(request: Request, services: Services) -> Response:
 
     It has no prompt and no tools of ours, whatever its capabilities are: it is about what has been.
     """
-    incoming = _where_offered(await receive(request, services, route="openai-responses"), services)
+    asked = _where_offered(await receive(request, services, route="openai-responses"), services)
+    incoming = asked[0]
     check = checked if turns.other_of(incoming, services) is None else check_form
     check(incoming.body)
     begun = await turns.begin(incoming, services)
-    planned = _plan(incoming, begun, services)
     told = turns.log_of(incoming, begun, services, protocol="compact")
     record = Record(told.waits)
     try:
-        result = await fetch(planned.requests, services.relay, planned.wish, record)
+        planned, result = await _first_to_serve(asked, begun, services, record)
     except trio.Cancelled:
         told.left(record)
         raise
+    incoming = planned.incoming
     own = own_headers(incoming.id, record, planned.adjusted)
     if isinstance(result, Fault):
         told.answered(record, account_id=None, fault=result)
@@ -79,17 +83,18 @@ async def answer(request: Request, services: Services) -> Response:
     return _response(200, headers, result.body)
 
 
-def _where_offered(incoming: Incoming, services: Services) -> Incoming:
-    """Return the request for the first of its models whose backend has this path.
+def _where_offered(incoming: Incoming, services: Services) -> list[Incoming]:
+    """Return the request for those of its models whose backend has this path, in order.
 
     Raises:
         RequestError: none has it.
     """
-    for choice in (incoming.choice, *incoming.further):
-        turned = incoming.turned_to(choice, services)
-        other = turns.other_of(turned, services)
-        if other is None or other.wire == "responses":
-            return turned
+    turned = [
+        incoming.turned_to(choice, services) for choice in (incoming.choice, *incoming.further)
+    ]
+    offered = [each for each in turned if _offers(turns.other_of(each, services))]
+    if offered:
+        return offered
     raise RequestError(
         message=(
             f"backend {incoming.choice.instance} speaks Chat Completions, which has no compaction "
@@ -98,6 +103,28 @@ def _where_offered(incoming: Incoming, services: Services) -> Incoming:
         param="model",
         code="compaction_not_offered",
     )
+
+
+def _offers(other: Other | None) -> bool:
+    return other is None or other.wire == "responses"
+
+
+async def _first_to_serve(
+    asked: list[Incoming], begun: Begun, services: Services, record: Record
+) -> tuple[Planned, Fetched | Fault]:
+    """Ask one model after the other, as a turn goes from leg to leg."""
+    met: list[tuple[Planned, Fault]] = []
+    for incoming in asked:
+        if met and turns.other_of(incoming, services) is None:
+            await turns.meet_family(begun, services)
+        planned = _plan(incoming, begun, services)
+        result = await fetch(planned.requests, services.relay, planned.wish, record)
+        if not isinstance(result, Fault):
+            return planned, result
+        met.append((planned, result))
+        if not LEADS_ON[result.kind]:
+            return planned, result
+    return min(reversed(met), key=lambda one: hopelessness(one[1]))
 
 
 def _plan(incoming: Incoming, begun: Begun, services: Services) -> Planned:

@@ -5,7 +5,7 @@ Nothing that is done for Codex is done here: no prompt, tools, calls or reasonin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -66,6 +66,7 @@ async def plan(
     requests = OtherRequests(
         path=plain.path,
         body=plain.body,
+        owners=begun.plan.owners,
         delivers=plain.delivers,
         translated_by=_translation(plain, services),
     )
@@ -85,22 +86,13 @@ def wish_of(incoming: Incoming, other: Other, *, waits: bool = False) -> Wish:
     return Wish(route=(other,), model=get_text(incoming.body, "model"), waits=waits)
 
 
-def _translation(plain: PlainRequest, services: Services) -> Callable[[], Transducer] | None:
-    """Return what makes the reader of one attempt's answer, None where it is delivered as it is."""
-    made = partial(
+def _translation(plain: PlainRequest, services: Services) -> Callable[[], Transducer]:
+    """Return what makes the reader of one attempt's answer."""
+    return partial(
         plain.delivery,
         response_id=f"resp_{services.new_id()}",
         created_unix_s=int(services.wall_clock()),
     )
-    if made() is None:
-        return None
-
-    def translation() -> Transducer:
-        delivery = made()
-        assert delivery is not None
-        return delivery
-
-    return translation
 
 
 def _reply(plain: PlainRequest, services: Services) -> Reply:
@@ -126,6 +118,8 @@ class OtherRequests:
 
     path: str
     body: JsonObject
+    #: Digest of an encrypted item -> the account of the family that made it.
+    owners: Mapping[str, str] = attrs.field(factory=dict)
     delivers: Wire = "responses"
     translated_by: Callable[[], Transducer] | None = None
     _whole: bytes = attrs.field(init=False)
@@ -137,8 +131,13 @@ class OtherRequests:
             raise RequestError(message=str(error), code="invalid_json") from None
 
     def __call__(self, account_id: str, *, stripped: bool) -> UpstreamRequest:  # noqa: ARG002 - there is one
-        """Return the request; `stripped` of all encrypted reasoning if told so."""
-        body = encrypted.without_reasoning(self.body) if stripped else self.body
+        """Return the request without the reasoning of Codex, which nobody else can read.
+
+        `stripped`: without any that is encrypted.
+        """
+        body = encrypted.of_no_account(self.body, self.owners)
+        if stripped:
+            body = encrypted.without_reasoning(body)
         return UpstreamRequest(
             path=self.path,
             body=self._whole if body is self.body else dump(body),

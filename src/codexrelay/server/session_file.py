@@ -28,6 +28,9 @@ APPLICATION_ID: Final = 0x78726C79
 SCHEMA: Final = 1
 #: How long another relay's writing is waited for.
 BUSY_S: Final = 2.0
+#: A disk that has not answered for so long is out of reach. Who asks waits once for those before
+#: him, and once for his own answer.
+ANSWER_S: Final = 4.0
 #: Where there is no file, it is looked for this often: another relay may make one.
 LOOK_AGAIN_S: Final = 5.0
 #: Old rows are dropped this often, and when the file is opened.
@@ -82,7 +85,10 @@ class SessionFile:
     wall_clock: Callable[[], float]
     #: For how long a session that is not used is remembered.
     keep_days: float = SessionsSettings().keep_days
-    #: One thread at a time uses the connection, in the order of the calls.
+    #: Calls come one after the other.
+    _line: trio.Lock = attrs.field(factory=trio.Lock, init=False)
+    #: The right to use the connection. It is the thread's for as long as that runs, be anybody
+    #: waiting for it or not.
     _limiter: trio.CapacityLimiter = attrs.field(
         factory=lambda: trio.CapacityLimiter(1), init=False
     )
@@ -94,6 +100,8 @@ class SessionFile:
     # And this to the tasks.
     _looked_at_s: float | None = attrs.field(default=None, init=False)
     _failing: bool = attrs.field(default=False, init=False)
+    #: How often somebody has waited in vain.
+    _outages: int = attrs.field(default=0, init=False)
 
     @property
     def path(self) -> Path:
@@ -118,12 +126,14 @@ class SessionFile:
         return kept
 
     async def save(self, session_id: str, kept: Kept) -> bool:
-        """See `SessionStore.save`.
+        """See `SessionStore.save`. Cancelled, it comes to its end all the same.
 
         Raises:
             SessionStoreError: it cannot be stored.
         """
-        known = await self._in_thread(lambda: self._save(session_id, kept))
+        # What the last turns before a stop leave behind would be lost otherwise, in line.
+        with trio.CancelScope(shield=True):  # there are deadlines inside
+            known = await self._in_thread(lambda: self._save(session_id, kept))
         self._looked_at_s = None
         return known
 
@@ -135,10 +145,8 @@ class SessionFile:
     async def _in_thread(self, act: Callable[[], _Answer]) -> _Answer:
         """Do it in a thread, where no cancellation reaches it; tell once if it fails."""
         try:
-            answer = await trio.to_thread.run_sync(
-                self._with_usable_file, act, limiter=self._limiter
-            )
-        except (OSError, sqlite3.Error, _NewerError) as error:
+            answer = await self._one_by_one(act)
+        except Exception as error:  # the disk's border: turns go on without it
             if not self._failing:
                 _log.warning(
                     "what sessions must not forget is out of reach; turns go on without it",
@@ -152,6 +160,34 @@ class SessionFile:
             _log.info("what sessions must not forget is within reach again", file=str(self.path))
         self._failing = False
         return answer
+
+    async def _one_by_one(self, act: Callable[[], _Answer]) -> _Answer:
+        """Do it when those before have done theirs.
+
+        Raises:
+            TimeoutError: the disk does not answer. What was asked of it may still happen, whole.
+        """
+        outages = self._outages
+        with trio.move_on_after(ANSWER_S) as patience:
+            await self._line.acquire()
+        if patience.cancelled_caught:
+            raise _no_answer()
+        try:
+            # One before has waited in vain meanwhile, or is given up and not back yet: to wait once
+            # more, each for himself, would make a queue of it.
+            if self._outages != outages or not self._limiter.available_tokens:
+                raise _no_answer()
+            try:
+                with trio.move_on_after(ANSWER_S, shield=True):
+                    return await trio.to_thread.run_sync(
+                        self._with_usable_file, act, abandon_on_cancel=True, limiter=self._limiter
+                    )
+                raise _no_answer()
+            except (TimeoutError, sqlite3.OperationalError):
+                self._outages += 1
+                raise
+        finally:
+            self._line.release()
 
     # In the thread. All of it blocks.
 
@@ -313,6 +349,10 @@ def _transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE")
             connection.rollback()
 
 
+def _no_answer() -> TimeoutError:
+    return TimeoutError("the disk has not answered in time")
+
+
 def _primary_code(error: sqlite3.Error) -> int:
     """Return SQLite's code without what makes it more precise; 0 where there is none."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -321,4 +361,6 @@ def _primary_code(error: sqlite3.Error) -> int:
 def _advice(error: Exception) -> str:
     if isinstance(error, _NewerError):
         return "run the newer codexrelay, or set another sessions.state_path"
+    if isinstance(error, TimeoutError):
+        return "set sessions.state_path to a folder on a disk of this machine"
     return "let the relay's user write to sessions.state_path, or set another one"

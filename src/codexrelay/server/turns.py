@@ -86,9 +86,13 @@ async def begin(incoming: Incoming, services: Services) -> Begun:
     """Find the request's session and ask for its plan.
 
     Raises:
-        RequestError: the body is nested too deeply.
+        RequestError: the body is nested too deeply, or the model is of an instance that there is
+            not, which must not count as a request to the family.
     """
     settings = services.current.settings
+    family = other_of(incoming, services) is None
+    if family:
+        services.relay.instances.must_have(incoming.choice.instance)
     try:
         key = session_key(
             incoming.headers,
@@ -104,8 +108,9 @@ async def begin(incoming: Incoming, services: Services) -> Begun:
         user_turn=turn.name,
         opens=turn.opens,
         offered_turn_state=incoming.headers.get(TURN_STATE),
-        family=other_of(incoming, services) is None,
+        family=family,
         compaction=settings.compaction.enabled,
+        binds=services.relay.instances.binds,
     )
     session, plan = await services.sessions.begin_turn(key, facts)
     begun = Begun(key=key, session=session, user_turn=turn, plan=plan)
@@ -213,7 +218,7 @@ class Course:
         """
         incoming = self.incoming.turned_to(choice, self.services)
         if self._legs and other_of(incoming, self.services) is None:
-            await self._meet_family()
+            await meet_family(self.begun, self.services)
         planned = await self.plan(incoming, self.begun, self.services)
         assert planned.reply is not None
         leg = Leg(
@@ -233,13 +238,6 @@ class Course:
         outdated = planned.lightened.compacted and not self.begun.plan.compacts
         return partial(self.open, choice) if outdated else None
 
-    async def _meet_family(self) -> None:
-        """The turn goes to the openai-codex family: from now on nothing of it is compacted."""
-        compaction = self.services.current.settings.compaction.enabled
-        self.begun.plan = attrs.evolve(self.begun.plan, compacts=False)
-        with contextlib.suppress(SessionLostError):  # what this turn knows is enough for it
-            await self.services.sessions.meets_family(self.begun.key, compaction=compaction)
-
     async def _served(self, planned: Planned, account_id: str, turn_state: str | None) -> None:
         assert planned.reply is not None
         self.sums = await remember(
@@ -250,6 +248,14 @@ class Course:
             turn_state=turn_state,
             terminal=planned.reply.answer.terminal,
         )
+
+
+async def meet_family(begun: Begun, services: Services) -> None:
+    """The turn goes to the openai-codex family: from now on nothing of it is compacted."""
+    compaction = services.current.settings.compaction.enabled
+    begun.plan = attrs.evolve(begun.plan, compacts=False)
+    with contextlib.suppress(SessionLostError):  # what this turn knows is enough for it
+        await services.sessions.meets_family(begun.key, compaction=compaction)
 
 
 def is_ready(choice: ModelChoice, begun: Begun, services: Services) -> bool:

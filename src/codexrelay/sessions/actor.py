@@ -115,7 +115,8 @@ class SessionActor:
                         await self._end(outcome)
 
     async def _begin(self, facts: TurnFacts) -> TurnPlan:
-        await self._recall()
+        if facts.compaction or facts.binds:  # else nothing that the disk knows would matter
+            await self._recall()
         if facts.family:
             await self._go_to_family(compaction=facts.compaction)
         elif decisions.must_switch(self._state, family=False, compaction=facts.compaction):
@@ -126,7 +127,8 @@ class SessionActor:
 
     async def _go_to_family(self, *, compaction: bool) -> None:
         """Turn history compaction off for the rest of the session, before a request is built."""
-        await self._recall()
+        if compaction:
+            await self._recall()
         self._state = decisions.meet_family(self._state)
         if decisions.must_switch(self._state, family=True, compaction=compaction):
             await self._persist_switch()

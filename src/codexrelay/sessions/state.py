@@ -165,6 +165,8 @@ class TurnFacts:
     family: bool = False
     #: History compaction is on, server-wide.
     compaction: bool = False
+    #: Sessions are bound to accounts, so that the disk may know of a binding.
+    binds: bool = False
 
 
 @attrs.frozen(kw_only=True)

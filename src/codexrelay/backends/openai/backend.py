@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -13,8 +13,8 @@ from codexrelay.backends.openai import words
 from codexrelay.backends.openai.headers import request_headers
 from codexrelay.backends.openai.key import Key
 from codexrelay.backends.openai.place import Place, shown
+from codexrelay.backends.openai.secrecy import DiscreetAttempt, Secrets
 from codexrelay.backends.openai.translated import TranslatedAttempt
-from codexrelay.protocol.raw import dump
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from codexrelay.accounts.account import Account
     from codexrelay.backends.backend import Attempt, UpstreamRequest
     from codexrelay.protocol.faults import Fault
-
-#: What is shorter is `EMPTY`, `none` or `sk-1`, which is no secret and may be in any text.
-_SHORTEST_SECRET: Final = 8
-_HIDDEN: Final = b"[hidden]"
 
 
 @attrs.frozen(kw_only=True)
@@ -49,7 +45,8 @@ class OpenAIBackend(HttpBackend):
     @asynccontextmanager
     async def attempt(self, request: UpstreamRequest, account: Account) -> AsyncIterator[Attempt]:
         """See `HttpBackend.attempt`; a request that says so has its answer translated."""
-        async with super().attempt(request, account) as attempt:
+        async with super().attempt(request, account) as inside:
+            attempt = DiscreetAttempt(inside, self._secrets())
             if request.translated_by is None:
                 yield attempt
             else:
@@ -63,16 +60,12 @@ class OpenAIBackend(HttpBackend):
 
     def refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> Fault:
         """See `HttpBackend.refusal`."""
-        fault = super().refusal(status, headers, self._without_secrets(body))
+        fault = super().refusal(status, headers, self._secrets().hidden_in(body))
         return words.explained(fault, status, self.place, url=shown(self.base_url))
 
-    def _without_secrets(self, body: bytes) -> bytes:
-        """Return an error body without what was sent as a secret: some servers repeat it."""
-        sent = (self.key.text or "", *self.further.values())
-        for secret in (one for one in sent if len(one) >= _SHORTEST_SECRET):
-            for written in (secret.encode("latin-1"), dump(secret)[1:-1]):
-                body = body.replace(written, _HIDDEN)
-        return body
+    def _secrets(self) -> Secrets:
+        """Return what is sent as a secret; the key may be another one at the next attempt."""
+        return Secrets.of((self.key.text or "", *self.further.values()))
 
     def unreachable(self, why: str) -> str:
         """See `HttpBackend.unreachable`."""

@@ -19,7 +19,7 @@ from codexrelay.protocol.progress import Progress, is_connect
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from codexrelay.backends.transports.proxy import Proxy
 
@@ -38,6 +38,25 @@ class _Closable(Protocol):
 
     async def aclose(self) -> None:
         """Close it. May be repeated."""
+
+
+class _AtOnce(httpx.AsyncByteStream):
+    """A body that is there as a whole.
+
+    httpx gives httpcore a generator, which that leaves to the garbage collector when the request is
+    cancelled, or fails, while it is written (seen: 1.0.9); there is nothing to leave here.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self._pieces = [body] if body else []
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._pieces:
+            raise StopAsyncIteration
+        return self._pieces.pop()
 
 
 class StockTransport(httpx.AsyncBaseTransport):
@@ -131,6 +150,9 @@ async def _without_leak(way: httpx.AsyncBaseTransport, request: httpx.Request) -
             await follow(name, info)
 
     request.extensions = {**request.extensions, "trace": trace}
+    body = request.stream
+    if isinstance(body, httpx.ByteStream):
+        request.stream = _AtOnce(b"".join(body))
     try:
         with connecting:
             response = await way.handle_async_request(request)
@@ -138,6 +160,7 @@ async def _without_leak(way: httpx.AsyncBaseTransport, request: httpx.Request) -
             return response
         raise httpx.ConnectTimeout(f"no connection within {connect_s} s")
     finally:
+        request.stream = body
         with trio.move_on_after(_CLEANUP_S, shield=True):
             for stream in opened:
                 await stream.aclose()
