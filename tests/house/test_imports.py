@@ -22,7 +22,7 @@ BORDERS = {
     "relay/turn": 1,  # the request border: the turn still ends with a terminal event
     "server/asgi": 1,  # the request border, once the head is out
     "server/lightening": 2,
-    "server/session_file": 1,  # the lightening border: the request goes on as it came
+    "server/session_file": 1,  # the disk border: turns go on without what is kept
     "server/tcp": 2,  # the request border below the web framework: one request, one connection
     "sessions/registry": 1,  # task border: a session actor
     "accounts/refresh": 1,  # task border: a token refresh
