@@ -37,7 +37,8 @@ _PARTS: Final = {
     "system": {"input_text"},
     "developer": {"input_text"},
 }
-_TOOLS: Final = frozenset({"function", "custom", "web_search", "web_search_preview"})
+#: A namespace holds functions; Codex CLI offers some so.
+_TOOLS: Final = frozenset({"function", "custom", "namespace", "web_search", "web_search_preview"})
 
 
 def problem_of(body: JsonObject) -> str | None:

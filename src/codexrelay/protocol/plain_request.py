@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 #: What is spoken -> where it is spoken, below the base URL.
 PATHS: Final[Mapping[Wire, str]] = {"responses": "/responses", "chat": "/chat/completions"}
-#: Fields that name a session to the relay; neither API has them.
-_OF_SESSIONS: Final = frozenset({"session_id", "conversation_id"})
+#: Fields that neither API has: names of a session for the relay, and what Codex CLI tells its own
+#: backend of itself (its installation among it), which is nobody else's business.
+_NOT_FOR_OTHERS: Final = frozenset({"session_id", "conversation_id", "client_metadata"})
 
 
 @attrs.frozen(kw_only=True)
@@ -97,8 +98,8 @@ def plain_request(
         RequestError: 400, the request is malformed, or asks for what the target's protocol cannot
             say.
     """
-    given: JsonObject = {key: value for key, value in body.items() if key not in _OF_SESSIONS}
-    dropped = tuple(key for key in body if key in _OF_SESSIONS)
+    given: JsonObject = {key: value for key, value in body.items() if key not in _NOT_FOR_OTHERS}
+    dropped = tuple(key for key in body if key in _NOT_FOR_OTHERS)
     make = _MAKERS[spoken, wire]
     plain = make(given)
     fitted = _fit(plain.body, wire, choice)
