@@ -148,11 +148,11 @@ _CAN_BE_ADAPTED: Final = frozenset(
 )
 #: One row for each shape of request. (What makes `codex-lite` special comes with a model of Codex;
 #: `codex-login` differs in nothing that reaches a model.)
+#: The SDK is seen with real servers.
 _FOR_A_LOCAL_MODEL: Final = frozenset(
     {
         *("codex", "droid-chat", "droid-responses", "opencode-chat", "opencode-responses"),
-        *("pi-chat", "pi-responses", "sdk-chat", "sdk-responses", "sdk-chat-whole"),
-        "sdk-responses-whole",
+        *("pi-chat", "pi-responses"),
     }
 )
 #: The programs that can be told to go on with their latest conversation.
