@@ -155,6 +155,8 @@ _FOR_A_LOCAL_MODEL: Final = frozenset(
         *("pi-chat", "pi-responses"),
     }
 )
+#: Of these what a model must be translated for that speaks Responses, and one that speaks it too.
+_FOR_RESPONSES_ALONE: Final = frozenset({"codex", "droid-chat", "opencode-chat", "pi-chat"})
 #: The programs that can be told to go on with their latest conversation.
 _GO_ON: Final = frozenset(
     {"codex", "opencode-chat", "opencode-responses", "pi-chat", "pi-responses"}
@@ -233,7 +235,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     Scenario(name="local-chat", rows=_FOR_A_LOCAL_MODEL, local="chat", models=(LOCAL_MODEL,)),
     Scenario(
         name="local-resp",
-        rows=_FOR_A_LOCAL_MODEL,
+        rows=_FOR_RESPONSES_ALONE,
         local="responses",
         models=(LOCAL_MODEL,),
     ),

@@ -74,7 +74,7 @@ def test_every_row_has_every_column_but_those_that_are_for_others() -> None:
     assert {name: found for name, found in columns.items() if found != rows} == {
         "adapted": go_on,
         "local-chat": local,
-        "local-resp": local,
+        "local-resp": {"codex", "droid-chat", "opencode-chat", "pi-chat"},
         "mixed": {"codex", *go_on},
     }
 
