@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from codexrelay.compaction.commands import command_of, runs_tests
+from codexrelay.compaction.commands import command_of, runs_tests, shows_files
 
 if TYPE_CHECKING:
     from codexrelay.protocol.raw import Json
@@ -123,3 +123,52 @@ def test_no_command_takes_long_to_look_at() -> None:
         assert not runs_tests("gradle " + odd)
         assert not runs_tests("python " + odd)
     assert not runs_tests("python " + "-W -Wa -X a " * 1_000)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "cat a.py",
+        "ls -la && cat a.py",
+        "cat a.py; make",
+        "sed -n '1,5p;10,20p' a.py",
+        "sed '5q' a.py",
+        "/bin/cat a.py 2>&1 | head -n 50",
+        "nl -ba a.py | sed -n '1,80p'",
+        "awk 'NR >= 10 && NR <= 20' a.py",
+        "git show HEAD~1:src/a.py",
+        "git --no-pager cat-file -p HEAD:a.py",
+        "for f in *.py; do cat $f; done",
+        "rg -l word | xargs -n 1 cat",
+        "find . -name '*.py' -exec cat {} +",
+        "sudo cat /etc/hosts",
+        "(cd src; cat a.py)",
+        "cat a.py; tail app.log",
+        "cat src/http.err.go",
+        "Get-Content a.ps1",
+    ],
+)
+def test_a_command_shows_files(command: str) -> None:
+    assert shows_files(command)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "make 2>&1 | tail -n 50",
+        "cat a.py | python",
+        "cat a.json | jq .",
+        "tail -n 100 'server 1.log'",
+        "cat build.log.1 | grep error",
+        "sed -i s/a/b/ a.py",
+        "cat > a.py <<'EOF'\ncat b.py\nEOF",
+        "git show HEAD --stat",
+        "git log | cat",
+        "echo 'x; cat a.py'",
+        "find . -name cat",
+        "rg -n cat .",
+        "",
+    ],
+)
+def test_a_command_shows_no_files(command: str) -> None:
+    assert not shows_files(command)

@@ -157,10 +157,27 @@ def test_what_reads_files_is_left_alone(tool: str, arguments: dict[str, Json]) -
     assert done(chat(LONG, tool=tool, **arguments)).outputs == 0
 
 
+def test_what_belongs_to_no_known_call_may_be_a_file_and_is_left_alone() -> None:
+    body: JsonObject = {"messages": [{"role": "tool", "tool_call_id": "c", "content": LONG}]}
+    assert done(body).outputs == 0
+    assert done(body, attrs.evolve(ON, disable_categories=())).outputs == 1
+
+
+def test_a_script_of_commands_that_reads_files_is_left_alone() -> None:
+    script = 'await tools.exec_command({cmd: "cat \\"a b.py\\" && make"})'
+    body: JsonObject = {
+        "input": [
+            {"type": "custom_tool_call", "call_id": "c", "name": "exec", "input": script},
+            {"type": "custom_tool_call_output", "call_id": "c", "output": LONG},
+        ]
+    }
+    assert done(body).outputs == 0
+
+
 @pytest.mark.parametrize(
-    "command", ["tail -n 500 server.log", "make", "cat a.py | python", "cat a.py; make"]
+    "command", ["tail -n 500 server.log", "make", "cat a.py | python", "make | tail -n 500"]
 )
-def test_what_does_more_than_read_files_is_not(command: str) -> None:
+def test_what_reads_no_files_is_not(command: str) -> None:
     assert done(chat(LONG, command=command)).outputs == 1
 
 
@@ -302,7 +319,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(pieces=st.lists(PIECES, max_size=60), level=st.sampled_from(LEVELS), head=st.booleans())
 def test_any_output_is_never_larger_and_always_the_same(
     pieces: list[str], level: Level, head: bool
@@ -443,3 +460,11 @@ def test_no_step_is_long() -> None:
     count: list[None] = []
     finished(steps, lambda: count.append(None))
     assert len(count) > 30
+
+
+def test_others_run_between_results_however_small_they_are() -> None:
+    """A thousand of them take as long as a large one."""
+    body: JsonObject = {"messages": chat("ok")["messages"] * 1_000}
+    count: list[None] = []
+    finished(Compressor().steps(body, ON, Clock()), lambda: count.append(None))
+    assert len(count) >= 20

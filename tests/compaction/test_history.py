@@ -141,6 +141,15 @@ def test_a_template_says_what_the_stub_says() -> None:
 
 
 @pytest.mark.parametrize(
+    "template",
+    ["{size:>10000000}", "{resource.__class__}", "{resource!r}", "{size:{size}}", "{}", "{", "{x}"],
+)
+def test_a_template_holds_nothing_but_the_two_names(template: str) -> None:
+    with pytest.raises(ValueError, match="all that stands in braces"):
+        with_(stub_template=template)
+
+
+@pytest.mark.parametrize(
     ("one", "kind"),
     [
         (READ, "a file"),
@@ -274,7 +283,7 @@ def shown(name: str, arguments: JsonObject, word: str) -> str:
 
 dialects = st.sampled_from([chat, responses])
 #: Each example writes and compacts whole histories.
-some = hypothesis.settings(max_examples=40)
+some = hypothesis.settings(max_examples=30)
 some_settings = st.builds(
     CompactionSettings,
     enabled=st.booleans(),  # the caller's matter

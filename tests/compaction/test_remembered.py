@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import orjson
+
 from codexrelay.compaction.remembered import ENTRY_BYTES, Known, Remembered
 
 
@@ -54,5 +56,16 @@ def test_what_is_larger_than_everything_is_used_and_not_remembered() -> None:
 
 def test_wide_characters_count_as_they_are_held() -> None:
     remembered = Remembered(100_000)
-    remembered.put(key(1), Known("é" * 1_000))
+    remembered.put(key(1), Known("…" * 1_000))
     assert remembered.size_bytes >= ENTRY_BYTES + 2_000
+
+
+def test_a_text_counts_as_much_when_it_goes_as_when_it_came() -> None:
+    """Python keeps what it has encoded with the text, which makes that larger meanwhile."""
+    remembered = Remembered(ENTRY_BYTES + 2_100)
+    text = "…" * 1_000
+    remembered.put(key(1), Known(text))
+    orjson.dumps(text)
+    remembered.put(key(2), Known(None))
+    assert remembered.get(key(1)) is None
+    assert remembered.size_bytes == ENTRY_BYTES

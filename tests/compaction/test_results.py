@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -237,10 +238,25 @@ odd = st.recursive(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(key=st.sampled_from(["input", "messages"]), history=st.lists(odd, max_size=4) | odd)
 def test_nothing_malformed_is_too_odd(key: str, history: Json) -> None:
     body: JsonObject = {key: history}
     found = results_of(body)
     same = with_texts(body, {one.place: one.texts for one in found})
     assert results_of(same) == found
+
+
+@pytest.mark.parametrize("written", [chat, responses])
+def test_of_two_open_calls_of_one_id_nobody_knows_whose_a_result_is(
+    written: Callable[..., JsonObject],
+) -> None:
+    body = written(("read", {"path": "a"}, "one"), ("bash", {"command": "ls"}, "two"))
+    text = json.dumps(body).replace("call_1", "call_0")
+    told = json.loads(text)
+    assert [one.call.name for one in results_of(told)] == ["read", "bash"]  # counted anew
+    history = told.get("input") or told["messages"]
+    place = results_of(told)[0].place
+    history.insert(results_of(told)[1].place, history.pop(place))  # first both calls, then results
+    found = results_of(told)
+    assert [(one.call.name, one.further) for one in found] == [("", False), ("", True)]

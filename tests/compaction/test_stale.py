@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from random import Random
+
 import pytest
 
 from codexrelay.compaction.results import results_of
@@ -106,6 +109,10 @@ def test_a_read_that_shows_the_lines_again_makes_a_read_stale(earlier: Said, lat
         (read(11, 20), ("Read", {"path": "a"}, lines(100))),
         (read(2001, 20), whole(2000)),
         (read(95, 5), ("read", {"path": "a"}, lines(98) + "\n(Truncated. Use offset=99.)")),
+        (
+            read(51, 10),
+            ("read", {"path": "a"}, f"{lines(50)}\n(Use offset=51.)\n<system-reminder>\n{LONG}"),
+        ),
         (("x_read", {"path": "a", "head": 5}, LONG), ("x_read", {"path": "a"}, LONG)),
     ],
     ids=[
@@ -117,6 +124,7 @@ def test_a_read_that_shows_the_lines_again_makes_a_read_stale(earlier: Said, lat
         "another tool",
         "cut where the tool ends",
         "cut, and the tool says so",
+        "the lines behind it are not the file's",
         "a range that is not understood",
     ],
 )
@@ -155,6 +163,7 @@ def test_lines_are_not_taken_as_shown_where_a_tool_writes_them_in_one() -> None:
         "Permission denied",
         "File unchanged since last read",
         '{"error": "busy"}',
+        "[Old tool result content cleared]",
         "<tool_use_error>gone</tool_use_error>",
         "Chunk ID: 1\nWall time: 10 s\nProcess running with session ID 5\nOutput:\n" + LONG,
         "Script running with cell ID 5\nOutput:\n" + LONG,
@@ -174,6 +183,40 @@ def test_after_a_result_that_tells_nothing_the_earlier_one_is_still_the_last_kno
 def test_a_short_answer_is_an_answer(answer: str) -> None:
     call = ("bash", {"command": "npm test"})
     assert stale((*call, LONG), (*call, answer)) == [0]
+
+
+@pytest.mark.parametrize("newest", [1, 3])
+def test_what_many_reads_of_one_file_make_stale_is_what_each_of_them_does(newest: int) -> None:
+    """Also where there are more than are looked through one by one."""
+    random = Random(7)
+    said = [read(random.randrange(1, 500), random.choice([5, 10, 80])) for _ in range(400)]
+    results = results_of(chat(*said))
+    ranges = [(one["offset"], one["offset"] + one["limit"]) for _, one, _ in said]
+    expected = [
+        number
+        for number, (first, end) in enumerate(ranges)
+        if sum(one <= first and other >= end for one, other in ranges[number + 1 :]) >= newest
+    ]
+    found = [results.index(one) for one, _ in stale_results(results, newest=newest)]
+    assert found == expected[::-1]
+    assert 20 < len(expected) < 380
+
+
+def test_a_file_read_backwards_is_gone_through_in_little_more_than_one_look_at_each() -> None:
+    """Nothing of these is shown again, which a search of all later ones would find out last."""
+    results = results_of(chat(*(read(first, 4) for first in range(4001, 1, -4))))
+    looked = 0
+
+    def look(*_: object) -> None:
+        nonlocal looked
+        looked += 1
+
+    sys.setprofile(look)
+    try:
+        assert list(stale_results(results, newest=1)) == []
+    finally:
+        sys.setprofile(None)
+    assert looked < 400 * len(results)
 
 
 def test_a_stub_makes_nothing_stale_and_is_not_stale() -> None:

@@ -411,6 +411,11 @@ def test_an_alias_may_mean_a_model_whose_name_only_looks_like_a_backends(
             "models.routes.a (c.yaml:4): there is no backend qwen3; known: local, openai-codex",
         ),
         (
+            {"routes": {"a": ["local:"]}},
+            "models.routes.a (c.yaml:4): local: is the name of a backend with no model behind it: "
+            "write one there",
+        ),
+        (
             {"routes": {"a": []}},
             "models.routes.a (c.yaml:3): an empty list leads nowhere: name a model, or leave the "
             "route out",

@@ -134,6 +134,16 @@ async def test_a_long_history_is_compacted_beside_the_turns_that_run(
     assert (threading.get_ident() in ratio.threads) is not apart
 
 
+async def test_a_message_with_many_calls_is_a_long_history() -> None:
+    ratio = Ratio(4.0)
+    ratio.threads = set()
+    plan = attrs.evolve(OPEN, characters_per_token=ratio)
+    call = {"id": "1", "type": "function", "function": {"name": "ls", "arguments": "{}"}}
+    body: JsonObject = {"messages": [{"role": "assistant", "tool_calls": [call] * 300}]}
+    await lighten(body, plan, KEY, services(compression=CompressionSettings()), family=False)
+    assert threading.get_ident() not in ratio.threads
+
+
 async def test_the_clients_body_is_not_changed() -> None:
     body, same = history(), history()
     await lighten(body, OPEN, KEY, services(), family=False)

@@ -27,10 +27,10 @@ SESSIONS: Final = 10_000
 MOST: Final = 200
 #: Restarts of the relay; sessions come back after some of them.
 LIVES: Final = 6
-TURNS: Final = 2_000
+TURNS: Final = 1_850
 AT_ONCE: Final = 30
 #: Share of the turns that begin a session, until all have begun.
-NEW: Final = 0.85
+NEW: Final = 0.92
 IDLE_S: Final = 600.0
 LOCAL: Final = TurnFacts(user_turn="t", compaction=True)
 FAMILY: Final = attrs.evolve(LOCAL, family=True)
@@ -77,7 +77,7 @@ class Crowd:
                 await sessions.meets_family(key, compaction=True)
                 self.switched.add(key.text)
             outcome = TurnOutcome(user_turn="t", account_id="a", bound="a", response_id=key.text)
-            if kind > 0.7:
+            if kind > 0.9:
                 with contextlib.suppress(SessionLostError):
                     await session.end_turn(outcome)
         self.left += scope.cancelled_caught
@@ -106,7 +106,7 @@ async def test_ten_thousand_sessions_keep_the_memory_flat_and_the_rule_true() ->
             await live(store, crowd)
     assert len(crowd.seen) == SESSIONS
     assert len(crowd.switched) > 0.3 * SESSIONS
-    assert crowd.after > 500, "switched sessions have come back"
+    assert crowd.after > 200, "switched sessions have come back"
     assert crowd.left > 100, "turns have given up"
     told = Counter(str(line["session"]) for line in logs if re.search("compaction", str(line)))
     known = {SessionKey(text=text).cache_key for text in crowd.switched}
@@ -125,7 +125,7 @@ async def live(store: MemoryStore, crowd: Crowd) -> None:
                     # A session's own turns come at once, too: a title and a task.
                     key = crowd.next()
                     turns.start_soon(crowd.turn, sessions, key)
-                    if crowd.rng.random() < 0.1:
+                    if crowd.rng.random() < 0.05:
                         turns.start_soon(crowd.turn, sessions, key)
             assert len(sessions) <= MOST
             if crowd.rng.random() < 0.02:

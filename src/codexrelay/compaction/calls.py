@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Final
 import attrs
 import orjson
 
-from codexrelay.compaction.commands import READ_CHARACTERS, command_of, runs_tests, writes_by_patch
+from codexrelay.compaction.commands import (
+    command_of,
+    commands_in_script,
+    runs_tests,
+    writes_by_patch,
+)
 from codexrelay.compaction.settings import Category
 from codexrelay.compaction.spans import PATH_KEYS, RANGE_KEYS, Span, span_of
 from codexrelay.protocol.raw import Json, JsonObject, is_object
@@ -125,11 +130,8 @@ _DETAIL_CHARACTERS: Final = 120
 _PUNCTUATION: Final = re.compile(r"[_\- ]")
 #: Whatever would break a line or cannot be written.
 _UNPRINTABLE: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
-#: Tools that a script of Codex's code mode calls, and the commands in it.
+#: Tools that a script of Codex's code mode calls.
 _TOOLS_OF_SCRIPT: Final = re.compile(r"\btools\s*\.\s*(\w+)")
-_COMMANDS_OF_SCRIPT: Final = re.compile(
-    r"\bcmd[\"']?\s*:\s*(?:\"((?:[^\"\\]|\\.)*)\"|'((?:[^'\\]|\\.)*)'|`([^`]*)`)"
-)
 
 
 @attrs.frozen(kw_only=True)
@@ -196,7 +198,7 @@ def _of_script(script: str) -> Category:
     called = {_plain(name) for name in _TOOLS_OF_SCRIPT.findall(script)}
     if any(_CATEGORIES.get(name) == "file_write" for name in called):
         return "file_write"
-    commands = ["".join(found) for found in _COMMANDS_OF_SCRIPT.findall(script[:READ_CHARACTERS])]
+    commands = commands_in_script(script)
     return "test_execution" if any(map(runs_tests, commands)) else "command_execution"
 
 

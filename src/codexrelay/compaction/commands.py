@@ -55,6 +55,37 @@ _TEST_RUN: Final = re.compile(
     re.VERBOSE,
 )
 
+#: Commands in a script that calls tools (`exec` of Codex's code mode).
+_COMMANDS_OF_SCRIPT: Final = re.compile(
+    r"\bcmd[\"']?\s*:\s*(?:\"((?:[^\"\\]|\\.)*)\"|'((?:[^'\\]|\\.)*)'|`([^`]*)`)"
+)
+#: What would part commands, were it not in quotes.
+_PARTING: Final = re.compile(r"[&|;\n(){}<]")
+_BETWEEN_PIPES: Final = re.compile(r"&&|\|\||[;\n]")
+_PIPE: Final = re.compile(r"\|&?")
+_OPENED: Final = re.compile(r"[\s({!]*")
+_READERS: Final = r"(?:\S*/)?(?:cat|tac|head|tail|nl|bat|batcat|less|more|type|gc|get-content)"
+#: What puts out (a part of) a file.
+_SHOWS_FILE: Final = re.compile(
+    rf"""(?:
+        {_READERS}(?!\S)(?!\s*[<>])
+      | (?:\S*/)?sed\s+(?!-\w*i|--in-place)
+      | (?:\S*/)?[gm]?awk\s[^|]*\bNR\b
+      | git\s+(?:-C\s+\S+\s+|--no-pager\s+)*(?:show\s+(?:-\S+\s+)*[^\s:-][^\s:]*:\S|cat-file\s)
+      | find\s.*\s-exec(?:dir)?\s+(?:{_READERS}|sed)\s
+    )""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_XARGS: Final = re.compile(rf"xargs\s+(?:-\S+\s+(?:\d+\s+)?)*(?:{_READERS}|sed)(?!\S)")
+#: What lets through some of the lines that it is given, more or less as they are.
+_FILTER: Final = re.compile(
+    rf"{_READERS}(?!\S)|(?:\S*/)?(?:sed|[gm]?awk|[ef]?grep|rg|cut|tr|sort|uniq|fold|column|expand"
+    r"|iconv|rev|tee|wc)(?!\S)",
+    re.IGNORECASE,
+)
+#: Logs are read as files, but are what programs have put out.
+_LOG_FILE: Final = re.compile(r"\.(?:log|out|err)(?:\.\d+)?(?![\w.])")
+
 
 def command_of(arguments: Json) -> str | None:
     """Return the command that a shell tool was called with, without the shell around it.
@@ -102,6 +133,44 @@ def runs_tests(command: str) -> bool:
     if here is not None:
         seen = seen[: here.start()]
     return any(map(_is_test_run, _SEPARATORS.split(_QUOTED.sub("''", seen))))
+
+
+def commands_in_script(script: str) -> list[str]:
+    """Return the commands that a script gives to tools, as they are written in it."""
+    return ["".join(found) for found in _COMMANDS_OF_SCRIPT.findall(script[:READ_CHARACTERS])]
+
+
+def shows_files(command: str) -> bool:
+    """Tell whether (a part of) a file, logs aside, is among what the command puts out.
+
+    It may do more than that: what else it puts out cannot be told from the file.
+    """
+    seen = command[:READ_CHARACTERS]
+    here = _HEREDOC.search(seen)
+    if here is not None:
+        seen = seen[: here.start()]
+    seen = _QUOTED.sub(lambda quoted: _PARTING.sub(" ", quoted[0]), seen)
+    return any(map(_shows_file, _BETWEEN_PIPES.split(seen)))
+
+
+def _shows_file(pipeline: str) -> bool:
+    """Tell whether a file comes out at the end of a pipeline, whole or in part."""
+    shown = False
+    for number, stage in enumerate(_PIPE.split(pipeline)):
+        program = _program(stage)
+        if _XARGS.match(program) or (number == 0 and _SHOWS_FILE.match(program)):
+            shown = True
+        elif not _FILTER.match(program):
+            shown = False
+    return shown and not _LOG_FILE.search(pipeline)
+
+
+def _program(part: str) -> str:
+    """Return a command without what stands before the program that does the work."""
+    opened = _OPENED.match(part)
+    part = part[opened.end() if opened else 0 :]
+    before = _BEFORE.match(part)
+    return part[before.end() if before else 0 :]
 
 
 def _is_test_run(part: str) -> bool:

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import attrs
 
 from codexrelay.compaction.calls import category_of
-from codexrelay.compaction.commands import command_of
+from codexrelay.compaction.commands import command_of, commands_in_script, shows_files
 from codexrelay.compaction.compressors import find_compressors
 from codexrelay.compaction.compressors.compressor import Compressor as Member
 from codexrelay.compaction.compressors.compressor import Context, Role, sample_of, size_bytes
 from codexrelay.compaction.remembered import Known, Remembered
-from codexrelay.compaction.results import results_of, with_texts
+from codexrelay.compaction.results import each_result, with_texts
 from codexrelay.compaction.settings import STUB_MARK, CompressionSettings
 from codexrelay.protocol.raw import JsonObject, dump, parse_object
 
@@ -38,6 +38,8 @@ HEAD_MARK: Final = "[compressed: "
 _MS_PER_S: Final = 1000.0
 #: So many characters are digested in a step.
 _DIGEST_CHARACTERS: Final = 500_000
+#: So many results are looked at in a step, at most.
+_RESULTS_PER_STEP: Final = 50
 #: So much of a command is looked at.
 _COMMAND_CHARACTERS: Final = 4_000
 #: An output whose command names its format is one that somebody wants to read as it is.
@@ -49,17 +51,6 @@ _EXPLICIT: Final = re.compile(
 _PREAMBLE: Final = re.compile(r"(?:[A-Z][^\n]{0,160}\n){1,8}Output:\n")
 _IN_JSON: Final = '{"output":'
 _JSON_CHARACTERS: Final = 2_000_000
-
-_COMMANDS_OF_SCRIPT: Final = re.compile(r"\bcmd[\"']?\s*:\s*([\"'`])(.{1,4000}?)\1", re.DOTALL)
-_BETWEEN_COMMANDS: Final = re.compile(r"&&|\|\|?|[;\n]")
-#: Programs that put out (a part of) a file, and those that may stand beside them.
-_READS: Final = re.compile(
-    r"\s*(?:(?:cat|head|tail|nl|bat|batcat|less|more|type|gc|Get-Content)(?=\s)|sed\s+-n\s)",
-    re.IGNORECASE,
-)
-_BESIDE: Final = re.compile(r"\s*(?:(?:cd|pwd|echo|printf|true|set)(?!\S)|$)")
-#: Logs are read as files, and are just what compression is for.
-_LOG_FILE: Final = re.compile(r"\.(?:log|out|err)(?:\.\d+)?\b")
 
 
 @attrs.frozen(kw_only=True)
@@ -99,7 +90,11 @@ class Compressor:
         """
         work = _Work(self.members, self._remembered, settings, clock)
         changed: dict[int, tuple[str, ...]] = {}
-        for result in results_of(body):
+        for number, result in enumerate(each_result(body)):
+            if number % _RESULTS_PER_STEP == _RESULTS_PER_STEP - 1:
+                yield  # however little there is to do for each
+            if not any(work.is_large(text) for text in result.texts):
+                continue
             context = context_of(result.call)
             if is_left_alone(result.call, context, settings):
                 continue
@@ -121,28 +116,27 @@ def context_of(call: Call) -> Context:
     command = given if isinstance(given, str) else command_of(given) or ""
     category = category_of(call)
     command = command[:_COMMAND_CHARACTERS]
-    if category == "command_execution" and _reads_files(command):
+    if category == "command_execution" and _shows_files(command):
         category = "file_read"
     return Context(tool=call.name, category=category, command=command)
 
 
 def is_left_alone(call: Call, context: Context, settings: CompressionSettings) -> bool:
-    """Tell whether the settings leave the outputs of such a call alone."""
+    """Tell whether the settings leave the outputs of such a call alone.
+
+    A call that is not known may have read a file.
+    """
     disabled = {name.lower() for name in settings.disable_tools}
-    return call.name.lower() in disabled or context.category in settings.disable_categories
+    category = context.category if call.name else "file_read"
+    return call.name.lower() in disabled or category in settings.disable_categories
 
 
-def _reads_files(command: str) -> bool:
-    """Tell whether a command does nothing but show files, which is how many programs read them."""
-    scripted = [found[1] for found in _COMMANDS_OF_SCRIPT.findall(command)]
-    parts = [
-        part for each in scripted or [command] for part in _BETWEEN_COMMANDS.split(each) if part
-    ]
-    return (
-        any(map(_READS.match, parts))
-        and all(_READS.match(part) or _BESIDE.match(part) for part in parts)
-        and not _LOG_FILE.search(command)
-    )
+def _shows_files(command: str) -> bool:
+    """Tell whether files are among what a command, or a script of commands, puts out.
+
+    That is how many programs read them.
+    """
+    return any(map(shows_files, commands_in_script(command) or [command]))
 
 
 @attrs.define(eq=False)
@@ -159,6 +153,12 @@ class _Work:
     #: The compressor at work.
     at_work: str = ""
 
+    def is_large(self, text: str) -> bool:
+        """Tell whether a text is to be made shorter, as far as its size says so. A stub is not."""
+        least = self.settings.min_bytes
+        is_large = len(text) >= least or size_bytes(text) >= least  # the first costs nothing
+        return is_large and not text.startswith(STUB_MARK)
+
     def on_all(
         self, texts: tuple[str, ...], context: Context
     ) -> Generator[None, None, tuple[str, ...]]:
@@ -170,7 +170,7 @@ class _Work:
 
     def on(self, text: str, context: Context) -> Generator[None, None, str]:
         """Return what stands for a text."""
-        if size_bytes(text) < self.settings.min_bytes or text.startswith(STUB_MARK):
+        if not self.is_large(text):
             return text
         digest = yield from self._digest(text, context)
         known = self.remembered.get(digest)
@@ -237,6 +237,7 @@ class _Work:
                 if member.role is not role or not member.fits(sample, context):
                     continue
                 shorter = yield from member.run(text, context, self.settings.level)
+                yield  # what follows, and the end of that, looks at the whole text
                 kept_lines = kept_lines or member.alone
                 if shorter != text:
                     text = shorter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from typing import Final
 
@@ -29,7 +30,8 @@ class Remembered:
     """
 
     max_bytes: int
-    _known: OrderedDict[bytes, Known] = attrs.field(factory=OrderedDict, init=False)
+    #: Each with its size, which is not the same later on: Python adds to a text that it encodes.
+    _known: OrderedDict[bytes, tuple[Known, int]] = attrs.field(factory=OrderedDict, init=False)
     _size_bytes: int = attrs.field(default=0, init=False)
 
     @property
@@ -39,10 +41,11 @@ class Remembered:
 
     def get(self, digest: bytes) -> Known | None:
         """Return what became of the text with this digest, None if that is not known."""
-        known = self._known.get(digest)
-        if known is not None:
-            self._known.move_to_end(digest)
-        return known
+        entry = self._known.get(digest)
+        if entry is None:
+            return None
+        self._known.move_to_end(digest)
+        return entry[0]
 
     def put(self, digest: bytes, known: Known) -> Known:
         """Remember a result, unless there is one already, and return the one that counts.
@@ -53,16 +56,10 @@ class Remembered:
         earlier = self.get(digest)
         if earlier is not None:
             return earlier
-        self._known[digest] = known
-        self._size_bytes += _size_bytes(known)
+        size_bytes = ENTRY_BYTES + (0 if known.shorter is None else sys.getsizeof(known.shorter))
+        self._known[digest] = known, size_bytes
+        self._size_bytes += size_bytes
         while self._size_bytes > self.max_bytes and self._known:
-            _, oldest = self._known.popitem(last=False)
-            self._size_bytes -= _size_bytes(oldest)
+            _, (_, oldest_bytes) = self._known.popitem(last=False)
+            self._size_bytes -= oldest_bytes
         return known
-
-
-def _size_bytes(known: Known) -> int:
-    # As Python holds it: up to four bytes for a character, where one of them is beyond the others.
-    text = known.shorter or ""
-    width = 1 if text.isascii() else 4 if max(text) > "\uffff" else 2
-    return ENTRY_BYTES + width * len(text)

@@ -65,7 +65,12 @@ def results_of(body: JsonObject) -> tuple[Result, ...]:
     A call belongs to the results behind it: ids are not always unique (local models count anew in
     each answer). What is malformed is passed over.
     """
-    return tuple(_read(get_list(body, _history_key(body))))
+    return tuple(each_result(body))
+
+
+def each_result(body: JsonObject) -> Iterator[Result]:
+    """Yield the results one by one, for who has others to let run between them."""
+    return _read(get_list(body, _history_key(body)))
 
 
 def with_texts(body: JsonObject, texts: Mapping[int, tuple[str, ...]]) -> JsonObject:
@@ -103,7 +108,8 @@ def _read(history: list[Json]) -> Iterator[Result]:
         id_ = _answers(item)
         if id_ is None:
             for call in _calls(item):
-                known[call.id] = call
+                open_ = call.id in known and call.id not in answered
+                known[call.id] = call if not open_ or call == known[call.id] else _either(call)
                 answered.discard(call.id)
             continue
         texts, mixed = _texts(item.get(_output_key(item)))
@@ -115,6 +121,14 @@ def _read(history: list[Json]) -> Iterator[Result]:
             further=id_ in answered,
         )
         answered.add(id_)
+
+
+def _either(call: Call) -> Call:
+    """Return what is known of a call while another one of its id is open: the id alone.
+
+    Which of the two a result belongs to nobody can tell.
+    """
+    return Call(id=call.id, name="", arguments=None)
 
 
 def _answers(item: JsonObject) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from string import Formatter
 from typing import Final, Literal
 
 import attrs
@@ -23,16 +24,23 @@ Level = Literal["conservative", "balanced", "aggressive"]
 
 #: How every stub begins, whatever its template says: the mark by which one is known again.
 STUB_MARK: Final = "[COMPACTED]"
+#: Name, format and conversion of what a template may have in braces.
+_FILLED_IN: Final = (("resource", "", None), ("size", "", None), ("size", ",", None))
 
 
 def _is_template(_instance: object, _field: attrs.Attribute[str], value: str) -> None:
-    """Raises ValueError: it holds a name in braces that means nothing."""
+    """Raises ValueError: it holds something else in braces than the two names alone.
+
+    A width would make a stub as long as one likes, an attribute tell what concerns nobody.
+    """
     try:
-        value.format(resource="", size=0)
-    except (KeyError, IndexError, ValueError, AttributeError):
+        fields = [field for field in Formatter().parse(value) if field[1] is not None]
+    except ValueError:  # a brace without its other
+        fields = [("", "", "", None)]
+    if any((name, *more) not in _FILLED_IN for _, name, *more in fields):
         raise ValueError(
-            "must be a text in which {resource} and {size} are the only names in braces"
-        ) from None
+            "must be a text in which {resource}, {size} and {size:,} are all that stands in braces"
+        )
 
 
 @attrs.frozen(kw_only=True)

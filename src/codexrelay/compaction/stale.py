@@ -18,6 +18,8 @@ from collections import Counter, defaultdict
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import attrs
+
 from codexrelay.compaction.calls import Resource, resource_of
 from codexrelay.compaction.settings import STUB_MARK
 
@@ -33,7 +35,8 @@ _NOTICE: Final = re.compile(
         (?:errors?|failed|failure|exception|traceback|invalid|cannot|could\ not|unable)\b
       | no\ such\ file | not\ found | (?:does\ not|doesn't)\ exist | not\ permitted
       | \b(?:aborted | interrupted | cancell?ed | denied | rejected | refused)\b
-      | time[d\ -]*out | unchanged | not\ changed | "error"\s*: | <(?:\w+_)?error>""",
+      | time[d\ -]*out | unchanged | not\ changed
+      | content\ (?:cleared | removed | omitted) | "error"\s*: | <(?:\w+_)?error>""",
     re.IGNORECASE | re.VERBOSE,
 )
 #: Codex: the command goes on, and what it puts out comes with later calls.
@@ -48,6 +51,8 @@ _CUT: Final = (
     "showing lines",
 )
 _EDGE_CHARACTERS: Final = 400
+#: OpenCode: here it leaves the file, and tells at length what other files say to the model.
+_REMINDER: Final = "\n<system-reminder>"
 #: So many lines of a cut result may be the tool's own words.
 _NOTICE_LINES: Final = 10
 
@@ -70,6 +75,64 @@ class _Shown(NamedTuple):
 
 
 _first: Final = attrgetter("first")
+#: A block of a shelf is cut in two when it is twice as long.
+_BLOCK: Final = 64
+
+
+@attrs.define(eq=False)
+class _Block:
+    """Some of the lines shown, by where they begin."""
+
+    shown: list[_Shown]
+    #: The furthest of them.
+    asked: float
+    end: int
+
+    @staticmethod
+    def of(shown: list[_Shown]) -> _Block:
+        return _Block(shown, max(one.asked for one in shown), max(one.end for one in shown))
+
+    def reaches(self, earlier: _Shown) -> bool:
+        return self.asked >= earlier.asked and self.end >= earlier.perhaps
+
+
+@attrs.define(eq=False)
+class _Shelf:
+    """What the later results showed of a file.
+
+    A history may have read one file thousands of times, page by page, forwards or backwards: whole
+    blocks are passed over of which none reaches as far.
+    """
+
+    #: In order, the first lines of their own are in `starts`.
+    blocks: list[_Block] = attrs.field(factory=list)
+    starts: list[int] = attrs.field(factory=list)
+
+    def put(self, lines: _Shown) -> None:
+        if not self.blocks:
+            self.blocks, self.starts = [_Block.of([lines])], [lines.first]
+            return
+        place = max(bisect_right(self.starts, lines.first) - 1, 0)
+        block = self.blocks[place]
+        insort(block.shown, lines, key=_first)
+        block.asked, block.end = max(block.asked, lines.asked), max(block.end, lines.end)
+        halves = [block]
+        if len(block.shown) > 2 * _BLOCK:
+            halves = [_Block.of(block.shown[:_BLOCK]), _Block.of(block.shown[_BLOCK:])]
+        self.blocks[place : place + 1] = halves
+        self.starts[place : place + 1] = [half.shown[0].first for half in halves]
+
+    def count_covering(self, lines: _Shown, *, at_most: int) -> int:
+        """Count results of other calls that show the lines again, no further than `at_most`."""
+        count = 0
+        for block in self.blocks[: bisect_right(self.starts, lines.first)]:
+            if not block.reaches(lines):
+                continue
+            for other in block.shown[: bisect_right(block.shown, lines.first, key=_first)]:
+                count += other.reaches(lines) and other.identity != lines.identity
+                if count >= at_most:
+                    return count
+        return count
 
 
 def stale_results(results: Sequence[Result], *, newest: int) -> Iterator[tuple[Result, Resource]]:
@@ -78,7 +141,7 @@ def stale_results(results: Sequence[Result], *, newest: int) -> Iterator[tuple[R
     A result is stale if at least `newest` later ones make it so.
     """
     equal: Counter[str] = Counter()
-    shown: defaultdict[str, list[_Shown]] = defaultdict(list)
+    shown: defaultdict[str, _Shelf] = defaultdict(_Shelf)
     for result in reversed(results):
         if result.further or is_stub(result):
             continue
@@ -88,14 +151,14 @@ def stale_results(results: Sequence[Result], *, newest: int) -> Iterator[tuple[R
         lines = _shown(result, resource)
         later = equal[resource.identity]
         if lines is not None and later < newest:
-            later += _covering(shown[resource.reader], lines)
+            later += shown[resource.reader].count_covering(lines, at_most=newest - later)
         if later >= newest:
             yield result, resource
         # One that is stale itself counts too: what it made stale stays so.
         if _tells(result):
             equal[resource.identity] += 1
             if lines is not None:
-                insort(shown[resource.reader], lines)
+                shown[resource.reader].put(lines)
 
 
 def is_stub(result: Result) -> bool:
@@ -103,33 +166,26 @@ def is_stub(result: Result) -> bool:
     return any(text.startswith(STUB_MARK) for text in result.texts)
 
 
-def _covering(later: Sequence[_Shown], lines: _Shown) -> int:
-    """Count results of other calls that show the lines again. `later` are sorted.
-
-    A history may have read one file a thousand times, page by page: those that begin further down
-    are not looked at.
-    """
-    behind = bisect_right(later, lines.first, key=_first)
-    return sum(
-        other.reaches(lines) and other.identity != lines.identity for other in later[:behind]
-    )
-
-
 def _shown(result: Result, resource: Resource) -> _Shown | None:
     """Return which lines of a file the result showed, by what was asked and what came."""
     span = resource.span
     if span is None or result.mixed:
         return None
-    count = sum(text.count("\n") + 1 for text in result.texts)
-    cut = any(map(_is_cut, result.texts))
-    surely = max(count - _NOTICE_LINES, 0) if cut else count
+    shown = [text.partition(_REMINDER)[0] for text in result.texts]
+    surely = _lines(shown)
+    if any(map(_is_cut, shown)):
+        surely = max(surely - _NOTICE_LINES, 0)
     return _Shown(
         first=span.first,
         asked=math.inf if span.end is None else span.end,
         end=span.reach(surely),
-        perhaps=span.reach(count),
+        perhaps=span.reach(_lines(result.texts)),
         identity=resource.identity,
     )
+
+
+def _lines(texts: Sequence[str]) -> int:
+    return sum(text.count("\n") + 1 for text in texts)
 
 
 def _tells(result: Result) -> bool:

@@ -397,6 +397,8 @@ def _wrong_meaning(name: str, model: str, configured: Configured) -> str | None:
         return str(error)
     if not meant.slug.strip():
         return f"names no model: write one before the `?`, as in gpt-5.5{model}"
+    if meant.slug.endswith((":", "/")):
+        return f"{meant.slug} is the name of a backend with no model behind it: write one there"
     prefix, colon, _ = meant.slug.partition(":")
     if meant.instance is None and colon and other_named(prefix):  # no model of Codex is called so
         return _unknown("backend", prefix, configured.backends)

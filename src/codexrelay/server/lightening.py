@@ -18,7 +18,7 @@ import trio
 
 from codexrelay.compaction.estimate import characters_of
 from codexrelay.compaction.history import compact
-from codexrelay.protocol.raw import JsonObject, get_list
+from codexrelay.protocol.raw import JsonObject, get_list, is_object
 from codexrelay.sessions.state import Savings
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from codexrelay.sessions.identity import SessionKey
     from codexrelay.sessions.state import TurnPlan
 
-#: A longer history takes more than some 20 ms (measured).
+#: Messages, items and calls; a longer history takes more than some 20 ms (measured).
 _MOST_ITEMS_AT_ONCE: Final = 200
 
 _log = structlog.get_logger("codexrelay.compaction")
@@ -115,7 +115,9 @@ async def _beside_others(
     have to wait for: a long one goes to a thread. There Python lets others run every few
     milliseconds. One at a time, so that threads do not pile up.
     """
-    if len(get_list(body, "messages")) + len(get_list(body, "input")) <= _MOST_ITEMS_AT_ONCE:
+    history = [*get_list(body, "messages"), *get_list(body, "input")]
+    calls = sum(len(get_list(item, "tool_calls")) for item in history if is_object(item))
+    if len(history) + calls <= _MOST_ITEMS_AT_ONCE:
         await trio.lowlevel.checkpoint()
         return work()
     # What a client that has left has asked for ends by itself, and nobody waits for it.

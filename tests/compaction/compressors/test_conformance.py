@@ -115,7 +115,7 @@ def test_real_outputs_keep_the_promises(sample: str, level: Level) -> None:
 
 
 @every_member
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(text=TEXTS, level=LEVEL)
 def test_any_text_keeps_the_promises(name: str, text: str, level: Level) -> None:
     shorter = compressed(name, text, level)
@@ -154,7 +154,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(value=JSON, level=LEVEL, indent=st.sampled_from([None, 2]))
 def test_json_stays_json(value: object, level: Level, indent: int | None) -> None:
     text = json.dumps(value, indent=indent)
@@ -173,7 +173,7 @@ def failing_texts(value: object) -> set[str]:
     return set().union(*map(failing_texts, inner))
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(text=TEXTS)
 def test_what_is_no_json_is_left_alone(text: str) -> None:
     broken = f'{{"a": [1, 2, {text}'

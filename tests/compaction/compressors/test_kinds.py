@@ -186,7 +186,8 @@ def test_paths_are_grouped_by_folder_and_noise_goes() -> None:
 
 def test_a_tree_is_drawn_with_blanks() -> None:
     text = "shop\n├── a\n│   ├── b\n│   │   └── c\n│   └── d\n└── e"
-    assert compressed("listing", text) == "shop\n  a\n    b\n      c\n    d\n  e"
+    mark = "[… 5 drawings of branches left out]"
+    assert compressed("listing", text) == f"{mark}\nshop\n  a\n    b\n      c\n    d\n  e"
 
 
 def test_a_log_says_the_same_at_other_times_once() -> None:
@@ -301,6 +302,12 @@ def test_what_matters_of_real_outputs_stays_at_every_level(
         ("not ok 3 - works", False),
         ("5 passed in 0.1s", False),
         ("everything is ok here", False),
+        ("test error::is_told ... ok", True),
+        ("test_error (m.C.test_error) ... ok", True),
+        ("It adds up. ... ok", True),
+        ("ERROR: connection lost, m::n is tried again ... ok", False),
+        ("FAILED tests/a.py::test_x - expected PASSED", False),
+        ("AssertionError: wanted a::b, got PASSED", False),
     ],
 )
 def test_a_line_of_a_passed_test_is_known(line: str, passed: bool) -> None:

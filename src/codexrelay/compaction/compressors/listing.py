@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _FOLDER_NOUN: Final = "repeated folder name{s}"
 _ENTRY_NOUN: Final = "further line{s} of this folder"
 _CELL_NOUN: Final = "cell{s} of links, owner, group and time"
+_DRAWN_NOUN: Final = "drawing{s} of branches"
 _AGAIN_NOUN: Final = "line{s} of packages that stand elsewhere in the tree"
 _NOISE_NOUN: Final = "path{s} in folders of packages, caches and builds"
 #: Folders that nobody reads who has not asked for them.
@@ -82,13 +83,16 @@ def _steps(text: str, context: Context, level: Level) -> Steps:
 def _tree_steps(text: str, _context: Context, level: Level) -> Steps:
     lines: list[str] = []
     nouns: list[str | None] = []
+    drawn = 0
     for batch in batches(text):
         for line in batch:
             lines.append(_indented(line))
+            drawn += lines[-1] != line
             again = level != "conservative" and line.endswith(" deduped")
             nouns.append(_AGAIN_NOUN if again and not has_failure(line) else None)
         yield
-    return (yield from with_marks(lines, nouns))
+    shorter = yield from with_marks(lines, nouns)
+    return f"{left_out(drawn, _DRAWN_NOUN)}\n{shorter}" if drawn else shorter
 
 
 def _indented(line: str) -> str:
@@ -215,6 +219,6 @@ COMPRESSOR: Final = Compressor(
     order=5,
     fits=_fits,
     steps=_steps,
-    nouns=(_FOLDER_NOUN, _ENTRY_NOUN, _CELL_NOUN, _AGAIN_NOUN, _NOISE_NOUN),
+    nouns=(_FOLDER_NOUN, _ENTRY_NOUN, _CELL_NOUN, _DRAWN_NOUN, _AGAIN_NOUN, _NOISE_NOUN),
     alone=True,
 )

@@ -65,6 +65,8 @@ _BEGUN: Final[dict[str, re.Pattern[str]]] = {
 }
 #: unittest, cargo; others.
 _ENDED: Final = ("... ok", "... OK", "... passed", " PASSED")
+#: How a line begins that names a test before it says so: in the name a word of failure means none.
+_NAMED: Final = re.compile(r"[^\s:]++::\S|test\s\S+\s|\w+\s\([\w.]+\)")
 #: pytest, each test or each file with its share of the whole.
 _SHARED: Final = re.compile(r"(?:[^\s:]++::.*\sPASSED|\S+\.py \.+)\s*(?:\[\s*\d+%\])?")
 _TITLE: Final = re.compile(r"[ \t]*# Subtest: ")
@@ -111,7 +113,7 @@ def _is_passed(line: str) -> bool:
     if begun is not None and begun.match(line):
         return True
     if line.endswith(_ENDED):
-        return "::" in line or "... " in line or not is_failure(line)
+        return bool(_NAMED.match(line)) or not is_failure(line)
     return line.endswith(("%]", ".")) and bool(_SHARED.fullmatch(line))
 
 
