@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from codexrelay.backends.transports.connection import Origin
 from codexrelay.backends.transports.proxy import Proxy
-from codexrelay.config.proxies import Named, ways
+from codexrelay.config.proxies import Named, proxy_for, ways
 from codexrelay.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -118,21 +117,17 @@ LOCAL: Final = "http://127.0.0.1:9/x"
     ],
 )
 def test_the_environment_names_a_proxy_and_where_it_stands(
-    variables: dict[str, str], url: str, proxy: tuple[str, str] | None
+    variables: dict[str, str],
+    url: str,
+    proxy: tuple[str, str] | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    code = (
-        f"from codexrelay.config.proxies import proxy_for; found = proxy_for({url!r})\n"
-        "print(found and (found.url, found.source))"
-    )
-    path = {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(filter(None, sys.path))}
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        env=path | variables,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert result.stdout.strip() == repr(proxy)
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    found = proxy_for(url)
+    assert (found and (found.url, found.source)) == proxy
 
 
 def says(proxy: str, *urls: str) -> Callable[[str], Named | None]:

@@ -431,9 +431,9 @@ async def test_a_hundred_reloads_lose_none_of_twenty_streams(tmp_path: Path) -> 
 
     async def client(relay: LiveRelay) -> None:
         while rounds < 100:
-            answers.append(await relay.post("/v1/responses", ask("[sim deltas=30]")))
+            answers.append(await relay.post("/v1/responses", ask("[sim deltas=10]")))
 
-    async with reloading(tmp_path, 3, pace_s=0.1) as scene:
+    async with reloading(tmp_path, 3, pace_s=0.3) as scene:
         seen: set[int] = set()
         async with trio.open_nursery() as clients:
             for _ in range(20):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from quart import Response, request, websocket
-from quart.routing import QuartRule
+from quart.routing import QuartMap, QuartRule
 
 from codexrelay.protocol.openai_errors import error_object
 from codexrelay.server import chat, compact, errors, guard, health, metrics, models, responses
@@ -19,6 +20,23 @@ if TYPE_CHECKING:
 
 #: Droid once left out `/v1` (reported); Codex CLI and pi use the backend's own path when told so.
 _PREFIXES: Final = ("/v1", "", "/backend-api/codex")
+# The views, by the paths that lead to them.
+_RESPONSES: Final = "/responses"
+_CHAT: Final = "/chat/completions"
+_COMPACT: Final = "/responses/compact"
+_MODELS: Final = "/models"
+_MODEL: Final = "/models/<path:slug>"
+_HEALTH: Final = "/healthz"
+_METRICS: Final = "/metrics"
+_WEBSOCKET: Final = "WebSocket"  # at the path of `_RESPONSES`
+#: What is served below each of `_PREFIXES`.
+_METHODS: Final = {
+    _RESPONSES: "POST",
+    _CHAT: "POST",
+    _COMPACT: "POST",
+    _MODELS: "GET",
+    _MODEL: "GET",
+}
 
 
 def create_app(services: Services) -> RelayApp:
@@ -27,59 +45,63 @@ def create_app(services: Services) -> RelayApp:
     # Turns have budgets of their own, bodies are counted while they are read.
     app.config |= {"RESPONSE_TIMEOUT": None, "BODY_TIMEOUT": None, "MAX_CONTENT_LENGTH": None}
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # no CORS: a preflight gets no permission
+    app.url_map = _url_map()
     errors.register(app)
     _register_checks(app, services)
-    for prefix in _PREFIXES:
-        _register_routes(app, services, prefix)
-
-    @app.get("/healthz", provide_automatic_options=False)
-    async def healthz() -> Response:
-        return await health.answer(services)
-
-    @app.get("/metrics", provide_automatic_options=False)
-    async def get_metrics() -> Response:
-        return await metrics.answer(services)
-
+    _register_views(app, services)
     return app
 
 
-def _register_routes(app: RelayApp, services: Services, prefix: str) -> None:
+@cache
+def _url_map() -> QuartMap:
+    """Return which path and method lead to which view; it is the same for every application.
+
+    werkzeug compiles code for each rule, which is most of what an application costs to make.
+    """
+    rules = [
+        QuartRule(prefix + path, endpoint=path, methods=[method])
+        for prefix in _PREFIXES
+        for path, method in _METHODS.items()
+    ]
+    # `app.websocket` would give these the method GET, and a 405 would then offer that for POST,
+    # although a GET that is no WebSocket is a 405 too.
+    rules += [
+        QuartRule(prefix + _RESPONSES, endpoint=_WEBSOCKET, websocket=True) for prefix in _PREFIXES
+    ]
+    rules += [QuartRule(path, endpoint=path, methods=["GET"]) for path in (_HEALTH, _METRICS)]
+    return QuartMap(rules)
+
+
+def _register_views(app: RelayApp, services: Services) -> None:
+    @app.endpoint(_RESPONSES)
     async def post_responses() -> Response:
         return await responses.answer(request, services)
 
+    @app.endpoint(_CHAT)
     async def post_chat() -> Response:
         return await chat.answer(request, services)
 
+    @app.endpoint(_COMPACT)
     async def post_compact() -> Response:
         return await compact.answer(request, services)
 
+    @app.endpoint(_MODELS)
     async def get_models() -> Response:
         return await models.answer_list(services)
 
+    @app.endpoint(_MODEL)
     async def get_model(slug: str) -> Response:
         return await models.answer_one(services, slug)
 
-    for rest, method, view in (
-        ("/responses", "POST", post_responses),
-        ("/chat/completions", "POST", post_chat),
-        ("/responses/compact", "POST", post_compact),
-        ("/models", "GET", get_models),
-        ("/models/<path:slug>", "GET", get_model),
-    ):
-        app.add_url_rule(
-            prefix + rest,
-            f"{method} {prefix}{rest}",
-            view,
-            methods=[method],
-            provide_automatic_options=False,
-        )
+    @app.endpoint(_HEALTH)
+    async def get_health() -> Response:
+        return await health.answer(services)
 
-    # `app.websocket` would give this rule the method GET, and a 405 would then offer that for POST,
-    # although a GET that is no WebSocket is a 405 too.
-    endpoint = f"WS {prefix}/responses"
-    app.url_map.add(QuartRule(f"{prefix}/responses", endpoint=endpoint, websocket=True))
+    @app.endpoint(_METRICS)
+    async def get_metrics() -> Response:
+        return await metrics.answer(services)
 
-    @app.endpoint(endpoint)
+    @app.endpoint(_WEBSOCKET)
     async def websocket_responses() -> Response:
         # 426: Codex CLI falls back to POST at once; 404 costs it 7 tries, 400 ends it (measured).
         refusal = errors.response(
