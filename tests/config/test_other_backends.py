@@ -272,7 +272,7 @@ def test_who_starts_no_relay_is_only_warned_of_a_key_that_is_not_there(
 
 
 def test_no_header_can_be_configured_that_would_not_be_sent(file: File) -> None:
-    for name in headers._OURS:
+    for name in headers.OURS:
         assert "is none to write here" in file.problem(headers={name: "x"})
 
 

@@ -20,6 +20,7 @@ from codexrelay.backends.codex.settings import (
     CodexBackendSettings,
     CodexSettings,
 )
+from codexrelay.backends.openai import headers
 from codexrelay.backends.openai.settings import OpenAIBackendSettings
 from codexrelay.config.folders import legacy_folders
 from codexrelay.config.keys import Entry, in_kind, path_of
@@ -149,25 +150,7 @@ _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: Headers that are the relay's own to send, with what to do instead.
 _OWN_HEADERS: Final = {
     "authorization": "api_key_env or api_key_file says where the key is",
-    **dict.fromkeys(
-        (
-            "accept-encoding",
-            "connection",
-            "content-encoding",
-            "content-length",
-            "content-type",
-            "expect",
-            "host",
-            "keep-alive",
-            "proxy-authorization",
-            "proxy-connection",
-            "te",
-            "trailer",
-            "transfer-encoding",
-            "upgrade",
-        ),
-        "the relay sends its own",
-    ),
+    **dict.fromkeys(headers.OURS, "the relay sends its own"),
 }
 #: A random key of 16 characters (base64) has 96 bits; what is shorter was made up by a person.
 _GOOD_KEY_LENGTH: Final = 16

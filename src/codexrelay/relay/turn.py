@@ -33,7 +33,7 @@ from codexrelay.relay.silence import Silence
 
 if TYPE_CHECKING:
     from codexrelay.backends.backend import Attempt, Wire
-    from codexrelay.protocol.hold import Output
+    from codexrelay.protocol.hold import Holding, Output
     from codexrelay.protocol.raw import Headers
     from codexrelay.relay.budgets import Budgets
     from codexrelay.relay.lending import Lease, Target
@@ -355,9 +355,7 @@ async def send(attempt: Attempt, budgets: Budgets) -> Head | Fault:
     return faults.slow("headers_s", budgets.headers_s, block=budgets.block)
 
 
-async def _first_output(
-    attempt: Attempt, hold: Hold | ChatHold, budgets: Budgets
-) -> Output | Fault:
+async def _first_output(attempt: Attempt, hold: Holding, budgets: Budgets) -> Output | Fault:
     """Keep events back until the first output; a failure before it is a fault.
 
     Comments and half an event keep a silence away, but they are no first event.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 USER_AGENT: Final = f"codexrelay/{__version__}"
 #: What the connection and the body decide, never the configuration.
-_OURS: Final = frozenset(
+OURS: Final = frozenset(
     {
         "accept-encoding",
         "connection",
@@ -56,7 +56,7 @@ def request_headers(
     }
     if key is not None:
         headers["authorization"] = f"Bearer {key}"
-    headers |= {name.lower(): value for name, value in further.items() if name.lower() not in _OURS}
+    headers |= {name.lower(): value for name, value in further.items() if name.lower() not in OURS}
     headers["accept-encoding"] = "identity"
     if streams:
         headers["content-type"] = "application/json"
