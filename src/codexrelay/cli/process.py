@@ -13,6 +13,7 @@ import attrs
 import httpx
 import structlog
 import trio
+from hypercorn.typing import ASGIFramework
 
 from codexrelay.accounts.legacy import LegacyStore
 from codexrelay.accounts.lender import open_lender
@@ -60,6 +61,16 @@ def _no_variable(_name: str) -> None:
     """Know of no variable."""
 
 
+def _as_it_is(app: ASGIFramework) -> ASGIFramework:
+    """Put nothing before an application."""
+    return app
+
+
+def _direct(_backend: str, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
+    """Put nothing before a backend's connections."""
+    return transport
+
+
 @attrs.frozen(kw_only=True)
 class World:
     """What the process takes from outside; tests bring their own."""
@@ -77,6 +88,13 @@ class World:
     variable: Callable[[str], str | None] = _no_variable
     #: What chance decides: which account takes a turn, how long to pause between refreshes.
     rng: random.Random = attrs.field(factory=random.Random)
+    #: Opens what clients connect to.
+    bind: listen.Bind = listen.bind_tcp
+    #: Stands between the server and the application, and sees what clients send and get.
+    around_app: Callable[[ASGIFramework], ASGIFramework] = _as_it_is
+    #: Stands between a backend, by its canonical name, and its connections, and sees all that goes
+    #: to the backend and its sign-in service.
+    around_transport: Callable[[str, httpx.AsyncBaseTransport], httpx.AsyncBaseTransport] = _direct
 
 
 @attrs.frozen(kw_only=True)
@@ -130,10 +148,11 @@ async def run(
         url = await nursery.start(
             partial(
                 listen.serve,
-                create_app(services),
+                world.around_app(create_app(services)),
                 host=settings.server.host,
                 port=settings.server.port,
                 drain=drain,
+                bind=world.bind,
             )
         )
         task_status.started(Running(url=url, services=services))
@@ -177,9 +196,10 @@ async def _instance(
     name: str, codex: CodexBackendSettings, world: World, turnstile: Turnstile
 ) -> AsyncIterator[Instance]:
     managed = codex.extra.codex.managed_oauth
-    async with (
-        transport_of(codex, instance=name, proxy_for=world.proxy_for) as transport,
-        open_lender(
+    way = transport_of(codex, instance=name, proxy_for=world.proxy_for)
+    async with way as connections:
+        transport = world.around_transport(name, connections)
+        async with open_lender(
             sources_of(managed, world.legacy_folders(name)),
             managed,
             issuer_url=codex.extra.codex.oauth_issuer,
@@ -187,22 +207,21 @@ async def _instance(
             wall_clock=world.wall_clock,
             rng=world.rng,
             turnstile=turnstile,
-        ) as lender,
-    ):
-        instance = Instance(
-            name=name,
-            lender=lender,
-            backend=CodexBackend(
-                transport=transport,
-                base_url=httpx.URL(codex.api_base_url),
-                connect_s=codex.budgets.connect_s,
-                wall_clock=world.wall_clock,
-                identity=codex.identity,
-            ),
-            budgets=_budgets(codex, name),
-        )
-        _configure(instance, codex)
-        yield instance
+        ) as lender:
+            instance = Instance(
+                name=name,
+                lender=lender,
+                backend=CodexBackend(
+                    transport=transport,
+                    base_url=httpx.URL(codex.api_base_url),
+                    connect_s=codex.budgets.connect_s,
+                    wall_clock=world.wall_clock,
+                    identity=codex.identity,
+                ),
+                budgets=_budgets(codex, name),
+            )
+            _configure(instance, codex)
+            yield instance
 
 
 @asynccontextmanager
@@ -218,12 +237,12 @@ async def _others(settings: Settings, world: World) -> AsyncIterator[Mapping[str
 @asynccontextmanager
 async def _other(name: str, block: OpenAIBackendSettings, world: World) -> AsyncIterator[Other]:
     way = way_to((block.api_base_url,), block, backend=name, proxy_for=world.proxy_for)
-    async with way as transport:
+    async with way as connections:
         variable = block.api_key_env
         backend = opened(
             name,
             block,
-            transport=transport,
+            transport=world.around_transport(name, connections),
             from_variable=None if variable is None else world.variable(variable),
             wall_clock=world.wall_clock,
         )

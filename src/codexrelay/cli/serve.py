@@ -27,6 +27,8 @@ from codexrelay.errors import ConfigError
 from codexrelay.server.drain import Drain
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
     from codexrelay.config.settings import Settings
 
 #: Exit status for a configuration that cannot be used.
@@ -51,10 +53,19 @@ def serve(config_path: Path | None, **flags: str | None) -> None:
     A configuration file that changes is read again within two seconds, and at once on SIGHUP; what
     needs a restart is named. SIGHUP from a terminal that is closed ends the relay.
     """
+    run(config_path, flags, serve_live)
+
+
+def run(
+    config_path: Path | None,
+    flags: Mapping[str, str | None],
+    serving: Callable[[Live], Awaitable[None]],
+) -> None:
+    """Let `serving` serve what file, environment and flags say; what is wrong ends the process."""
     sources = Sources(config_path=config_path, environ=dict(os.environ), flags=given(flags))
     try:
         live = Live.load(sources)
-        trio.run(_serve, live)
+        trio.run(serving, live)
     except* ConfigError as group:
         for problem in _problems(group):
             click.echo(f"codexrelay: {problem}", err=True)
@@ -71,16 +82,22 @@ def _problems(group: BaseExceptionGroup[ConfigError]) -> list[str]:
     ]
 
 
-async def _serve(live: Live) -> None:
-    settings = live.settings
-    logs.configure(settings.server.log_level)
-    world = World(
+def world_of(settings: Settings) -> World:
+    """Return the real world."""
+    return World(
         legacy_folders=lambda name: legacy_folders(settings, os.environ, instance=name),
         wall_clock=time.time,
         new_id=lambda: uuid4().hex,
         proxy_for=proxy_for,
         variable=os.environ.get,
     )
+
+
+async def serve_live(live: Live, *, world: World | None = None) -> None:
+    """Serve until a signal ends it; `world` is what stands in for the real one."""
+    settings = live.settings
+    logs.configure(settings.server.log_level)
+    world = world or world_of(settings)
     drain = Drain(grace_s=settings.server.drain_grace_s)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(heed_signals, drain, live, nursery.cancel_scope, terminals())

@@ -6,8 +6,9 @@ import contextlib
 import errno
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
+import attrs
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
@@ -19,12 +20,41 @@ from codexrelay.errors import ConfigError, Problem
 from codexrelay.server.tcp import ClientConnection, Patience
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from hypercorn.typing import ASGIFramework, LifespanState
 
     from codexrelay.server.drain import Drain
 
 #: Connections that may wait to be accepted while the process is busy.
 _BACKLOG: Final = 1024
+
+
+@attrs.frozen(kw_only=True)
+class Bound:
+    """Where connections come from."""
+
+    #: What clients are told (`http://127.0.0.1:8080`).
+    url: str
+    #: Closed when serving ends.
+    listeners: list[trio.abc.Listener[trio.SocketStream]]
+
+
+#: Takes host and port.
+Bind: TypeAlias = "Callable[[str, int], Awaitable[Bound]]"
+
+
+async def bind_tcp(host: str, port: int) -> Bound:
+    """Listen on a TCP port; 0 takes a free one.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+    """
+    try:
+        listeners = await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG)
+    except OSError as error:
+        raise ConfigError((_problem(host, port, error),)) from error
+    return Bound(url=_url(listeners[0]), listeners=[*listeners])
 
 
 class _DrainBegun(EventWrapper):
@@ -49,6 +79,7 @@ async def serve(
     port: int,
     drain: Drain,
     patience: Patience = Patience(),  # noqa: B008 - frozen
+    bind: Bind = bind_tcp,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` over HTTP/1.1 until the drain is over.
@@ -76,10 +107,10 @@ async def serve(
         )
         await connection.run()
 
-    async with contextlib.AsyncExitStack() as bound:
-        listeners = await _listen(host, port)
-        for listener in listeners:
-            await bound.enter_async_context(listener)
+    async with contextlib.AsyncExitStack() as open_listeners:
+        bound = await bind(host, port)
+        for listener in bound.listeners:
+            await open_listeners.enter_async_context(listener)
         lifespan = Lifespan(wrapped, config, state)
         async with trio.open_nursery() as owner:
             await owner.start(lifespan.handle_lifespan)
@@ -90,11 +121,11 @@ async def serve(
                     partial(
                         trio.serve_listeners,
                         serve_connection,
-                        listeners,
+                        bound.listeners,
                         handler_nursery=connections,
                     )
                 )
-                task_status.started(_url(listeners[0]))
+                task_status.started(bound.url)
                 await drain.begun.wait()
                 accepting.cancel_scope.cancel()
             await lifespan.wait_for_shutdown()
@@ -108,13 +139,6 @@ def _config() -> Config:
     config.errorlog = logging.getLogger(__name__)
     config.include_server_header = False
     return config
-
-
-async def _listen(host: str, port: int) -> list[trio.SocketListener]:
-    try:
-        return await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG)
-    except OSError as error:
-        raise ConfigError((_problem(host, port, error),)) from error
 
 
 def _problem(host: str, port: int, error: OSError) -> Problem:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
 import httpx
@@ -15,7 +15,7 @@ from codexrelay.backends.transports.trust import way_out
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
 #: Largest block of one receive.
 RECEIVE_BYTES: Final = 256 * 1024
@@ -163,8 +163,26 @@ class Connection:
             self._socket.close()
 
 
+#: Takes host and port.
+Opening: TypeAlias = "Callable[[str, int], Awaitable[trio.SocketStream]]"
+
+
+async def open_tcp(host: str, port: int) -> trio.SocketStream:
+    """Open a TCP connection.
+
+    Raises:
+        OSError: no such host, or nobody listens there.
+        UnicodeError: a host that can be none.
+    """
+    return await trio.open_tcp_stream(host, port)  # sets TCP_NODELAY
+
+
 async def connect(
-    origin: Origin, *, room: memoryview, context: ssl.SSLContext | None
+    origin: Origin,
+    *,
+    room: memoryview,
+    context: ssl.SSLContext | None,
+    opening: Opening = open_tcp,
 ) -> Connection:
     """Connect to `origin`, under TLS if there is a `context`. Cancelled, it leaves nothing open.
 
@@ -172,8 +190,8 @@ async def connect(
         httpx.ConnectError: no such host, nobody listens there, or no agreement on TLS.
     """
     try:
-        stream = await trio.open_tcp_stream(origin.host, origin.port)  # sets TCP_NODELAY
-    except (OSError, UnicodeError) as error:  # the second: a host that can be none
+        stream = await opening(origin.host, origin.port)
+    except (OSError, UnicodeError) as error:
         raise httpx.ConnectError(f"no connection to {origin}: {error}") from error
     own_socket = socket.socket(fileno=stream.socket.detach())
     own_socket.settimeout(0)

@@ -12,6 +12,7 @@ from codexrelay.backends.transports.connection import (
     Origin,
     closed_on_error,
     connect,
+    open_tcp,
     receive_room,
 )
 from codexrelay.backends.transports.exchange import Exchange, Timeouts
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Mapping
 
-    from codexrelay.backends.transports.connection import Connection
+    from codexrelay.backends.transports.connection import Connection, Opening
     from codexrelay.backends.transports.proxy import Proxy
 
 MAX_IDLE: Final = 100
@@ -49,6 +50,7 @@ class DirectTransport(httpx.AsyncBaseTransport):
         proxies: Mapping[Origin, Proxy] | None = None,
         max_idle: int = MAX_IDLE,
         idle_s: float = IDLE_S,
+        opening: Opening = open_tcp,
     ) -> None:
         """Make a transport that is not connected to anything yet.
 
@@ -60,10 +62,12 @@ class DirectTransport(httpx.AsyncBaseTransport):
                 can take each other's place.
             max_idle: most idle connections kept per origin; 0 keeps none.
             idle_s: how long an idle connection may be used again, in seconds.
+            opening: opens the connections that do not go through a proxy.
         """
         self._ssl_context = ssl_context
         self._proxies = proxies or {}
         self._idle = IdleConnections(max_idle, idle_s)
+        self._opening = opening
         # For `busy_connections` alone. Weak, so that nothing needs to be taken out again.
         self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._room = receive_room()
@@ -122,7 +126,7 @@ class DirectTransport(httpx.AsyncBaseTransport):
     async def _open(self, origin: Origin, proxy: Proxy | None) -> Connection:
         if proxy is None:
             context = self._tls_context() if origin.scheme == "https" else None
-            return await connect(origin, room=self._room, context=context)
+            return await connect(origin, room=self._room, context=context, opening=self._opening)
         under_tls = "https" in (origin.scheme, proxy.origin.scheme)
         context = self._tls_context() if under_tls else None
         return await open_tunnel(proxy, origin, room=self._room, context=context)
