@@ -17,6 +17,15 @@ COMMANDS: Final = {
     "mixed": ("demo.mixed", "Move a conversation between a local model and Codex."),
     "servers": ("servers", "Run the relay before real OpenAI-compatible servers."),
     "stress": ("stress", "Refresh, share and kill: show that no token is burnt."),
+    "record": ("recording", "Serve as the relay does, and record both its sides."),
+    "replay": ("replay", "Serve what a cassette holds, as a backend or inside a relay."),
+    "check": ("cassettes", "Say whether files are cassettes, and what is wrong with them."),
+    "diff": ("comparing", "Show what differs between two cassettes."),
+    "tape": ("taping", "Record real programs, for the cassettes of this repository."),
+    "golden": ("golden", "Let the relay answer cassettes again; say what is otherwise."),
+    "scan": ("secrecy", "Look for secrets in files and folders."),
+    "prove": ("proof", "Cut, delay and cancel a whole relay everywhere: nothing is lost."),
+    "peers": ("peers", "Measure other relays the same way, side by side."),
 }
 
 

@@ -7,6 +7,8 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -15,8 +17,7 @@ import trio
 from harness.children import REAP_S, bare_environment
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Sequence
 
 READY: Final = "codexrelay listening on "
 #: From the start of the interpreter to the open port, on a machine that is busy with agents.
@@ -39,6 +40,29 @@ class RelayProcess:
     log: list[str]
     #: Its exit status, once it has been stopped.
     status: int | None = None
+
+
+@attrs.frozen
+class Program:
+    """What serves as the relay."""
+
+    #: Behind `python -m`; configuration and port follow.
+    arguments: tuple[str, ...]
+    #: Further variables.
+    environment: Mapping[str, str] = attrs.field(factory=dict)
+
+
+SERVE: Final = Program(("codexrelay", "serve"))
+_ROOT: Final = Path(__file__).parents[1]
+
+
+def recorder_into(folder: Path, *, name: str, scenario: str, client: str, version: str) -> Program:
+    """Return the relay that writes a cassette, `folder`/`name`.yaml, besides."""
+    said = ("--scenario", scenario, "--client", client, "--client-version", version)
+    return Program(
+        ("harness", "record", "--out", str(folder), "--name", name, *said),
+        {"PYTHONPATH": str(_ROOT)},
+    )
 
 
 class RelayStartError(Exception):
@@ -123,9 +147,9 @@ def other_backend(
 
 @contextlib.asynccontextmanager
 async def running_relay(
-    folder: Path, settings: Mapping[str, object]
+    folder: Path, settings: Mapping[str, object], *, program: Program = SERVE
 ) -> AsyncIterator[RelayProcess]:
-    """Run `codexrelay serve` with `settings` as its configuration and `folder` as its home.
+    """Run `program` with `settings` as its configuration and `folder` as its home.
 
     It is asked to stop (SIGTERM) at the end, and killed if it does not, or when the caller fails or
     is cancelled.
@@ -136,11 +160,11 @@ async def running_relay(
     config = folder / "config.yaml"
     config.write_text(json.dumps(settings, indent=1), "utf-8")  # JSON is YAML too
     process = await trio.lowlevel.open_process(
-        (sys.executable, "-m", "codexrelay", "serve", "--config", str(config), "--port", "0"),
+        (sys.executable, "-m", *program.arguments, "--config", str(config), "--port", "0"),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        env=bare_environment(folder),
+        env={**bare_environment(folder), **program.environment},
         cwd=folder,
     )
     assert process.stderr is not None

@@ -119,6 +119,8 @@ class About:
     relay: str | None = None
     #: Day of the recording, `2026-11-28`.
     date: str | None = None
+    #: When the recording began, Unix seconds: what its answers say of times is about then.
+    began_unix_s: float | None = None
     scenario: str | None = None
     #: How often each kind of secret was replaced.
     redacted: Mapping[str, int] = attrs.field(factory=dict)

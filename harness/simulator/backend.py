@@ -167,10 +167,21 @@ class SimulatedBackend:
         """Withdraw all tokens of the account: it must sign in again."""
         self.issuer.revoke(self.account(name))
 
-    def limit(self, name: str, *, after: int = 0, resets_in_s: float = DEFAULT_RESET_S) -> None:
-        """Let the account reach its usage limit in `after` turns, until `resets_in_s` from now."""
+    def limit(
+        self,
+        name: str,
+        *,
+        after: int = 0,
+        resets_in_s: float = DEFAULT_RESET_S,
+        used: int = 0,
+    ) -> None:
+        """Let the account reach its usage limit in `after` turns, until `resets_in_s` from now.
+
+        So many of them are `used` already; later windows have all of them again.
+        """
         quota = self.quota(self.account(name))
         quota.limit(after=after, resets_in_s=resets_in_s, now_unix_s=self.wall_clock())
+        quota.turns = used
 
     def approve(self, name: str, user_code: str | None = None) -> None:
         """Let the device with this code, or the one that came last, sign in to the account.
@@ -184,6 +195,22 @@ class SimulatedBackend:
     def unlimit(self, name: str) -> None:
         """Take the account's usage limit away."""
         self.quota(self.account(name)).unlimit()
+
+    def reset(self, *, pace_s: float | None = None) -> None:
+        """Forget what was seen, what was to go wrong and what was used; change the pace, if told.
+
+        Whoever holds tokens can go on with them: those that were expired on demand are good again.
+        Revoked ones are not.
+        """
+        self.issuer.unexpire()
+        self.seen.clear()
+        self._faults.clear()
+        self._conditions.clear()
+        for account in self.accounts:
+            quota = self.quota(account)
+            quota.limit_after, quota.turns = account.limit_after, 0
+        if pace_s is not None:
+            self.pace_s = pace_s
 
     def identify(self, arrival: Arrival) -> SimulatedAccount:
         """Return the account that asks, and note it in the request's record.

@@ -110,8 +110,9 @@ def simulate(
 
     While it runs: POST /_sim/faults ["eof", ...] or {"account": "sim-1", "faults": ["eof", ...]};
     GET /_sim/seen; POST /_sim/expire, /_sim/revoke and /_sim/unlimit {"account": "sim-1"};
-    POST /_sim/limit {"account", "after", "resets_in_s"}; POST /_sim/condition {"account",
-    "condition" (null lifts it), "wait_s"}.
+    POST /_sim/limit {"account", "after", "resets_in_s", "used"}; POST /_sim/condition {"account",
+    "condition" (null lifts it), "wait_s"}; POST /_sim/reset {"pace_s"}, which forgets
+    requests, faults, conditions, limits and expiries, and leaves accounts and tokens alone.
     """
     simulator = Simulator(
         accounts=_with_plans(some_accounts(accounts), plans),

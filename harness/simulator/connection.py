@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from collections.abc import Callable
-from typing import Final, assert_never
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias, assert_never
 
 import attrs
 import h11
@@ -14,7 +14,20 @@ import trio
 
 from harness.simulator.arrival import HttpRequest
 from harness.simulator.seen import Seen
-from harness.simulator.steps import Answer, Chunk, Close, Cut, End, Hang, Head, Pause, Reset, Step
+from harness.simulator.steps import (
+    Answer,
+    Chunk,
+    Close,
+    Cut,
+    End,
+    Hang,
+    Head,
+    Pause,
+    Reset,
+    Step,
+    Until,
+    Wait,
+)
 
 #: Bytes of an answer that are gathered before they are sent, when no step asks for it earlier.
 _FLUSH_BYTES: Final = 64 * 1024
@@ -22,6 +35,13 @@ _RECEIVE_BYTES: Final = 64 * 1024
 #: Agents send header values (turn metadata) of several kB.
 _MAX_HEAD_BYTES: Final = 256 * 1024
 _LINGER_NONE: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+
+#: Serves what a connection has become; takes its stream, and what has come of it already.
+Takeover: TypeAlias = Callable[[trio.abc.Stream, bytes], Awaitable[None]]
+
+
+def _stays(_request: HttpRequest) -> None:
+    """Leave every connection what it is."""
 
 
 @attrs.define(eq=False)
@@ -36,6 +56,8 @@ class Connection:
     _answer: Callable[[HttpRequest], tuple[Seen, Answer]]
     #: Called whenever a record has changed.
     _changed: Callable[[Seen], None]
+    #: Decides: who takes the connection over, None for a request that is answered as any other.
+    _upgrade: Callable[[HttpRequest], Takeover | None] = _stays
     _http: h11.Connection = attrs.field(
         factory=lambda: h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD_BYTES),
         init=False,
@@ -44,11 +66,16 @@ class Connection:
     _out: bytearray = attrs.field(factory=bytearray, init=False)
     #: The end of the answer is being sent: a client that leaves now leaves because it has all.
     _ending: bool = attrs.field(default=False, init=False)
+    #: When the request that is answered had arrived, on trio's clock.
+    _began_at_s: float = attrs.field(default=0.0, init=False)
 
     async def run(self) -> None:
         """Serve until either side closes. The stream is the caller's to close."""
         try:
             while (request := await self._next_request()) is not None:
+                if (takeover := self._upgrade(request)) is not None:
+                    await takeover(self._stream, self._http.trailing_data[0])
+                    return
                 await self._serve(request)
                 if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
                     return
@@ -87,6 +114,7 @@ class Connection:
             await self._stream.send_all(self._http.send(head) or b"")
 
     async def _serve(self, request: HttpRequest) -> None:
+        self._began_at_s = trio.current_time()
         seen, answer = self._answer(request)
         self._ending = False
         async with trio.open_nursery() as nursery:
@@ -132,6 +160,12 @@ class Connection:
             case Pause(seconds):
                 await self._flush()
                 await trio.sleep(seconds)
+            case Until(at_s):
+                await self._flush()
+                await trio.sleep_until(self._began_at_s + at_s)
+            case Wait(until):
+                await self._flush()
+                await until()
             case End():
                 self._queue(h11.EndOfMessage())
                 self._ending = True
@@ -161,10 +195,15 @@ class Connection:
             await self._stream.send_all(out)
 
     async def _reset(self) -> None:
-        if isinstance(self._stream, trio.SocketStream):
-            # A close that does not linger sends RST instead of FIN.
-            self._stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NONE)
-        await trio.aclose_forcefully(self._stream)
+        await reset(self._stream)
+
+
+async def reset(stream: trio.abc.Stream) -> None:
+    """Abort a connection (RST); one in memory is just closed."""
+    if isinstance(stream, trio.SocketStream):
+        # A close that does not linger sends RST instead of FIN.
+        stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NONE)
+    await trio.aclose_forcefully(stream)
 
 
 def _begun(head: h11.Request) -> HttpRequest:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+import trio
+
 from codexrelay.protocol.raw import get_number, get_text, is_object
 from harness.simulator import catalogue, responses
 from harness.simulator.arrival import RefusedError
@@ -14,7 +16,7 @@ from harness.simulator.steps import Answer, reply
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from codexrelay.protocol.raw import JsonObject
+    from codexrelay.protocol.raw import Json, JsonObject
     from harness.simulator.arrival import Arrival
     from harness.simulator.backend import SimulatedBackend
 
@@ -157,15 +159,23 @@ def _revoke(backend: SimulatedBackend, arrival: Arrival) -> Answer:
 
 def _limit(backend: SimulatedBackend, arrival: Arrival) -> Answer:
     fields = arrival.json_object()
-    after = get_number(fields, "after")
+    after, used = get_number(fields, "after"), get_number(fields, "used")
     resets_in_s = get_number(fields, "resets_in_s")
     return _done(
         lambda: backend.limit(
             _named(arrival),
             after=int(after or 0),
             resets_in_s=DEFAULT_RESET_S if resets_in_s is None else resets_in_s,
+            used=int(used or 0),
         )
     )
+
+
+def _reset(backend: SimulatedBackend, arrival: Arrival) -> Answer:
+    pace_s = get_number(arrival.seen.body, "pace_s") if is_object(arrival.seen.body) else None
+    backend.reset(pace_s=pace_s)
+    names: list[Json] = [account.name for account in backend.accounts]
+    return reply(200, {"accounts": names, "now_s": trio.current_time()})
 
 
 def _unlimit(backend: SimulatedBackend, arrival: Arrival) -> Answer:
@@ -188,6 +198,7 @@ def _done(act: Callable[[], None]) -> Answer:
 ENDPOINTS: Final[tuple[tuple[str, str, Endpoint], ...]] = (
     ("POST", "/_sim/faults", _faults),
     ("GET", "/_sim/seen", _seen),
+    ("POST", "/_sim/reset", _reset),
     ("POST", "/_sim/expire", _expire),
     ("POST", "/_sim/revoke", _revoke),
     ("POST", "/_sim/limit", _limit),

@@ -34,6 +34,8 @@ class _Access:
 
     account: SimulatedAccount
     expires_unix_s: float
+    #: Taken for expired on demand, whatever its claims say.
+    expired: bool = False
     #: Withdrawn on demand although it has not expired.
     revoked: bool = False
 
@@ -113,7 +115,7 @@ class Issuer:
             raise RefusedError(401, _UNKNOWN_401)
         if access.revoked:
             raise RefusedError(401, _REVOKED_401)
-        if access.expires_unix_s <= now_unix_s:
+        if access.expired or access.expires_unix_s <= now_unix_s:
             raise RefusedError(401, EXPIRED_401)
         return access.account
 
@@ -121,7 +123,12 @@ class Issuer:
         """Refuse the account's access tokens from now on, whatever their claims say."""
         for access in self._access.values():
             if access.account == account:
-                access.expires_unix_s = float("-inf")
+                access.expired = True
+
+    def unexpire(self) -> None:
+        """Take all access tokens again for as long as their claims say."""
+        for access in self._access.values():
+            access.expired = False
 
     def revoke(self, account: SimulatedAccount) -> None:
         """Withdraw every token of the account: it must sign in again."""

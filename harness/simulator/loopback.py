@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 import trio
 
-from harness.simulator.connection import Connection
+from harness.simulator.connection import Connection, Takeover
 from harness.simulator.seen import Seen
 
 if TYPE_CHECKING:
@@ -46,6 +46,10 @@ class Loopback(abc.ABC):
         """Return the record of a request to be reset while it arrives; None: let it arrive."""
         return None
 
+    def upgrade(self, request: HttpRequest) -> Takeover | None:  # noqa: ARG002  (for those who do)
+        """Return who takes the connection over with this request; None: it stays HTTP."""
+        return None
+
     async def serve(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; started with the base URL, `http://127.0.0.1:PORT`."""
         listeners = await trio.open_tcp_listeners(self.port, host=HOST, backlog=BACKLOG)
@@ -57,7 +61,7 @@ class Loopback(abc.ABC):
     async def serve_connection(self, stream: trio.abc.Stream) -> None:
         """Serve one connection, which may be in memory, until either side closes it."""
         async with stream:
-            await Connection(stream, self.cut_off, self._answer, self._changed).run()
+            await Connection(stream, self.cut_off, self._answer, self._changed, self.upgrade).run()
 
     @property
     def base_url(self) -> str:

@@ -4,7 +4,10 @@ A user text may steer it with directives in square brackets, several if need be:
 
 | directive | effect |
 | --- | --- |
-| `[sim parallel=2]` | so many tool calls in one answer |
+| `[sim parallel=2]` | so many tool calls in one answer, one for each command that is asked for |
+| `[sim edit=FILE:OLD:NEW]` | the call makes the file's line OLD into NEW, by patch or edit tool |
+| `[sim title=40]` | a title, if this asks for one, has so many words |
+| `[sim think]` | a thought in two parts comes before every item |
 | `[sim custom]` | the call is one of a custom tool, `apply_patch` if there is one |
 | `[sim foreign_shell]` | the call is one of `shell`, whether or not the client has such a tool |
 | `[sim foreign_shell=/tmp]` | so, and its `workdir` is this folder |
@@ -17,16 +20,25 @@ A user text may steer it with directives in square brackets, several if need be:
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
 
 from codexrelay.protocol.raw import get_list, get_text, is_object, parse
-from harness.simulator.tools import ToolCall, custom_call, foreign_call, shell_call, tools_of
+from harness.simulator.tools import (
+    Edit,
+    ToolCall,
+    custom_call,
+    edit_call,
+    foreign_call,
+    shell_call,
+    tools_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from codexrelay.protocol.raw import Json, JsonObject
     from harness.simulator.tools import Tool
@@ -70,7 +82,10 @@ class Script:
 
 _DIRECTIVE: Final = re.compile(r"\[sim (\w+)(?:=([^\]]*))?\]")
 _COMMAND: Final = re.compile(r"Run the shell command '([^']+)'")
+_TITLE_TEXT: Final = "A simulated session"
 _DEFAULT_COMMAND: Final = "echo hi"
+#: What `[sim think]` thinks, in two parts.
+THOUGHTS: Final = ("**Weighing** what was asked.", "**Choosing** the words.")
 _TITLE: Final = re.compile(r"\btitle\b", re.IGNORECASE)
 _WORDS: Final = re.compile(r"\s*\S+\s*")
 #: Items that belong to the request's set-up and not to the conversation.
@@ -90,10 +105,11 @@ def script_for(body: JsonObject) -> Script:
     tools = tools_of(body)
     if last.get("type") == "compaction_trigger":
         return Script(items=(Compaction(),))
-    if not tools and _asks_for_title(body, conversation):
-        return Script(items=(_message("A simulated session"),), aside=True)
     said = _last_user_text(conversation)
     directives = dict(_DIRECTIVE.findall(said))
+    if not tools and _asks_for_title(body, conversation):
+        words = _count(directives.get("title", "1"))
+        return Script(items=(_message(" ".join([_TITLE_TEXT, *["on"] * (words - 3)])),), aside=True)
     told = _outputs_at_end(conversation)
     if told:
         items: tuple[Item, ...] = (_message(f"The command printed: {'; '.join(told)}"),)
@@ -101,11 +117,17 @@ def script_for(body: JsonObject) -> Script:
         items = (text,)
     else:
         items = _first_items(said, directives, conversation, tools)
+    if "think" in directives:
+        items = (Reasoning(tuple(map(_pieces, THOUGHTS))), *_without_thoughts(items))
     return Script(
         items=items,
         incomplete="incomplete" in directives and not told,
         fault=directives.get("fault"),
     )
+
+
+def _without_thoughts(items: Iterable[Item]) -> Iterator[Item]:
+    return (item for item in items if not isinstance(item, Reasoning))
 
 
 def _ordered_text(directives: dict[str, str]) -> Message | None:
@@ -130,21 +152,30 @@ def _first_items(
 ) -> tuple[Item, ...]:
     """Return a tool call if one is due, else words."""
     earlier = [line for item in conversation if (line := _output_line(item)) is not None]
-    asked = _COMMAND.search(said)
-    command = asked[1] if asked else _DEFAULT_COMMAND
-    if asked or not earlier:
-        if "foreign_shell" in directives:
-            call: ToolCall | None = foreign_call(command, workdir=directives["foreign_shell"])
-        elif "custom" in directives:
-            call = custom_call(tools, command)
-        else:
-            call = shell_call(tools, command)
-        if call is not None:
+    asked = _COMMAND.findall(said)
+    if asked or "edit" in directives or not earlier:
+        commands = itertools.cycle(asked or [_DEFAULT_COMMAND])
+        count = _count(directives.get("parallel", "1"))
+        calls = [_call(directives, tools, command) for command in itertools.islice(commands, count)]
+        if None not in calls:
             thought = Reasoning((("**Running", " the command**\n\n", "The tool will tell."),))
-            return (thought, *[call] * _count(directives.get("parallel", "1")))
+            return (thought, *(call for call in calls if call is not None))
     if earlier:
         return (_message(f"Earlier, the command printed: {earlier[-1]}"),)
     return (_message("Hello from the simulated backend."),)
+
+
+def _call(directives: Mapping[str, str], tools: tuple[Tool, ...], command: str) -> ToolCall | None:
+    """Return the call that the directives ask for, None if the client has no tool for it."""
+    if "foreign_shell" in directives:
+        return foreign_call(command, workdir=directives["foreign_shell"])
+    if "edit" in directives:
+        path, _, change = directives["edit"].partition(":")
+        old, _, new = change.partition(":")
+        return edit_call(tools, Edit(path=path, old=old, new=new))
+    if "custom" in directives:
+        return custom_call(tools, command)
+    return shell_call(tools, command)
 
 
 def _count(text: str) -> int:

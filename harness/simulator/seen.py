@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from codexrelay.protocol.raw import Json, dump, is_object
+from codexrelay.protocol.raw import Json, dump, get_list, get_number, get_text, is_object
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +19,7 @@ _SECRET_FIELDS: Final = frozenset(
     {"token", "refresh_token", "access_token", "id_token", "subject_token", "code", "code_verifier"}
 )
 _MASK: Final = "(not kept)"
+_PAIR: Final = 2
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -73,6 +74,32 @@ class Seen:
             "left_at_s": self.left_at_s,
             "finished": self.finished,
         }
+
+
+def seen_from(told: JsonObject, *, later_s: float = 0.0) -> Seen:
+    """Return what `as_json` told of a request, secrets masked.
+
+    `later_s` is added to its times: the two sides may be processes with clocks of their own.
+    """
+    left_at_s = get_number(told, "left_at_s")
+    status = get_number(told, "status")
+    return Seen(
+        method=get_text(told, "method") or "",
+        path=get_text(told, "path") or "",
+        headers=[
+            (str(pair[0]), str(pair[1]))
+            for pair in get_list(told, "headers")
+            if isinstance(pair, list) and len(pair) == _PAIR
+        ],
+        body=told.get("body"),
+        arrived_at_s=(get_number(told, "arrived_at_s") or 0.0) + later_s,
+        account=get_text(told, "account"),
+        fault=get_text(told, "fault"),
+        condition=get_text(told, "condition"),
+        status=None if status is None else int(status),
+        left_at_s=None if left_at_s is None else left_at_s + later_s,
+        finished=told.get("finished") is True,
+    )
 
 
 def append_to(wire_log: Path, seen: Seen) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
@@ -41,6 +42,20 @@ class Pause:
 
 
 @attrs.frozen
+class Until:
+    """Say nothing until so long after the request had come; what was said before has left."""
+
+    at_s: float
+
+
+@attrs.frozen
+class Wait:
+    """Say nothing until this returns; what was said before has left."""
+
+    until: Callable[[], Awaitable[object]]
+
+
+@attrs.frozen
 class End:
     """End the body cleanly; the connection may serve another request."""
 
@@ -67,7 +82,7 @@ class Cut:
     data: bytes
 
 
-Step: TypeAlias = Head | Chunk | Pause | End | Hang | Close | Reset | Cut
+Step: TypeAlias = Head | Chunk | Pause | Until | Wait | End | Hang | Close | Reset | Cut
 #: Lazy, because a stream may be long; performed once.
 Answer: TypeAlias = "Iterable[Step]"
 

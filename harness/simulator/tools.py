@@ -40,6 +40,21 @@ class ToolCall:
     payload: str
 
 
+@attrs.frozen(kw_only=True)
+class Edit:
+    """A line of a file is to become another."""
+
+    path: str
+    old: str
+    new: str
+
+    @property
+    def patch(self) -> str:
+        """Return it as Codex's patches are written."""
+        hunk = f"*** Update File: {self.path}\n@@\n-{self.old}\n+{self.new}\n"
+        return f"*** Begin Patch\n{hunk}*** End Patch\n"
+
+
 #: The best first. `shell` is the last one, as the relay may offer it beside the client's own.
 _SHELLS: Final = (
     *("bash", "exec_command", "Execute", "shell_command", "local_shell"),
@@ -48,6 +63,13 @@ _SHELLS: Final = (
 #: Those of them that take JavaScript.
 _SCRIPTED: Final = frozenset({"exec"})
 _COMMAND_FIELDS: Final = ("command", "cmd")
+#: Tools that change files, the best first: by patch, and by what is to be found and put there.
+_PATCHERS: Final = ("apply_patch", "ApplyPatch")
+_EDITORS: Final = ("edit", "Edit")
+#: What the fields of the latter are called, without case and underscores.
+_PATH_FIELDS: Final = frozenset({"path", "filepath"})
+_OLD_FIELDS: Final = frozenset({"oldtext", "oldstr", "oldstring"})
+_NEW_FIELDS: Final = frozenset({"newtext", "newstr", "newstring"})
 #: Calls into this namespace do not name it (measured, Codex CLI 0.169).
 _OPEN_NAMESPACE: Final = "functions"
 #: Droid accepts as a summary only a capital and three to eight words; any string field may have it.
@@ -110,6 +132,47 @@ def custom_call(tools: tuple[Tool, ...], command: str) -> ToolCall | None:
     )
 
 
+def edit_call(tools: tuple[Tool, ...], edit: Edit) -> ToolCall | None:
+    """Return a call that makes the change, or None if no tool changes files."""
+    by_name = {tool.name: tool for tool in reversed(tools)}
+    for name in _PATCHERS:
+        if (tool := by_name.get(name)) is not None:
+            if tool.custom:
+                return ToolCall(tool=tool, payload=edit.patch)
+            field = next(iter(_required(tool.schema)), "input")
+            return ToolCall(tool=tool, payload=dump({field: edit.patch}).decode())
+    for name in _EDITORS:
+        if (tool := by_name.get(name)) is not None:
+            return ToolCall(tool=tool, payload=dump(_edited(tool.schema, edit)).decode())
+    if (tool := by_name.get("exec")) is not None and tool.custom:
+        patch = dump(edit.patch).decode()
+        return ToolCall(tool=tool, payload=f"const r = await tools.apply_patch({patch}); text(r);")
+    return None
+
+
+def _edited(schema: JsonObject, edit: Edit) -> JsonObject:
+    """Return arguments of an edit tool, also where its edits are a list."""
+    properties = get_object(schema, "properties")
+    values: JsonObject = {}
+    for name in _required(schema):
+        declared, plain = get_object(properties, name), name.replace("_", "").lower()
+        if plain in _PATH_FIELDS:
+            values[name] = edit.path
+        elif plain in _OLD_FIELDS:
+            values[name] = edit.old
+        elif plain in _NEW_FIELDS:
+            values[name] = edit.new
+        elif "array" in _types(declared):
+            values[name] = [_edited(get_object(declared, "items"), edit)]
+        else:
+            values[name] = example(declared)
+    return values
+
+
+def _required(schema: JsonObject) -> list[str]:
+    return [name for name in get_list(schema, "required") if isinstance(name, str)]
+
+
 def foreign_call(command: str, *, workdir: str = "") -> ToolCall:
     """Return a call of Codex CLI's older tool `shell`, from a model that knows no other.
 
@@ -135,7 +198,7 @@ def _call(tool: Tool, command: str) -> ToolCall:
 def _arguments(schema: JsonObject, command: str) -> JsonObject:
     """Return arguments with every required field, and with the command wherever one belongs."""
     properties = get_object(schema, "properties")
-    wanted = [name for name in get_list(schema, "required") if isinstance(name, str)]
+    wanted = _required(schema)
     wanted += [name for name in _COMMAND_FIELDS if name in properties and name not in wanted]
     values: JsonObject = {}
     for name in wanted:
@@ -170,8 +233,7 @@ def _example_of(type_: str, schema: JsonObject) -> Json:
     match type_:
         case "object":
             properties = get_object(schema, "properties")
-            required = [name for name in get_list(schema, "required") if isinstance(name, str)]
-            return {name: example(get_object(properties, name)) for name in required}
+            return {name: example(get_object(properties, name)) for name in _required(schema)}
         case "array":
             few = schema.get("minItems")
             return [example(get_object(schema, "items"))] * (few if isinstance(few, int) else 0)

@@ -67,6 +67,14 @@ def captured_requests() -> dict[str, JsonObject]:
     }
 
 
+def vcrpy_files() -> tuple[Path, ...]:
+    """Return the recordings that are plain files of vcrpy; skips the test when there are none."""
+    folder = _folder() / "traceloop__openllmetry"
+    if not folder.is_dir():
+        pytest.skip("no recordings of vcrpy among the recorded streams")
+    return tuple(sorted(folder.rglob("*.yaml")))
+
+
 def sample(name: str) -> bytes:
     """Return a written sample of the wire (`stream_text.sse`); skips the test when it is absent."""
     return (_beside("wire/samples", "wire samples") / name).read_bytes()

@@ -297,6 +297,7 @@ async def relaying(
     compaction: CompactionSettings = _COMPACTION,
     compression: CompressionSettings = _COMPRESSION,
     default_backend: str = FAMILY,
+    around: Callable[[World], World] = lambda world: world,
 ) -> AsyncIterator[LiveRelay]:
     """Run a relay in front of `simulator`, on a free port and with a store below `folder`.
 
@@ -304,7 +305,7 @@ async def relaying(
     `signed_in`. `auth_json` is the folder of Codex CLI's file.
 
     `others` are backends of other kinds by canonical name, each of the simulator's wire and with
-    its key; `budgets` are theirs too.
+    its key; `budgets` are theirs too. `around` puts something into the relay's seams.
 
     Addresses in `backend` that are not the defaults are kept. At the end of the block every turn
     must have left nothing behind, no request may have mixed two accounts, and the relay must stop.
@@ -348,7 +349,7 @@ async def relaying(
             variable=lambda variable: others[variable].key,
         )
         drain, stopped = Drain(grace_s=server.drain_grace_s), trio.Event()
-        running = await nursery.start(partial(_run, settings, world, drain, stopped))
+        running = await nursery.start(partial(_run, settings, around(world), drain, stopped))
         limits = httpx.Limits(max_keepalive_connections=0)
         async with httpx.AsyncClient(
             base_url=running.url, trust_env=False, verify=NO_TLS, timeout=PATIENCE_S, limits=limits

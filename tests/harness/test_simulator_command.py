@@ -32,9 +32,9 @@ def test_help_lists_the_commands_without_importing_any() -> None:
 
 
 def test_an_unknown_command_is_named() -> None:
-    told = CliRunner().invoke(main, ["replay"])
+    told = CliRunner().invoke(main, ["rewind"])
     assert told.exit_code == 2
-    assert "No such command 'replay'" in told.output
+    assert "No such command 'rewind'" in told.output
 
 
 def test_an_unknown_fault_is_refused_with_the_known_ones() -> None:

@@ -44,6 +44,8 @@ class OpenCode:
             "reasoning": True,
             "tool_call": True,
             "attachment": True,
+            # Without them it tells the model that it cannot read pictures, and sends none.
+            "modalities": {"input": ["text", "image"], "output": ["text"]},
             "limit": {"context": target.context_tokens, "output": _OUTPUT_TOKENS},
         }
         if target.protocol == "chat":

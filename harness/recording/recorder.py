@@ -1,0 +1,200 @@
+"""Stands in a relay's seams, sees all that passes, and changes, delays, joins or splits none of it.
+
+What the relay asks upstream is noted as caused by a client's request if the task that asks belongs
+to that request: the request's own task is among those that own it. A refresh is started by a
+request, but belongs to the process, and so has no cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import structlog
+import trio
+
+from harness.cassettes.beside import Beside
+from harness.recording.client_side import RecordedApp
+from harness.recording.frames import RecordedFrames
+from harness.recording.place import uri_upstream
+from harness.recording.reel import Counts, Reel
+from harness.recording.screen import Screen
+from harness.recording.tape import MAX_BODY_BYTES, Tape
+from harness.recording.upstream_side import RecordedTransport
+from harness.recording.writer import Job, Pacer, Said, work
+from harness.secrecy.secrets import Secrets
+
+if TYPE_CHECKING:
+    import httpx
+    from hypercorn.typing import ASGIFramework
+
+    from harness.cassettes.model import Headers
+    from harness.recording.frames import FrameStream
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("harness.recording")
+
+#: For the last writing, when whoever records is going: enough for a hundred megabytes.
+LAST_S: Final = 120.0
+
+
+@attrs.frozen(kw_only=True)
+class Recorded:
+    """A cassette that has been written."""
+
+    path: Path
+    counts: Counts
+
+
+@attrs.define(eq=False, kw_only=True)
+class Recorder:
+    """Records one relay, into one cassette or, one after the other, several."""
+
+    folder: Path
+    said: Said
+    secrets: Secrets = attrs.field(repr=False)
+    #: Unix seconds.
+    wall_clock: Callable[[], float]
+    #: Of the only cassette, without `.yaml`; None: as many as are needed, named by their times.
+    name: str | None = None
+    max_body_bytes: int = MAX_BODY_BYTES
+    #: Something could not be written; what, is in the log.
+    failed: bool = attrs.field(default=False, init=False)
+    #: All cassettes so far.
+    recorded: list[Recorded] = attrs.field(factory=list, init=False)
+    #: Those that are not finished; the last one takes what begins.
+    _reels: list[Reel] = attrs.field(factory=list, init=False)
+    #: By the task that serves it: a client's request under way.
+    _asking: dict[trio.lowlevel.Task, tuple[Reel, Tape]] = attrs.field(factory=dict, init=False)
+    _begun: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    # --- where it stands
+
+    def around_app(self, app: ASGIFramework) -> ASGIFramework:
+        """Stand before an application; see `World.around_app`."""
+        return RecordedApp(app, self)
+
+    def around_transport(
+        self, backend: str, inner: httpx.AsyncBaseTransport
+    ) -> httpx.AsyncBaseTransport:
+        """Stand before a backend's connections; see `World.around_transport`."""
+        return RecordedTransport(backend, inner, self)
+
+    def around_frames(
+        self, backend: str, url: httpx.URL, headers: Headers, inner: FrameStream
+    ) -> FrameStream:
+        """Stand before a WebSocket to a backend that has just been opened with these headers."""
+        tape = self.relay_asks("GET", uri_upstream(backend, url), headers)
+        switching = HTTPStatus.SWITCHING_PROTOCOLS
+        tape.head(switching, switching.phrase, ())
+        return RecordedFrames(inner, tape)
+
+    # --- what its sides ask of it
+
+    def client_asks(self, method: str, uri: str, headers: Headers) -> Tape:
+        """See `client_side.Clients`."""
+        reel = self._open_reel()
+        tape = reel.begin("client", method, uri, headers, caused_by=None)
+        self._asking[trio.lowlevel.current_task()] = reel, tape
+        self._begun.set()
+        return tape
+
+    def client_is_done(self, tape: Tape) -> None:
+        """See `client_side.Clients`."""
+        task = trio.lowlevel.current_task()
+        assert self._asking.pop(task)[1] is tape
+
+    def relay_asks(self, method: str, uri: str, headers: Headers) -> Tape:
+        """See `upstream_side.Upstreams`."""
+        reel, cause = self._cause() or (self._open_reel(), None)
+        number = None if cause is None else cause.number
+        self._begun.set()
+        return reel.begin("upstream", method, uri, headers, caused_by=number)
+
+    def _cause(self) -> tuple[Reel, Tape] | None:
+        """Return the client's request that the current task belongs to."""
+        task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+        while task is not None:
+            if (found := self._asking.get(task)) is not None:
+                return found
+            nursery = task.parent_nursery
+            task = None if nursery is None else nursery.parent_task
+        return None
+
+    def _open_reel(self) -> Reel:
+        if not self._reels or self._reels[-1].is_full:
+            now = datetime.fromtimestamp(self.wall_clock(), UTC)
+            path = self._free_path(now)
+            reel = Reel(
+                path=path,
+                date=now.date().isoformat(),
+                began_unix_s=round(now.timestamp(), 3),
+                screen=Screen(self.secrets, Beside(path)),
+                endless=self.name is not None,
+                max_body_bytes=self.max_body_bytes,
+            )
+            self._reels.append(reel)
+            self.recorded.append(Recorded(path=reel.path, counts=reel.counts))
+        return self._reels[-1]
+
+    def _free_path(self, now: datetime) -> Path:
+        if self.name is not None:
+            return self.folder / f"{self.name}.yaml"
+        stem = f"recording-{now:%Y%m%d-%H%M%S}"
+        taken = {one.path for one in self.recorded}
+        path, number = self.folder / f"{stem}.yaml", 1
+        while path in taken or path.exists():
+            number += 1
+            path = self.folder / f"{stem}-{number}.yaml"
+        return path
+
+    # --- the writing
+
+    async def keep_writing(self) -> None:
+        """Write what is recorded, over and over, until cancelled; then for the last time.
+
+        A cassette that cannot be written is told in the log, and tried again.
+        """
+        pacer = Pacer()
+        try:
+            while True:
+                await self._begun.wait()
+                await trio.sleep(pacer.pause_s)
+                began_s = trio.current_time()
+                await self._write(last=False)
+                pacer.worked(began_s)
+                if not any(reel.tapes for reel in self._reels):
+                    self._begun = trio.Event()
+        finally:
+            with trio.move_on_after(LAST_S, shield=True) as patience:
+                await self._write(last=True)
+            if patience.cancelled_caught:
+                self.failed = True
+                log.error("the recording could not be finished in time", seconds=LAST_S)
+
+    async def _write(self, *, last: bool) -> None:
+        jobs = []
+        for reel in self._reels:
+            mark, taken = reel.mark, reel.take()  # no checkpoint between them
+            over = last or (reel.is_full and all(one.is_finished for one in taken))
+            if over or mark != reel.written_mark:
+                jobs.append(Job(reel=reel, mark=reel.mark_when_settled, taken=taken, last=over))
+        why: str | None = None
+        try:
+            await trio.to_thread.run_sync(partial(work, jobs, self.said), abandon_on_cancel=last)
+        except OSError as error:
+            why = error.strerror or str(error)
+        if why is not None:
+            if not self.failed:
+                log.error("the recording cannot be written", why=why)
+            self.failed = True
+            return
+        for job in jobs:
+            job.reel.written_mark = job.mark
+            job.reel.settle(job.taken)
+        done = [job.reel for job in jobs if job.last]
+        self._reels = [reel for reel in self._reels if not any(reel is one for one in done)]

@@ -1,0 +1,70 @@
+"""From a recorded answer to the steps that play it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from harness.simulator.steps import Chunk, Close, End, Hang, Head, Reset, Step, Until, Wait
+
+if TYPE_CHECKING:
+    from harness.cassettes.model import Headers
+    from harness.cassettes.performance import Performance
+    from harness.replay.pace import Pace
+
+#: Waits until an answer may go on that was so many seconds old when it went on in the recording.
+Gate: TypeAlias = Callable[[float], Awaitable[None]]
+
+#: Of one connection, not of the answer; whoever plays it says these himself.
+_HOP_BY_HOP: Final = frozenset(
+    {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding"}
+)
+
+
+def steps_of(performance: Performance, pace: Pace, gate: Gate | None = None) -> Iterator[Step]:
+    """Yield the steps of an answer; `gate` is asked where the pace is causal."""
+
+    def moment(at_s: float) -> Step:
+        if pace.causal and gate is not None:
+            return Wait(functools.partial(gate, at_s))
+        return Until(pace.offset_s(at_s))
+
+    yield moment(performance.head_at_s)
+    if performance.status is not None:
+        yield Head(performance.status, headers_of(performance))
+        for chunk in performance.chunks:
+            yield moment(chunk.at_s)
+            if chunk.data:
+                yield Chunk(chunk.data)
+    yield _end_of(performance)
+
+
+def headers_of(performance: Performance) -> Headers:
+    """Return the headers as they are sent: as recorded, but for what frames the body.
+
+    A length stays where it is true, or where the body is broken off before it.
+    """
+    whole = performance.end == "eof" and performance.framed
+    size_bytes = len(performance.body)
+
+    def stays(name: str, value: str) -> bool:
+        if name != "content-length":
+            return name not in _HOP_BY_HOP
+        if not value.isdecimal():
+            return False
+        return int(value) == size_bytes if whole else int(value) > size_bytes
+
+    return tuple((name, value) for name, value in performance.headers if stays(name, value))
+
+
+def _end_of(performance: Performance) -> Step:
+    match performance.end:
+        case "eof" if performance.framed and performance.status is not None:
+            return End()
+        case "eof":
+            return Close()
+        case "reset":
+            return Reset()
+        case _:
+            return Hang()
