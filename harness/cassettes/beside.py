@@ -20,6 +20,8 @@ from codexrelay.accounts.files import make_folder, replace_file
 INSIDE_BYTES: Final = 256 * 1024
 _SUFFIX: Final = ".bodies"
 _DIGITS: Final = 16
+#: Bodies, and bodies that are being written.
+_OURS: Final = (".bin", ".tmp")
 #: What a cassette may name: one folder beside itself and one plain file in it.
 _PATH: Final = re.compile(
     r"(?P<folder>[^/\\:\x00-\x1f]+\.bodies)/(?P<file>\w[\w.-]*\.bin)", re.ASCII
@@ -46,7 +48,8 @@ class Beside:
     def keep(self, name: str, body: bytes) -> str | None:
         """Write a large body into a file, once, and return its path from the cassette's folder.
 
-        None: the body is small and belongs inside. The file is there, whole, when this returns.
+        None: the body is small and belongs inside, or the cassette has a name that no system but
+        this one takes (`a:b.yaml`). The file is there, whole, when this returns.
 
         Raises:
             OSError: it cannot be written.
@@ -54,18 +57,24 @@ class Beside:
         if len(body) <= INSIDE_BYTES:
             return None
         file = f"{name}-{hashlib.sha256(body).hexdigest()[:_DIGITS]}.bin"
+        path = f"{self.folder.name}/{file}"
+        if _PATH.fullmatch(path) is None:
+            return None
         self._named.add(file)
         target = self.folder / file
         if not _is_there(target, len(body)):
             make_folder(self.folder)
             replace_file(target, body)
-        return f"{self.folder.name}/{file}"
+        return path
 
     def remove_others(self) -> None:
-        """Remove the files that `keep` did not name. Call it when the cassette is on the disk."""
+        """Remove the files that `keep` did not name. Call it when the cassette is on the disk.
+
+        Half-written ones go as well, which somebody who was killed has left.
+        """
         with contextlib.suppress(OSError):  # no folder; or the next one who writes will see to it
-            for file in self.folder.glob("*.bin"):
-                if file.name not in self._named:
+            for file in self.folder.iterdir():
+                if file.suffix in _OURS and file.name not in self._named:
                     file.unlink()
             self.folder.rmdir()  # stays if there is anything in it
 

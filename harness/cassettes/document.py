@@ -7,6 +7,7 @@ vcrpy keep it: under `metadata`, and inside `response` as `stream` and `codexrel
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING, Final, get_args
 
 import attrs
@@ -41,6 +42,10 @@ if TYPE_CHECKING:
 #: Of the file, not of our format: vcrpy's.
 _VERSION: Final = 1
 _NO_HEAD: Final = 0
+_SWITCHED: Final = 101
+_HEADER_NAME: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
+#: A close frame's code has two bytes.
+_MOST_CODE: Final = 0xFFFF
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -347,7 +352,7 @@ def _interaction(entry: Place, folder: Path | None) -> Interaction:
     )
     request = Request(
         method=asked.at("method").text(),
-        uri=asked.at("uri").text(),
+        uri=asked.at("uri").uri(),
         headers=_read_headers(asked.at("headers"), ours, "request_header_order"),
         body=_read_body(asked, "body", ours, "request_file", folder),
         coding=_maybe_text(ours, "request_coding"),
@@ -368,8 +373,9 @@ def _response(told: Place, ours: Place, folder: Path | None) -> Response:
     noted = len(status.problems)
     code = status.at("code").integer()
     is_bad = len(status.problems) > noted
-    if not is_bad and not (code == _NO_HEAD or 100 <= code <= 999):
-        status.at("code").wrong(f"is {code}; it should be a status of HTTP, or 0 where none came")
+    if not is_bad and not (code in (_NO_HEAD, _SWITCHED) or 200 <= code <= 999):
+        told_as = "a final status of HTTP, 101 of a WebSocket, or 0 where none came"
+        status.at("code").wrong(f"is {code}; it should be {told_as}")
     told.at("body").mapping("string")
     body = _read_body(told.at("body"), "string", ours, "body_file", folder)
     headers = _read_headers(told.at("headers"), ours, "header_order")
@@ -415,7 +421,8 @@ def _frames(listed: Place) -> tuple[Frame, ...]:
         if frames and at_s < frames[-1].at_s:
             entry.at("at").wrong("is before the frame in front of it")
         kind = entry.at("kind").word(*get_args(FrameKind))
-        if kind != "close" and entry.has("code"):
+        code = entry.at("code").integer(most=_MOST_CODE) if entry.has("code") else None
+        if kind != "close" and code is not None:
             entry.at("code").wrong("only a close frame has a code")
         frames.append(
             Frame(
@@ -423,7 +430,7 @@ def _frames(listed: Place) -> tuple[Frame, ...]:
                 direction=entry.at("dir").word(*get_args(Direction)),
                 kind=kind,
                 data=entry.at("data").content() if entry.has("data") else b"",
-                code=entry.at("code").integer() if entry.has("code") else None,
+                code=code,
             )
         )
     return tuple(frames)
@@ -436,9 +443,11 @@ def _maybe_text(place: Place, key: str) -> str | None:
 def _read_headers(headers: Place, ours: Place, order_key: str) -> Headers:
     by_name: dict[str, list[str]] = {}
     for name in headers.names():
-        values = [entry.text() for entry in headers.at(name).entries()]
+        values = [entry.header_value() for entry in headers.at(name).entries()]
         if name != name.lower():
             headers.at(name).wrong("header names are written in lower case")
+        elif _HEADER_NAME.fullmatch(name) is None:
+            headers.at(name).wrong("is no name of a header")
         by_name[name] = values
     flat = [(name, value) for name, values in by_name.items() for value in values]
     if not ours.has(order_key):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 from typing import TYPE_CHECKING, Final, TypeGuard, TypeVar
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 _Word = TypeVar("_Word", bound=str)
 _SIMPLE: Final = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
+#: As h11 sends it, a letter for each byte.
+_HEADER_VALUE: Final = re.compile(
+    r"(?:[\x01-\x08\x0e-\x1f!-\xff]+(?:[ \t]+[\x01-\x08\x0e-\x1f!-\xff]+)*)?"
+)
 #: More seconds than any moment has since 1970; infinity is more.
 _MOST_S: Final = 1e11
 #: A list says no more of its own entries than this.
@@ -98,6 +103,26 @@ class Place:
         self.is_no("a text" + (" (put it in quotes)" if unquoted else ""))
         return ""
 
+    def header_value(self) -> str:
+        """Return a text that can stand behind a header's name."""
+        text = self.text()
+        if _HEADER_VALUE.fullmatch(text) is None:
+            self.wrong(
+                "is no value of a header: it holds a control character or one beyond U+00FF, or "
+                "has a space at an end"
+            )
+        return text
+
+    def uri(self) -> str:
+        """Return a text that can be taken apart as a URI."""
+        text = self.text()
+        try:
+            urlsplit(text)
+        except ValueError:
+            self.wrong("is no URI")
+            return ""
+        return text
+
     def word(self, *words: _Word) -> _Word:
         """Return one of `words`."""
         for word in words:
@@ -122,10 +147,14 @@ class Place:
             self.is_no("true or false")
         return self.value is True
 
-    def integer(self, *, least: int = 0) -> int:
-        """Return an integer that is not below `least`."""
-        if not _is_integer(self.value) or self.value < least:
-            self.is_no(f"an integer from {least}")
+    def integer(self, *, least: int = 0, most: int | None = None) -> int:
+        """Return an integer that is not below `least` and not above `most`."""
+        if (
+            not _is_integer(self.value)
+            or self.value < least
+            or (most is not None and self.value > most)
+        ):
+            self.is_no(f"an integer from {least}" + ("" if most is None else f" to {most}"))
             return least
         return self.value
 

@@ -160,14 +160,21 @@ def _bytes(value: object) -> bytes | None:
 
 
 def _headers(headers: object) -> object:
-    """Return headers with names in lower case and lists of values, if they are headers."""
+    """Return headers as they are written now, if they are headers: lower case, lists of values."""
     if not isinstance(headers, dict) or not all(isinstance(name, str) for name in headers):
         return headers
     merged: dict[str, list[object]] = {}
     for name, values in headers.items():
         listed = values if isinstance(values, list) else [values]
-        merged.setdefault(name.lower(), []).extend(listed)
+        merged.setdefault(name.lower(), []).extend(map(_letter_for_byte, listed))
     return merged
+
+
+def _letter_for_byte(value: object) -> object:
+    """Return a header's value with a letter for each byte; it came in UTF-8 if it has others."""
+    if isinstance(value, str) and any(letter > "\xff" for letter in value):
+        return value.encode("utf-8", "surrogatepass").decode("latin-1")
+    return value
 
 
 def _decoded(body: bytes, headers: _Mapping) -> tuple[bytes, _Mapping, str | None]:

@@ -101,7 +101,8 @@ def _of_interaction(
     yield from _plain("request.uri", asked.uri, asks.uri, sameness)
     yield from _of_headers("request.headers", asked.headers, asks.headers, options, sameness)
     yield from _plain("request.coding", asked.coding, asks.coding, sameness)
-    yield from _of_values(asked.body, asks.body, "request.body", sameness)
+    in_request = _of_values(asked.body, asks.body, "request.body", sameness)
+    yield from _or_rewritten(in_request, asked.body, asks.body, "request.body", options)
     was, now = old.response, new.response
     yield from _plain("response.status", was.status, now.status, sameness)
     yield from _plain("response.reason", was.reason, now.reason, sameness)
@@ -109,10 +110,13 @@ def _of_interaction(
     yield from _plain("response.coding", was.coding, now.coding, sameness)
     if is_event_stream(was.headers, was.body) and is_event_stream(now.headers, now.body):
         events = (_events(was.body), _events(now.body))
-        yield from _of_entries("response.events", *events, sameness)
+        in_answer = _of_entries("response.events", *events, sameness)
     else:
-        yield from _of_values(was.body, now.body, "response.body", sameness)
-    yield from _of_entries("response.frames", _frames(was), _frames(now), sameness)
+        in_answer = _of_values(was.body, now.body, "response.body", sameness)
+    yield from _or_rewritten(in_answer, was.body, now.body, "response.body", options)
+    in_frames = _of_entries("response.frames", _frames(was), _frames(now), sameness)
+    said, says = (b"".join(frame.data for frame in one.stream.frames) for one in (was, now))
+    yield from _or_rewritten(in_frames, said, says, "response.frames", options)
     yield from _of_stream(was, now, options, sameness)
 
 
@@ -149,6 +153,21 @@ def _of_headers(
 def _of_values(old: bytes, new: bytes, where: str, sameness: Sameness) -> Iterator[Difference]:
     if old != new:
         yield from compared(_read(old), _read(new), where, sameness)
+
+
+def _or_rewritten(
+    found: Iterator[Difference], old: bytes, new: bytes, where: str, options: Options
+) -> Iterator[Difference]:
+    """Yield what was found; if nothing, and every byte counts, whether the same is told in others.
+
+    Such as JSON with other spaces or another order of keys, and events with other ends of lines.
+    """
+    any_found = False
+    for difference in found:
+        any_found = True
+        yield difference
+    if options.exact and not any_found and old != new:
+        yield Difference(where, "written in one way", "in another")
 
 
 def _read(body: bytes) -> Json:

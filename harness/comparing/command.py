@@ -11,11 +11,10 @@ import click
 from harness.cassettes import file
 from harness.cassettes.errors import CassetteError
 from harness.comparing.cassettes import Options, differing
-from harness.comparing.values import NOTHING
+from harness.comparing.values import NOTHING, Difference
 
 if TYPE_CHECKING:
     from harness.comparing.cassettes import Found
-    from harness.comparing.values import Difference
 
 _EXISTING: Final = click.Path(exists=True, path_type=Path)
 
@@ -61,6 +60,9 @@ def _compare(old: Path, new: Path, name: str, options: Options) -> int:
     except CassetteError as error:
         click.echo(error, err=True)
         sys.exit(2)
+    except RecursionError:
+        click.echo(f"{new}: nests too deeply to be compared", err=True)
+        sys.exit(2)
     if found and name:
         click.secho(name, bold=True)
     for one in found:
@@ -69,9 +71,15 @@ def _compare(old: Path, new: Path, name: str, options: Options) -> int:
 
 
 def _print(found: Found) -> None:
-    click.secho(found.title or "about the cassette", bold=True)
-    for difference in found.differences:
-        click.echo(f"  {_coloured(difference)}")
+    click.secho(_on_a_line(found.title) or "about the cassette", bold=True)
+    for one in found.differences:
+        line = Difference(_on_a_line(one.where), _on_a_line(one.old), _on_a_line(one.new))
+        click.echo(f"  {_coloured(line)}")
+
+
+def _on_a_line(text: str) -> str:
+    """Return a text whose line feeds and other control characters can be seen, and do nothing."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _coloured(difference: Difference) -> str:

@@ -22,6 +22,8 @@ _T = TypeVar("_T")
 _SHOWN: Final = 60
 #: Characters in front of the place where two values part.
 _BEFORE: Final = 16
+#: More entries than these are matched by the rare ones among them.
+_MANY: Final = 1000
 #: There is no such key or entry.
 NOTHING: Final = "(nothing)"
 
@@ -48,26 +50,31 @@ class Sameness:
     """Says whether two values are the same; ids may have other names, the same ones everywhere."""
 
     exact: bool
-    _old: StandIns = attrs.field(factory=StandIns, init=False)
-    _new: StandIns = attrs.field(factory=StandIns, init=False)
+    #: Ids of the old side -> those of the new one that were in their places, and the other way.
+    _new_names: dict[str, str] = attrs.field(factory=dict, init=False)
+    _old_names: dict[str, str] = attrs.field(factory=dict, init=False)
 
     def same(self, old: Json, new: Json, key: str = "") -> bool:
         """Return whether two values under `key` are the same."""
         if self.exact:
-            return type(old) is type(new) and old == new
-        if skeleton(old, key) != skeleton(new, key):
+            return dump(old) == dump(new)  # in Python, 1 equals 1.0 and true
+        before, after = StandIns(), StandIns()
+        if dump(before.value(old, key=key)) != dump(after.value(new, key=key)):
             return False
-        # Only values that look the same come here, so that the ids of both sides keep step.
-        return dump(self._old.value(old, key=key)) == dump(self._new.value(new, key=key))
+        # Equal but for their ids, so that those stand in the same places.
+        pairs = list(zip(before.replaced, after.replaced, strict=True))
+        if any(not self._may_be_renamed(one, other) for one, other in pairs):
+            return False  # nothing is noted: what follows is not to blame
+        self._new_names.update(pairs)
+        self._old_names.update((other, one) for one, other in pairs)
+        return True
+
+    def _may_be_renamed(self, old: str, new: str) -> bool:
+        return self._new_names.get(old, new) == new and self._old_names.get(new, old) == old
 
     def form(self, value: Json) -> bytes:
         """Return a value as those that may be the same have it."""
-        return dump(value) if self.exact else skeleton(value)
-
-
-def skeleton(value: Json, key: str = "") -> bytes:
-    """Return a value without what varies from run to run."""
-    return dump(StandIns().value(value, key=key))
+        return dump(value if self.exact else StandIns().value(value))
 
 
 def compared(
@@ -116,10 +123,7 @@ def aligned(
     Each with its place: in the new sequence, or, of what is gone, in the old one. What has the
     same form belongs together; what changed in place does if it is `alike`.
     """
-    matcher = SequenceMatcher(
-        None, [form(one) for one in old], [form(one) for one in new], autojunk=False
-    )
-    for _, old_at, old_end, new_at, new_end in matcher.get_opcodes():
+    for old_at, old_end, new_at, new_end in _matched(list(map(form, old)), list(map(form, new))):
         left, right = list(range(old_at, old_end)), list(range(new_at, new_end))
         while left or right:
             if left and right and alike(old[left[0]], new[right[0]]):
@@ -131,6 +135,26 @@ def aligned(
             else:
                 place = right.pop(0)
                 yield place, None, (new[place],)
+
+
+def _matched(
+    old: Sequence[Hashable], new: Sequence[Hashable]
+) -> Iterator[tuple[int, int, int, int]]:
+    """Yield where runs begin and end in both: of equal entries, or of such as have no match."""
+    shorter = min(len(old), len(new))
+    ahead = next((at for at in range(shorter) if old[at] != new[at]), shorter)
+    behind = next(
+        (at for at in range(shorter - ahead) if old[-1 - at] != new[-1 - at]), shorter - ahead
+    )
+    old_rest, new_rest = old[ahead : len(old) - behind], new[ahead : len(new) - behind]
+    # The time for entries that come again and again, as words do, grows with their square. Of long
+    # sequences only the rare ones are looked for; the others are matched beside those.
+    rare_only = len(new_rest) > _MANY
+    matcher = SequenceMatcher(None, old_rest, new_rest, autojunk=rare_only)
+    yield 0, ahead, 0, ahead
+    for _, old_at, old_end, new_at, new_end in matcher.get_opcodes():
+        yield ahead + old_at, ahead + old_end, ahead + new_at, ahead + new_end
+    yield len(old) - behind, len(old), len(new) - behind, len(new)
 
 
 def _one_sided(where: str, old: tuple[Json] | None, new: tuple[Json] | None) -> Difference:

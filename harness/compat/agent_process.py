@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +29,8 @@ class Launch:
     environment: Mapping[str, str]
     #: Its home. It starts in `project` below it.
     home: Path
+    #: What stands on its standard input; "": it has none.
+    stdin: str = ""
 
     @property
     def stdout_path(self) -> Path:
@@ -37,19 +38,24 @@ class Launch:
         return self.home / "stdout"
 
     @property
+    def stdin_path(self) -> Path:
+        """Return the file that holds what it is told on its standard input."""
+        return self.home / "stdin"
+
+    @property
     def stderr_path(self) -> Path:
         """Return the file that takes its complaints."""
         return self.home / "stderr"
 
 
-def make_home(home: Path, files: Mapping[str, str]) -> None:
+def make_home(home: Path, files: Mapping[str, str | bytes]) -> None:
     """Write a program's configuration into a home, which may be new."""
     for folder in ("project", "tmp"):
         (home / folder).mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         path = home / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content, "utf-8")
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
 @attrs.frozen(kw_only=True)
@@ -81,10 +87,17 @@ async def run(
         interrupted_at_s = trio.current_time()
         os.killpg(process.pid, signal.SIGINT)
 
-    with launch.stdout_path.open("wb") as stdout, launch.stderr_path.open("wb") as stderr:
+    if launch.stdin:
+        launch.stdin_path.write_text(launch.stdin, "utf-8")
+    source = launch.stdin_path if launch.stdin else Path(os.devnull)
+    with (
+        source.open("rb") as stdin,
+        launch.stdout_path.open("wb") as stdout,
+        launch.stderr_path.open("wb") as stderr,
+    ):
         process = await trio.lowlevel.open_process(
             launch.command,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=stdout,
             stderr=stderr,
             env=launch.environment,

@@ -20,11 +20,21 @@ from harness.compat.install import Command
 from harness.compat.mishaps import let_happen
 from harness.compat.scenarios import Ending, Scenario
 from harness.compat.traces import last_words, text_of, traces_of
-from harness.compat.verdict import CLIENT_KEY, LEAVE_S, Account, Evidence, problems_of
+from harness.compat.transcript import Transcript, transcript_of
+from harness.compat.verdict import (
+    CLIENT_KEY,
+    CLIENT_SECRETS,
+    LEAVE_S,
+    Account,
+    Evidence,
+    problems_of,
+)
 from harness.openai_api import OpenAISimulator
 from harness.openai_api.api import KEY, MODEL
 from harness.relay_process import (
     ALIASES,
+    SERVE,
+    Program,
     RelayStartError,
     other_backend,
     relay_settings,
@@ -83,6 +93,8 @@ class Result:
     problems: tuple[str, ...]
     #: The last lines of program and relay, and what the backend saw: for a cell that failed.
     traces: tuple[str, ...] = ()
+    #: What happened, also in a cell that went well; None if it never began, or nobody looked.
+    transcript: Transcript | None = attrs.field(default=None, repr=False)
     tries: int = 1
 
     @property
@@ -91,17 +103,18 @@ class Result:
         return not self.problems
 
 
-async def run_cell(cell: Cell) -> Result:
-    """Run one cell, judge it, and leave nothing behind."""
+async def run_cell(cell: Cell, *, relay: Program = SERVE) -> Result:
+    """Run one cell, judge it, and leave nothing behind; `relay` is what serves as the relay."""
     began_at_s = trio.current_time()
     problems: tuple[str, ...] = ()
     traces: tuple[str, ...] = ()
+    transcript: Transcript | None = None
     with tempfile.TemporaryDirectory(
         prefix="codexrelay-compat-", ignore_cleanup_errors=True
     ) as name:
         folder = Path(name)
         try:
-            evidence, traces = await _observe(cell, folder)
+            evidence, traces, transcript = await _observe(cell, folder, relay)
             problems = problems_of(evidence)
         except* RelayStartError as group:
             problems = ("the relay did not start",)
@@ -112,10 +125,13 @@ async def run_cell(cell: Cell) -> Result:
         seconds=trio.current_time() - began_at_s,
         problems=problems,
         traces=traces if problems else (),
+        transcript=transcript,
     )
 
 
-async def _observe(cell: Cell, folder: Path) -> tuple[Evidence, tuple[str, ...]]:
+async def _observe(
+    cell: Cell, folder: Path, program: Program
+) -> tuple[Evidence, tuple[str, ...], Transcript]:
     """Run the program between simulators and relay; return what each of them left behind."""
     home, relay_home = folder / "home", folder / "relay"
     relay_home.mkdir()
@@ -129,23 +145,17 @@ async def _observe(cell: Cell, folder: Path) -> tuple[Evidence, tuple[str, ...]]
         simulator.write_store(store)
         files = {account.name: _file(store, account) for account in accounts}
         simulator.queue_faults(*cell.scenario.faults)
-        settings = relay_settings(
+        settings = settings_for(
+            cell.scenario,
             api_base_url=simulator.api_base_url,
             issuer_url=simulator.issuer_url,
             store=store,
-            server=server_settings(cell.scenario),
-            managed_oauth={"selection_strategy": cell.scenario.strategy},
-            aliases=aliases_for(cell.scenario),
-            adaptations=cell.scenario.adaptations,
-            # A turn is to meet the mishap, and not the relay's own question for the models.
-            asks_for_models=cell.scenario.mishap is None,
-            others=other_backends(cell.scenario, local, relay_home),
-            compaction=COMPACTION if cell.scenario.compacts else None,
+            others=other_backends(cell.scenario, local.api_base_url, relay_home),
         )
-        async with running_relay(relay_home, settings) as relay:
+        async with running_relay(relay_home, settings, program=program) as relay:
             launch = prepare(cell, home, relay_url=relay.url)
             driven = await _drive(cell, launch, simulator)
-            for number in range(1, len(cell.scenario.models)):
+            for number in range(1, cell.scenario.runs):
                 if driven.exit.status != 0:
                     break
                 launch = prepare(cell, home, relay_url=relay.url, run=number)
@@ -178,9 +188,46 @@ async def _observe(cell: Cell, folder: Path) -> tuple[Evidence, tuple[str, ...]]
         interrupted_at_s=driven.exit.interrupted_at_s,
         relay_status=relay.status,
         relay_log=tuple(relay.log),
+        files={name: text_of(home / "project" / name) for name in cell.scenario.changed},
+        shows_thoughts=cell.variant.shows_thoughts,
+        echoes_reasoning=cell.variant.protocol == "responses",
     )
     seen = sorted((*simulator.seen, *local.seen), key=lambda one: one.arrived_at_s)
-    return evidence, traces_of(launch, logs=cell.driver.logs, seen=seen, relay=relay)
+    transcript = transcript_of(
+        prompt=cell.scenario.prompt,
+        arguments=launch.command[len(cell.command) :],
+        seen=seen,
+        printed=(driven.stdout, driven.stderr),
+        relay_log=relay.log,
+        folder=str(folder),
+        secrets=CLIENT_SECRETS,
+    )
+    traces = traces_of(launch, logs=cell.driver.logs, seen=seen, relay=relay)
+    return evidence, traces, transcript
+
+
+def settings_for(
+    scenario: Scenario,
+    *,
+    api_base_url: str,
+    issuer_url: str,
+    store: Path,
+    others: Mapping[str, Mapping[str, object]],
+) -> dict[str, object]:
+    """Return the configuration of the relay in a scenario; for `others` see `other_backends`."""
+    return relay_settings(
+        api_base_url=api_base_url,
+        issuer_url=issuer_url,
+        store=store,
+        server=server_settings(scenario),
+        managed_oauth={"selection_strategy": scenario.strategy},
+        aliases=aliases_for(scenario),
+        adaptations=scenario.adaptations,
+        # A turn is to meet the mishap, and not the relay's own question for the models.
+        asks_for_models=scenario.mishap is None,
+        others=others,
+        compaction=COMPACTION if scenario.compacts else None,
+    )
 
 
 def server_settings(scenario: Scenario) -> dict[str, object]:
@@ -189,14 +236,12 @@ def server_settings(scenario: Scenario) -> dict[str, object]:
 
 
 def other_backends(
-    scenario: Scenario, local: OpenAISimulator, folder: Path
+    scenario: Scenario, api_base_url: str, folder: Path
 ) -> Mapping[str, Mapping[str, object]]:
     """Return what the scenario wants beside Codex, by name; the key goes into `folder`."""
     if scenario.local is None:
         return {}
-    block = other_backend(
-        local.api_base_url, models=[MODEL], wire=scenario.local, key=KEY, folder=folder
-    )
+    block = other_backend(api_base_url, models=[MODEL], wire=scenario.local, key=KEY, folder=folder)
     return {"local": block}
 
 
@@ -211,7 +256,9 @@ def with_effort(model: str, scenario: Scenario) -> str:
     return with_parameters(model, wanted)
 
 
-def prepare(cell: Cell, home: Path, *, relay_url: str, run: int = 0) -> Launch:
+def prepare(
+    cell: Cell, home: Path, *, relay_url: str, client_key: str = CLIENT_KEY, run: int = 0
+) -> Launch:
     """Make the program's home and say how it is started, for its n-th run, from 0."""
     variant, models = cell.variant, cell.scenario.models
     if models:
@@ -222,18 +269,21 @@ def prepare(cell: Cell, home: Path, *, relay_url: str, run: int = 0) -> Launch:
         variant=variant,
         relay_url=relay_url,
         home=home,
-        client_key=CLIENT_KEY,
+        client_key=client_key,
         prompt=cell.scenario.prompt,
         capabilities=cell.scenario.capabilities,
         further_models=tuple(model for model in dict.fromkeys(models) if model != models[run]),
         goes_on=run > 0,
+        wishes=cell.scenario.wishes,
     )
     project = {f"project/{name}": text for name, text in cell.scenario.files.items()}
-    make_home(home, {**cell.driver.files(order), **project})
+    # Not again for a later run: the program may have changed them.
+    make_home(home, {**cell.driver.files(order), **(project if run == 0 else {})})
     return Launch(
         command=(*cell.command, *cell.driver.arguments(order)),
         environment={**bare_environment(home), **cell.driver.environment(order)},
         home=home,
+        stdin=cell.scenario.wishes.attached,
     )
 
 

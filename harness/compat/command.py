@@ -5,26 +5,38 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 import trio
 
+from codexrelay import __version__
 from harness.children import let_children_be_interrupted
-from harness.compat import report
+from harness.compat import report, scorecard
+from harness.compat.against import (
+    NamedUrl,
+    all_good,
+    measure_targets,
+    targets_of,
+    tell_progress,
+)
 from harness.compat.agent_process import HAS_PROCESS_GROUPS
 from harness.compat.cell import run_cell
 from harness.compat.drivers import all_drivers
+from harness.compat.hermetic import SKIPPED, is_sealed, seal, why_not
 from harness.compat.install import agents_folder, find_all, run_npm
+from harness.compat.junit import junit
 from harness.compat.matrix import cells_of, run_cells
-from harness.compat.recording import SCENARIO, RecordingError, record
+from harness.compat.page import Facts, page
 from harness.compat.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from harness.compat.cell import Cell, Result
+    from harness.compat.hermetic import Sealing
 
 DRIVERS: Final = all_drivers()
 
@@ -47,22 +59,26 @@ class Names(click.ParamType[tuple[str, ...]]):
         return names
 
 
-#: What `--only` takes: programs, and single rows of the matrix.
-_ROWS: Final = (
+#: What `--clients` takes: programs, and single rows of the matrix.
+ROWS: Final = (
     *(driver.name for driver in DRIVERS),
     *(variant.name for driver in DRIVERS for variant in driver.variants),
 )
-_COLUMNS: Final = tuple(scenario.name for scenario in SCENARIOS)
+COLUMNS: Final = tuple(scenario.name for scenario in SCENARIOS)
 
 
 @click.command
 @click.option(
-    "--only", type=Names(_ROWS), default="", help="Programs or rows, such as opencode,pi-chat."
+    "--clients",
+    "only",
+    type=Names(ROWS),
+    default="",
+    help="Programs or rows, such as opencode,pi-chat.",
 )
 @click.option(
     "--scenario",
     "scenarios",
-    type=Names(_COLUMNS),
+    type=Names(COLUMNS),
     default="",
     help="Columns, such as tool,overrides.",
 )
@@ -74,11 +90,42 @@ _COLUMNS: Final = tuple(scenario.name for scenario in SCENARIOS)
 )
 @click.option("--skip-missing", is_flag=True, help="Leave out programs that cannot be installed.")
 @click.option(
-    "--record",
-    "recordings",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Run no matrix; write what each program sends into DIR/ROW, without texts and ids.",
+    "--junit",
+    "junit_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the results into this file, as JUnit XML.",
 )
+@click.option(
+    "--html",
+    "html_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the matrix into this file, as one page with the transcript of each cell.",
+)
+@click.option(
+    "--hermetic",
+    is_flag=False,
+    flag_value="always",
+    default="never",
+    show_default=True,
+    type=click.Choice(["never", "auto", "always"]),
+    help="Cut the run off from every network but loopback (Linux): `auto`, if that is allowed.",
+)
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    type=NamedUrl(),
+    help="Measure this relay, which runs, instead of starting one; may be repeated, with names.",
+)
+@click.option(
+    "--backend",
+    "backends",
+    multiple=True,
+    type=NamedUrl(),
+    help="The `python -m harness simulate` behind the target; without it, few columns are run.",
+)
+@click.option("--target-key", help="The key that the targets want.")
+@click.option("--target-model", help="The model that the targets know, for all rows.")
 def compat(
     *,
     only: tuple[str, ...],
@@ -86,7 +133,13 @@ def compat(
     jobs: int,
     retry_once: bool,
     skip_missing: bool,
-    recordings: Path | None,
+    targets: tuple[tuple[str, str], ...],
+    backends: tuple[tuple[str, str], ...],
+    target_key: str | None,
+    target_model: str | None,
+    junit_path: Path | None,
+    html_path: Path | None,
+    hermetic: Sealing,
 ) -> None:
     """Run real agent programs through the relay, with a simulated backend behind it.
 
@@ -96,6 +149,9 @@ def compat(
     with one fault at a time, and with accounts that run out of quota, are revoked or expire in its
     middle. Not every column is for every row; where there is no cell, the matrix has a dash. Needs
     no account. Exit status 0 means that every cell went as it should.
+
+    With --target it measures any relay in the same way, one cell at a time, by what is seen of it
+    from outside; with several targets, side by side.
     """
     if not HAS_PROCESS_GROUPS:
         raise click.ClickException("agents are interrupted with POSIX signals; there are none here")
@@ -106,20 +162,49 @@ def compat(
         if not only or {driver.name, *(variant.name for variant in driver.variants)} & set(only)
     ]
     chosen = [scenario for scenario in SCENARIOS if not scenarios or scenario.name in scenarios]
-    if recordings is not None:
-        chosen = [scenario for scenario in SCENARIOS if scenario.name == SCENARIO]
+    aims = targets_of(targets, backends, key=target_key, model=target_model)
+    if aims and hermetic != "never":
+        raise click.UsageError("what runs already cannot be reached from a sealed run")
     every_command = dict.fromkeys((driver.name for driver in drivers), ())
     if not cells_of(drivers, chosen, commands=every_command, only=only):
         raise click.UsageError("none of these columns is for one of these rows")
     commands, missing = find_all(drivers, folder=agents_folder(os.environ), npm=run_npm)
     cells = cells_of(drivers, chosen, commands=commands, only=only)
-    if recordings is not None:
-        good = trio.run(_record, cells, recordings)
+    if aims:
+        cards = measure_targets(aims, cells, retry_once=retry_once, tell=tell_progress)
+        print(scorecard.side_by_side(cards), scorecard.reasons(cards), sep="", end="")
         print(report.matrix((), missing), end="")
-        sys.exit(0 if good and (skip_missing or not missing) else 1)
+        sys.exit(0 if all_good(cards) and (skip_missing or not missing) else 1)
+    sealed = _sealed(hermetic)
+    print(sealed, flush=True)
     results = _run(cells, jobs=jobs, retry_once=retry_once)
     print(report.failures(results), report.matrix(results, missing), sep="", end="")
+    if junit_path is not None:
+        junit_path.write_bytes(junit(results, missing))
+    if html_path is not None:
+        today = datetime.now(UTC).date().isoformat()
+        facts = Facts(date=today, version=__version__, sealed=sealed)
+        html_path.write_text(page(results, missing, facts), "utf-8")
     sys.exit(exit_status(results, missing, skip_missing=skip_missing))
+
+
+def _sealed(hermetic: Sealing) -> str:
+    """Seal this process if that is wanted and allowed; say whether it is sealed.
+
+    Ends the program with the status `SKIPPED` if it must be and cannot.
+    """
+    if is_sealed():
+        return "sealed: nothing but loopback can be reached"
+    if hermetic == "never":
+        return "not sealed: the network can be reached"
+    reason = why_not()
+    if reason is None:
+        seal()
+        return "sealed: nothing but loopback can be reached"
+    if hermetic == "always":
+        print(f"skipped: it cannot be sealed here: {reason}", file=sys.stderr)
+        sys.exit(SKIPPED)
+    return f"not sealed: {reason}"
 
 
 def exit_status(
@@ -142,15 +227,3 @@ def _run(cells: Sequence[Cell], *, jobs: int, retry_once: bool) -> tuple[Result,
         )
 
     return trio.run(main)
-
-
-async def _record(cells: Sequence[Cell], recordings: Path) -> bool:
-    """Record one program after the other; tell whether all held their conversations."""
-    good = True
-    for cell in cells:
-        try:
-            print(f"{cell.variant.name}: {await record(cell, recordings)} requests", flush=True)
-        except RecordingError as error:
-            good = False
-            print(error, flush=True)
-    return good

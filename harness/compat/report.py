@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from harness.compat.cell import Result
 
 _GAP: Final = "  "
+#: Of a line of the matrix; what does not fit goes into a further block.
+_WIDTH: Final = 120
 
 
 def line(result: Result, *, number: int, total: int) -> str:
@@ -27,7 +29,7 @@ def matrix(results: Sequence[Result], missing: Mapping[str, str]) -> str:
         [variant, *(_cell(by_place.get((variant, column))) for column in columns)]
         for variant in _distinct(result.variant for result in results)
     ]
-    text = _aligned([["seconds", *columns], *rows]) if rows else ""
+    text = "\n".join(map(aligned, _blocks([["seconds", *columns], *rows]))) if rows else ""
     if any(result.tries > 1 for result in results):
         text += "* the second try\n"
     return text + "".join(f"{name}: left out: {reason}\n" for name, reason in missing.items())
@@ -63,7 +65,21 @@ def _distinct(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _aligned(table: Sequence[Sequence[str]]) -> str:
+def _blocks(table: Sequence[Sequence[str]]) -> Iterator[list[list[str]]]:
+    """Cut a table into tables that are narrow enough, each with the first column in front."""
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    chosen, used = [0], widths[0]
+    for column, width in enumerate(widths[1:], start=1):
+        if used + len(_GAP) + width > _WIDTH and len(chosen) > 1:
+            yield [[row[place] for place in chosen] for row in table]
+            chosen, used = [0], widths[0]
+        chosen.append(column)
+        used += len(_GAP) + width
+    yield [[row[place] for place in chosen] for row in table]
+
+
+def aligned(table: Sequence[Sequence[str]]) -> str:
+    """Return a table as text, a line for each row."""
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     lines = (
         _GAP.join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()

@@ -1,15 +1,18 @@
 """What each program is asked to do, what goes wrong meanwhile, and how it should end.
 
-Every scenario is the same conversation: a prompt, a shell tool call, the tool's output, a final
+Most scenarios are the same conversation: a prompt, a shell tool call, the tool's output, a final
 text. What differs is the fault that hits the first model request that carries tools, the mishap of
 accounts between that request and the next, what program and relay are told besides, or the backend:
 a local model that speaks one of the wires in Codex's stead, or now the one and now the other in one
-conversation. The expectations are the table below; how they are checked stands in `verdict`.
+conversation. Others ask for something else: for words alone, for two calls at once, for a change to
+a file, about a picture or a long text, or for the conversation to go on or to be compacted. The
+expectations are the table below; how they are checked stands in `verdict`.
 """
 
 from __future__ import annotations
 
 import enum
+import zlib
 from collections.abc import Mapping
 from typing import Final
 
@@ -21,7 +24,10 @@ from harness.openai_api import Wire
 #: What the tool is to print, and so what the final text must quote. No program says it by itself.
 MARK: Final = "relay-compat-4711"
 COMMAND: Final = f"echo {MARK}"
-PROMPT: Final = f"Run the shell command '{COMMAND}' and tell me what it printed."
+#: The same for a second tool call in one answer.
+SECOND_MARK: Final = "relay-compat-4712"
+#: The final text; no program prints it unless the backend said so.
+ANSWER: Final = f"The command printed: {MARK}"
 #: The model that is not Codex, as a program names it.
 LOCAL_MODEL: Final = "local:local-model"
 _CODEX_MODEL: Final = "gpt-5.5"
@@ -29,6 +35,44 @@ _CODEX_MODEL: Final = "gpt-5.5"
 NOTES: Final = "notes.txt"
 END_OF_NOTES: Final = "this is the end of the notes"
 _NOTES: Final = "\n".join([MARK, *["a line of no importance"] * 300, END_OF_NOTES, ""])
+#: A text of about 300 KB, no two lines of which are the same.
+LONG_TEXT: Final = "\n".join(f"line {n:05}: nothing happened in this minute" for n in range(7000))
+#: A text in a score of pieces, as the simulated model writes it, and nobody else.
+_DELTAS: Final = 20
+_WORDS: Final = " ".join(f"word {n}" for n in range(_DELTAS))
+#: How long a title is when it has to take its time.
+TITLE_WORDS: Final = 80
+#: A file that the program is to change, before and after.
+_GREETING: Final = "greeting.txt"
+_OLD_LINE, _NEW_LINE = "good morning", "good evening"
+_GREETING_TEXT: Final = "Dear reader,\n{line}\nand goodbye.\n"
+
+
+def _png(side: int) -> bytes:
+    """Return a picture of so many pixels a side, no two rows of which are the same."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return len(data).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+
+    header = side.to_bytes(4, "big") * 2 + bytes((8, 2, 0, 0, 0))  # 8 bits each of red, green, blue
+    rows = b"".join(
+        b"\0"
+        + bytes(value for x in range(side) for value in (x * 3 % 256, y * 5 % 256, x * y % 256))
+        for y in range(side)
+    )
+    return b"".join(
+        (
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", header),
+            chunk(b"IDAT", zlib.compress(rows, 9)),
+            chunk(b"IEND", b""),
+        )
+    )
+
+
+PICTURE_NAME: Final = "picture.png"
+PICTURE: Final = _png(64)
 
 
 class Ending(enum.Enum):
@@ -70,6 +114,22 @@ class Mishap(enum.Enum):
 
 
 @attrs.frozen(kw_only=True)
+class Wishes:
+    """What a program is to be given or told besides the prompt, each program in its own way."""
+
+    #: Its thoughts are to be shown.
+    thoughts: bool = False
+    #: It may change files of its project.
+    edits: bool = False
+    #: A picture among the files of its project that goes with the prompt; None: none does.
+    picture: str | None = None
+    #: A text that it is given on its standard input; "": none.
+    attached: str = ""
+    #: Its model's context is told to be so small that it compacts its own history.
+    small_context: bool = False
+
+
+@attrs.frozen(kw_only=True)
 class Scenario:
     """A column of the matrix."""
 
@@ -87,10 +147,27 @@ class Scenario:
     #: The models of one run of the program after the other, all in one conversation; none: one run
     #: with the row's own model.
     models: tuple[str, ...] = ()
+    #: How often the program is run, in one conversation, where no models are named.
+    times: int = 1
     #: What the program is asked to run.
     command: str = COMMAND
+    #: What it is asked instead; "": to run the command.
+    asked: str = ""
+    #: What it prints in the end.
+    answer: str = ANSWER
+    #: What its tools print, one for each call of one answer; none: no tool is called.
+    marks: tuple[str, ...] = (MARK,)
     #: What it finds in its project: name -> content.
-    files: Mapping[str, str] = attrs.field(factory=dict)
+    files: Mapping[str, str | bytes] = attrs.field(factory=dict)
+    #: What becomes of some of these files.
+    changed: Mapping[str, str] = attrs.field(factory=dict)
+    wishes: Wishes = attrs.field(factory=Wishes)
+    #: The model thinks, and what it thought comes back with the tool's output.
+    thinks: bool = False
+    #: A request for a title goes along with the first one.
+    titled: bool = False
+    #: The program compacts its own history.
+    compacts_itself: bool = False
     #: The relay compacts histories, from the very first token on.
     compacts: bool = False
     #: What the prompt says to the simulated model (`harness.simulator.script`).
@@ -121,8 +198,13 @@ class Scenario:
     @property
     def prompt(self) -> str:
         """Return what the program is asked."""
-        asked = f"Run the shell command '{self.command}' and tell me what it printed."
+        asked = self.asked or f"Run the shell command '{self.command}' and tell me what it printed."
         return f"{asked} {self.directive}".rstrip()
+
+    @property
+    def runs(self) -> int:
+        """Return how often the program is run, in one conversation."""
+        return len(self.models) or self.times
 
     def is_for(self, variant: str) -> bool:
         """Tell whether the variant has a cell in this column."""
@@ -161,11 +243,79 @@ _FOR_RESPONSES_ALONE: Final = frozenset({"codex", "droid-chat", "opencode-chat",
 _GO_ON: Final = frozenset(
     {"codex", "opencode-chat", "opencode-responses", "pi-chat", "pi-responses"}
 )
+#: Cut off from its home, Droid does not ("Failed to fetch session"). The SDK keeps none.
+_GO_ON_WITH_CODEX: Final = _GO_ON | {"codex-lite", "codex-login"}
+#: The others ask for none.
+_ASK_FOR_TITLES: Final = frozenset({"opencode-chat", "opencode-responses"})
+#: All but Droid, which takes no picture with the prompt of a run for one answer.
+_SHOW_PICTURES: Final = frozenset(
+    {
+        *_GO_ON_WITH_CODEX,
+        *("sdk-chat", "sdk-responses", "sdk-chat-whole", "sdk-responses-whole"),
+    }
+)
+#: Those that do it by themselves; Droid would have to go on for that.
+_COMPACT_THEMSELVES: Final = _GO_ON_WITH_CODEX
 #: So that a mishap surely comes before the end of the answer that it follows.
 _UNHURRIED_S: Final = 0.02
 
 SCENARIOS: Final[tuple[Scenario, ...]] = (
+    # Words alone: tools are offered, and none is called.
+    Scenario(
+        name="text",
+        asked="Say something.",
+        directive=f"[sim deltas={_DELTAS}]",
+        answer=_WORDS,
+        marks=(),
+    ),
     Scenario(name="tool"),
+    Scenario(
+        name="parallel",
+        asked=(
+            f"Run the shell command '{COMMAND}' and, at once, "
+            f"Run the shell command 'echo {SECOND_MARK}'."
+        ),
+        directive="[sim parallel=2]",
+        answer=f"{ANSWER}; {SECOND_MARK}",
+        marks=(MARK, SECOND_MARK),
+    ),
+    Scenario(name="reasoning", directive="[sim think]", thinks=True, wishes=Wishes(thoughts=True)),
+    # What the tool says of it is the program's own; whether the file was changed is looked up.
+    Scenario(
+        name="patch",
+        asked="Please correct the greeting.",
+        directive=f"[sim edit={_GREETING}:{_OLD_LINE}:{_NEW_LINE}]",
+        answer="The command printed: ",
+        files={_GREETING: _GREETING_TEXT.format(line=_OLD_LINE)},
+        changed={_GREETING: _GREETING_TEXT.format(line=_NEW_LINE)},
+        marks=("",),
+        wishes=Wishes(edits=True),
+    ),
+    Scenario(
+        name="image",
+        rows=_SHOW_PICTURES,
+        files={PICTURE_NAME: PICTURE},
+        wishes=Wishes(picture=PICTURE_NAME),
+    ),
+    Scenario(name="long", wishes=Wishes(attached=LONG_TEXT)),
+    # The title takes eight seconds, so that the task surely arrives in between.
+    Scenario(
+        name="title",
+        rows=_ASK_FOR_TITLES,
+        titled=True,
+        directive=f"[sim title={TITLE_WORDS}]",
+        pace_s=0.1,
+    ),
+    Scenario(name="resume", rows=_GO_ON_WITH_CODEX, times=2),
+    Scenario(
+        name="compaction",
+        rows=_COMPACT_THEMSELVES,
+        times=3,
+        command=f"cat {NOTES}",
+        files={NOTES: _NOTES},
+        compacts_itself=True,
+        wishes=Wishes(small_context=True),
+    ),
     # Each program asks in the place that its block shows (`codex-login` has no block: there the
     # capabilities stand in the model's name), and for the effort by the model's name, which every
     # program takes with a `?` in it (`droid-chat` has an alias, which means a name with one). None
@@ -184,6 +334,9 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     ),
     # Bare, everybody tries again by itself, Droid after 5 s.
     Scenario(name="500", faults=("500",), repair=Repair.RETRY),
+    # Once by status and once inside the stream, before any output: the turn stays where it is, and
+    # then goes elsewhere.
+    Scenario(name="overload", faults=("503", "failed_early"), repair=Repair.RETRY),
     # From here on output has reached the client, and nothing can be repaired behind its back: it
     # is told, and the agents try the turn again by themselves.
     Scenario(name="failed", faults=("failed",), but=_TELL_THEIR_USERS),

@@ -5,7 +5,10 @@ Pure: every check is a function of `Evidence` that says in words what is wrong.
 
 from __future__ import annotations
 
+import base64
+import operator
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -15,10 +18,15 @@ from codexrelay.protocol.capabilities import HEADER
 from codexrelay.protocol.raw import JsonObject, dump, get_object, get_text, is_object
 from codexrelay.protocol.tool_schema import BUILT_IN
 from harness.compat.conversation import (
+    encrypted_reasoning,
     first_served,
     has_tools,
+    is_compaction,
     is_refresh,
     is_turn,
+    outputs_by_call,
+    picture_urls,
+    texts_in,
     tool_names,
     tool_outputs,
     without_reasoning,
@@ -28,15 +36,18 @@ from harness.compat.scenarios import (
     END_OF_NOTES,
     LOCAL_MODEL,
     MARK,
+    PICTURE,
+    TITLE_WORDS,
     Ending,
     Mishap,
     Repair,
     Scenario,
 )
 from harness.simulator import Seen
+from harness.simulator.script import THOUGHTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
 #: From SIGINT until the backend has seen its request abandoned.
@@ -52,11 +63,10 @@ _OFFERED: Final = "shell"
 _CAN_BE_OFFERED: Final = frozenset(get_text(tool, "name") or "" for tool in BUILT_IN)
 #: Requests of the conversation, if nothing goes wrong.
 _TURNS: Final = 2
-#: The final text; no program prints it unless the backend said so.
-ANSWER: Final = f"The command printed: {MARK}"
 
 #: The relay's log line of a turn that a client got after a fault it did not see.
-_REPAIRED: Final = re.compile(r"turn completed .*\battempts=2\b")
+_REPAIRED: Final = re.compile(r"turn completed .*\battempts=(\d+)\b")
+_NUMBERS: Final = {2: "two", 3: "three"}
 #: And that of one whose fault it was told.
 _FAILED: Final = " turn failed "
 #: What the backend answers when it is the account that cannot serve.
@@ -101,6 +111,12 @@ class Evidence:
     relay_status: int | None
     #: What it logged, line by line.
     relay_log: tuple[str, ...]
+    #: What became of the files that the scenario speaks of: name -> text.
+    files: Mapping[str, str] = attrs.field(factory=dict)
+    #: The program shows the model's thoughts where it is told to.
+    shows_thoughts: bool = False
+    #: It sends them back with the tool's output, encrypted.
+    echoes_reasoning: bool = False
 
     @property
     def turns(self) -> tuple[Seen, ...]:
@@ -147,6 +163,11 @@ def problems_of(evidence: Evidence) -> tuple[str, ...]:
     return tuple(problem for check in _CHECKS for problem in check(evidence))
 
 
+def problems_seen_from_outside(evidence: Evidence) -> tuple[str, ...]:
+    """Return what is wrong with a run through any relay, of which only the two sides are seen."""
+    return tuple(problem for check in _FROM_OUTSIDE for problem in check(evidence))
+
+
 def _ended_as_it_should(evidence: Evidence) -> Iterator[str]:
     status = evidence.status
     if status is None:
@@ -164,9 +185,10 @@ def _ended_as_it_should(evidence: Evidence) -> Iterator[str]:
 
 
 def _said_what_it_was_told(evidence: Evidence) -> Iterator[str]:
-    answered = ANSWER in evidence.stdout
+    answer = evidence.scenario.answer
+    answered = answer in evidence.stdout
     if evidence.ending is Ending.ANSWERED and not answered:
-        yield f"it did not print {ANSWER!r}"
+        yield f"it did not print {answer!r}"
     if evidence.ending is not Ending.ANSWERED and answered:
         yield "it printed an answer, though none was complete"
     printed = f"{evidence.stdout}\n{evidence.stderr}".lower()
@@ -177,9 +199,18 @@ def _said_what_it_was_told(evidence: Evidence) -> Iterator[str]:
 def _tool_output_came_back(evidence: Evidence) -> Iterator[str]:
     if evidence.ending is not Ending.ANSWERED:
         return
-    turns = evidence.all_turns
-    if not any(MARK in output for turn in turns for output in tool_outputs(turn.body)):
+    marks = evidence.scenario.marks
+    by_call = [outputs_by_call(turn.body) for turn in evidence.all_turns]
+    if not marks and any(by_call):
+        yield "the backend got a tool's output, though it called none"
+    elif marks and not any(_come_back(marks, outputs) for outputs in by_call):
         yield "the backend never got the tool's output"
+
+
+def _come_back(marks: Sequence[str], outputs: Mapping[str, str]) -> bool:
+    """Tell whether each mark was printed by a call of its own, in the order of the calls."""
+    printed = list(outputs.values())[-len(marks) :]
+    return len(printed) == len(marks) and all(map(operator.contains, printed, marks))
 
 
 def _fault_happened_once(evidence: Evidence) -> Iterator[str]:
@@ -245,8 +276,10 @@ def _fault_was_repaired(evidence: Evidence) -> Iterator[str]:
     if evidence.scenario.repair is None:
         return
     # Programs repeat requests too; only the relay's own log tells that it was not one of them.
-    if not any(_REPAIRED.search(line) for line in evidence.relay_log):
-        yield "the relay served no turn in two attempts"
+    wanted = 1 + max(1, len(evidence.scenario.faults))
+    needed = {int(found[1]) for line in evidence.relay_log if (found := _REPAIRED.search(line))}
+    if wanted not in needed:
+        yield f"the relay served no turn in {_NUMBERS.get(wanted, wanted)} attempts"
     if any(_FAILED in line for line in evidence.relay_log):
         yield "the relay failed a turn instead of repairing it"
     attempts = iter(evidence.turns)
@@ -344,10 +377,105 @@ def _each_model_was_asked_where_it_is(evidence: Evidence) -> Iterator[str]:
     if wanted and not codex_runs and evidence.turns:
         yield "Codex was asked"
     armed = [turn for turn in local if has_tools(turn)]
+    answers = evidence.stdout.count(evidence.scenario.answer)
     if wanted and len(armed) != _TURNS * (len(wanted) - codex_runs):
         yield f"the local model was asked {len(armed)} times with tools"
-    if evidence.stdout.count(ANSWER) < len(wanted) and evidence.ending is Ending.ANSWERED:
-        yield f"{evidence.stdout.count(ANSWER)} of {len(wanted)} runs printed the answer"
+    runs = evidence.scenario.runs
+    # A run that compacts in its middle may be answered from the summary, in other words.
+    least = runs - evidence.scenario.compacts_itself
+    many = bool(wanted) or runs > 1
+    if many and answers < least and evidence.ending is Ending.ANSWERED:
+        yield f"{answers} of {runs} runs printed the answer"
+
+
+def _thoughts_came_back(evidence: Evidence) -> Iterator[str]:
+    if not evidence.scenario.thinks:
+        return
+    shown = f"{evidence.stdout}\n{evidence.stderr}"
+    for thought in THOUGHTS if evidence.shows_thoughts else ():
+        if _plainly(thought) not in _plainly(shown):
+            yield f"it did not show {thought!r}"
+    # OpenCode sends back the last part of a summary alone.
+    follow_ups = [turn for turn in evidence.turns if any(tool_outputs(turn.body))]
+    if evidence.echoes_reasoning and not any(
+        any(text in summary for text in THOUGHTS)
+        for turn in follow_ups
+        for summary in encrypted_reasoning(turn.body)
+    ):
+        yield "the backend never got its encrypted reasoning back, with its summary"
+
+
+def _plainly(text: str) -> str:
+    """Return a text without its marks and gaps: programs show thoughts in their own dress."""
+    return "".join(text.replace("*", "").split())
+
+
+def _files_were_changed(evidence: Evidence) -> Iterator[str]:
+    for name, wanted in evidence.scenario.changed.items():
+        if (found := evidence.files.get(name)) != wanted:
+            yield f"{name} holds {found!r}, not {wanted!r}"
+
+
+def _picture_arrived(evidence: Evidence) -> Iterator[str]:
+    picture = evidence.scenario.wishes.picture
+    if picture is None:
+        return
+    wanted = f"data:image/png;base64,{base64.b64encode(PICTURE).decode()}"
+    for number, turn in enumerate(filter(has_tools, evidence.turns), start=1):
+        urls = tuple(picture_urls(turn.body))
+        if urls != (wanted,):
+            other = ", ".join(f"{len(url)} characters" for url in urls) or "none"
+            yield f"request {number} with tools: not the picture that went in, but {other}"
+
+
+def _text_arrived_whole(evidence: Evidence) -> Iterator[str]:
+    wanted = evidence.scenario.wishes.attached
+    for number, turn in enumerate(filter(has_tools, evidence.turns), start=1):
+        if wanted and not any(wanted in text for text in texts_in(turn.body)):
+            longest = max(map(len, texts_in(turn.body)), default=0)
+            yield f"request {number} with tools: its longest text has {longest} characters"
+
+
+def _title_went_along(evidence: Evidence) -> Iterator[str]:
+    if not evidence.scenario.titled:
+        return
+    titles = [turn for turn in evidence.turns if not has_tools(turn)]
+    if len(titles) != 1:
+        yield f"it asked for a title {len(titles)} times, not once"
+    first = first_served(evidence.seen)
+    if not titles or first is None:
+        return
+    apart_s = abs(first.arrived_at_s - titles[0].arrived_at_s)
+    if apart_s >= TITLE_WORDS * evidence.scenario.pace_s:
+        yield f"title and task were asked for {apart_s:.1f} s apart, one after the other"
+    if any(turn.status != 200 for turn in (titles[0], first)):
+        yield f"title and task were answered {titles[0].status} and {first.status}"
+
+
+def _it_stayed_one_session(evidence: Evidence) -> Iterator[str]:
+    scenario = evidence.scenario
+    # What sums up a history is a conversation of its own for some.
+    if not scenario.titled and (scenario.runs == 1 or scenario.models or scenario.compacts_itself):
+        return
+    # OpenCode names the session in the body of the task, and not in that of the title.
+    sessions = {turn.header("session-id") for turn in filter(has_tools, evidence.turns)}
+    if len(sessions) != 1 or None in sessions:
+        yield f"the turns were those of {len(sessions)} sessions"
+
+
+def _history_came_along(evidence: Evidence) -> Iterator[str]:
+    scenario = evidence.scenario
+    if scenario.runs == 1 or scenario.models:
+        return
+    counts = [len(list(tool_outputs(turn.body))) for turn in filter(has_tools, evidence.turns)]
+    last = counts[-1] if counts else 0
+    if scenario.compacts_itself:
+        if last >= scenario.runs:
+            yield f"its last request still had {last} results: it compacted nothing"
+        if not any(map(is_compaction, evidence.seen)):
+            yield "it never asked for a compaction"
+    elif last != scenario.runs:
+        yield f"its last request had {last} results, not {scenario.runs}"
 
 
 def _history_was_compacted_until_codex_was_asked(evidence: Evidence) -> Iterator[str]:
@@ -397,8 +525,27 @@ _CHECKS: Final[tuple[Callable[[Evidence], Iterator[str]], ...]] = (
     _effort_is_that_of_the_name,
     _accounts_match,
     _each_model_was_asked_where_it_is,
+    _thoughts_came_back,
+    _files_were_changed,
+    _picture_arrived,
+    _text_arrived_whole,
+    _title_went_along,
+    _it_stayed_one_session,
+    _history_came_along,
     _history_was_compacted_until_codex_was_asked,
     _relay_stopped_well,
+)
+
+#: Those that need nothing of the relay itself: no log, no files, no configuration.
+_FROM_OUTSIDE: Final = (
+    _ended_as_it_should,
+    _said_what_it_was_told,
+    _tool_output_came_back,
+    _fault_happened_once,
+    _left_at_once,
+    _nothing_of_the_client_leaked,
+    _picture_arrived,
+    _text_arrived_whole,
 )
 
 

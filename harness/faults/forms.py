@@ -71,6 +71,8 @@ from harness.faults.operators import (
 from harness.faults.positions import Event, Message, Offset, Place, Span, piece, place
 from harness.faults.terms import FaultTextError, Term, seconds, size_bytes
 
+#: What may stand in front of the terms, with a colon.
+SCOPES: Final = ("turn", "refresh", "any")
 _NAME: Final = re.compile(r"[a-z0-9!#$&'*.^_`|~-]+")
 
 
@@ -217,8 +219,9 @@ def read(text: str) -> Operator:
     term = Term.read(text)
     form = _FORMS.get(term.name)
     if form is None:
+        scope = f" (but a scope {term.name}:)" if term.name in SCOPES else ""
         raise FaultTextError(
-            f"{text!r}: there is no fault {term.name!r}; there are: {', '.join(_FORMS)}"
+            f"{text!r}: there is no fault {term.name!r}{scope}; there are: {', '.join(_FORMS)}"
         )
     if complaint := form.complaint(term):
         raise FaultTextError(f"{text!r}: {complaint}; it is written {form.written}")

@@ -118,7 +118,7 @@ class Delay:
     def apply(self, performance: Performance) -> Performance:
         """Return the answer, later from that place on."""
         if isinstance(self.at, Message):
-            at = self.at.behind(performance.frames)
+            at = _said_behind(self.at, performance.frames)
             moved = (_at(frame, frame.at_s + self.by_s) for frame in performance.frames[at:])
             return attrs.evolve(performance, frames=(*performance.frames[:at], *moved))
         at = self.at.within(performance.body)
@@ -142,8 +142,9 @@ class Stall:
     def apply(self, performance: Performance) -> Performance:
         """Return the answer with that silence in it."""
         if isinstance(self.at, Message):
-            at = self.at.behind(performance.frames)
-            again_s = (performance.frames[at - 1].at_s if at else 0.0) + self.for_s
+            behind = self.at.behind(performance.frames)
+            again_s = (performance.frames[behind - 1].at_s if behind else 0.0) + self.for_s
+            at = _said_behind(self.at, performance.frames)
             moved = (_at(frame, max(frame.at_s, again_s)) for frame in performance.frames[at:])
             return attrs.evolve(performance, frames=(*performance.frames[:at], *moved))
         at = self.at.within(performance.body)
@@ -512,6 +513,16 @@ def _is_beginning(at: Offset | Event) -> bool:
 
 def _at(frame: Frame, at_s: float) -> Frame:
     return attrs.evolve(frame, at_s=at_s)
+
+
+def _said_behind(at: Message, frames: tuple[Frame, ...]) -> int:
+    """Return the index of the next frame that comes in behind a message.
+
+    What goes out in between is the client's affair, and a replayed answer comes so long after what
+    it answers: if both were late, nothing would be.
+    """
+    places = range(at.behind(frames), len(frames))
+    return next((place for place in places if frames[place].direction == "in"), len(frames))
 
 
 def _with_frame(performance: Performance, at: int, data: bytes) -> Performance:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from harness.cassettes.performance import performance_of
+from harness.faults.forms import SCOPES
 from harness.faults.text import Fault, Scope, parse
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Plan:
         return performance
 
     def _due(self, interaction: Interaction) -> list[Fault]:
-        for what in ("turn", "refresh", "any"):
+        for what in SCOPES:
             if Scope(what).covers(interaction):
                 self._come[what] = self._come.get(what, 0) + 1
         return [

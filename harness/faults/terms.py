@@ -19,6 +19,8 @@ _PLAIN: Final = "".join(
 )
 _DURATION: Final = re.compile(r"(?P<number>\d+(?:\.\d{1,6})?)(?P<unit>ms|s|m)")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0}
+#: About thirty years.
+_MOST_S: Final = 1e9
 _SIZE: Final = re.compile(r"(?P<number>\d+)(?P<unit>KiB|MiB|)")
 _BYTES: Final = {"MiB": 2**20, "KiB": 2**10, "": 1}
 
@@ -77,7 +79,10 @@ def seconds(text: str) -> float:
     match = _DURATION.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is no duration, such as 2.5s, 300ms or 2m")
-    return round(float(match["number"]) * _SECONDS[match["unit"]], 6)
+    duration_s = float(match["number"]) * _SECONDS[match["unit"]]
+    if duration_s > _MOST_S:
+        raise ValueError(f"no duration is longer than {_MOST_S:.0f}s")
+    return round(duration_s, 6)
 
 
 def duration_text(duration_s: float) -> str:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from harness.faults.forms import listing, read
+from harness.faults.forms import SCOPES, listing, read
 from harness.faults.operators import Operator
 from harness.faults.terms import FaultTextError
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from harness.cassettes.performance import Performance
 
 _SCOPE: Final = re.compile(
-    r"(?:(?P<what>turn|refresh|any):)?(?:(?P<number>\d+):)?(?P<terms>.*)", re.DOTALL
+    rf"(?:(?P<what>{'|'.join(SCOPES)}):)?(?:(?P<number>[0-9]{{1,9}}):)?(?P<terms>.*)", re.DOTALL
 )
 _TURNS: Final = ("/responses", "/responses/compact", "/chat/completions")
 _REFRESHES: Final = "/oauth/token"
@@ -43,7 +43,7 @@ __all__ = ["Fault", "FaultTextError", "Scope", "listing", "parse"]
 class Scope:
     """Which answers a fault meets."""
 
-    #: `turn`, `refresh` or `any`.
+    #: One of `SCOPES`.
     what: str = "turn"
     #: The how-manieth of them, from 1; None: each.
     number: int | None = None

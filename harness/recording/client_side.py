@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: What ASGI says where the connection of a WebSocket broke.
 _NO_CLOSE_FRAME: Final = 1006
+#: The method whose answer has no body, although applications answer it as they do a GET.
+_HEAD: Final = "HEAD"
 
 
 class Clients(Protocol):
@@ -56,7 +58,7 @@ class RecordedApp:
             await self._inner(scope, receive, send)
             return
         tape = self._clients.client_asks(*_asked(scope))
-        listening = _Listening(tape, receive, send)
+        listening = _Listening(tape, receive, send, tape.method == _HEAD)
         try:
             await self._inner(scope, listening.receive, listening.send)
         except trio.Cancelled:
@@ -80,6 +82,8 @@ class _Listening:
     _tape: Tape
     _receive: ASGIReceiveCallable
     _send: ASGISendCallable
+    #: The server keeps the answer's body to itself.
+    _is_head: bool
     #: The client has left, or so the server says.
     _left: bool = attrs.field(default=False, init=False)
 
@@ -115,7 +119,8 @@ class _Listening:
                 status = int(message["status"])
                 self._tape.head(status, phrase(status), headers_of(message["headers"]))
             case "http.response.body" | "websocket.http.response.body":
-                self._tape.receive(message.get("body", b""))
+                if not self._is_head:
+                    self._tape.receive(message.get("body", b""))
             case "websocket.accept":
                 status = HTTPStatus.SWITCHING_PROTOCOLS
                 self._tape.head(status, status.phrase, headers_of(message["headers"]))

@@ -11,7 +11,7 @@ import structlog
 from harness.cassettes.beside import INSIDE_BYTES, Beside
 from harness.cassettes.document import interaction_bytes
 from harness.cassettes.model import Interaction, Request, Response, Stream
-from harness.recording.learning import learn, without_made_up
+from harness.recording.learning import learn_tokens
 from harness.secrecy.redaction import Redactor
 from harness.secrecy.scanning import scan_bytes
 from harness.secrecy.secrets import Secrets
@@ -32,10 +32,13 @@ class Shown:
     text: bytes = attrs.field(repr=False)
     #: What would keep its place.
     stand_in: Interaction
-    #: There is nothing but the stand-in.
-    left_out: bool = False
-    #: As it was redacted, if a body of it lies beside the cassette.
-    large: Interaction | None = attrs.field(default=None, repr=False)
+    #: As it was redacted; None if there is nothing but the stand-in.
+    redacted: Interaction | None = attrs.field(repr=False)
+
+    @property
+    def left_out(self) -> bool:
+        """Whether it must not be written."""
+        return self.redacted is None
 
 
 @attrs.define(eq=False)
@@ -61,44 +64,54 @@ class Screen:
     def learn(self, interactions: Iterable[Interaction]) -> None:
         """Learn the secrets that are said in them; before any of them is shown."""
         for one in interactions:
-            learn(one, self.secrets)
+            self._redactor.learn(one)
+            learn_tokens(one, self.secrets)
 
     def show(self, one: Interaction, *, finished: bool) -> Shown:
         """Return an interaction as it may be written."""
-        redacted = self._redactor.interaction(without_made_up(one), finished=finished)
-        shown = self.again(Shown(interaction_bytes(redacted), _stand_in(one)))
-        if finished and not shown.left_out and _is_large(redacted):
-            text = interaction_bytes(redacted, self.beside.keep)
-            return attrs.evolve(shown, text=text, large=redacted)
-        return shown
+        redacted = self._redactor.interaction(one, finished=finished)
+        return self._looked_through(redacted, _stand_in(one), finished=finished)
 
     def again(self, shown: Shown) -> Shown:
-        """Look through what may be written, by all that is known now; return what may be."""
-        text = shown.text if shown.large is None else interaction_bytes(shown.large)
-        if shown.left_out or not (kinds := self._kinds_in(text)):
+        """Return what may be written of a finished one, by all that is known now."""
+        if shown.redacted is None or not self._kinds_in(interaction_bytes(shown.redacted)):
             return shown
-        told = ", ".join(kinds)
-        stand_in = shown.stand_in
-        log.error(
-            "a request is left out of the recording: after redaction it still held a secret",
-            number=stand_in.number,
-            track=stand_in.track,
-            kinds=told,
-        )
-        headers = ((LEFT_OUT, f"a secret was still in it: {told}"),)
-        noted = attrs.evolve(stand_in, request=attrs.evolve(stand_in.request, headers=headers))
-        return Shown(interaction_bytes(noted), noted, left_out=True)
+        # It says what only a later one has told to be a secret.
+        redacted = self._redactor.again(shown.redacted)
+        return self._looked_through(redacted, shown.stand_in, finished=True)
+
+    def _looked_through(
+        self, redacted: Interaction, stand_in: Interaction, *, finished: bool
+    ) -> Shown:
+        text = interaction_bytes(redacted)
+        if kinds := self._kinds_in(text):
+            return _left_out(stand_in, ", ".join(kinds))
+        if finished and _is_large(redacted):
+            text = interaction_bytes(redacted, self.beside.keep)
+        return Shown(text, stand_in, redacted)
 
     def tidy(self, shown: Iterable[Shown]) -> None:
         """Remove the files beside the cassette that nothing in it names."""
         beside = Beside(self.beside.path)
         for one in shown:
-            if one.large is not None:
-                interaction_bytes(one.large, beside.keep)
+            if one.redacted is not None and _is_large(one.redacted):
+                interaction_bytes(one.redacted, beside.keep)
         beside.remove_others()
 
     def _kinds_in(self, text: bytes) -> tuple[str, ...]:
         return tuple(sorted({found.kind for found in scan_bytes(text, self.secrets)}))
+
+
+def _left_out(stand_in: Interaction, told: str) -> Shown:
+    log.error(
+        "a request is left out of the recording: after redaction it still held a secret",
+        number=stand_in.number,
+        track=stand_in.track,
+        kinds=told,
+    )
+    headers = ((LEFT_OUT, f"a secret was still in it: {told}"),)
+    noted = attrs.evolve(stand_in, request=attrs.evolve(stand_in.request, headers=headers))
+    return Shown(interaction_bytes(noted), noted, None)
 
 
 def _is_large(one: Interaction) -> bool:

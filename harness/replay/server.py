@@ -85,7 +85,7 @@ class ReplayServer(Loopback):
         if isinstance(taken, Miss):
             self.on_miss(taken.text)
             return seen, reply(*miss_answer(taken))
-        return seen, self._answer_of(taken)
+        return seen, self._answer_of(taken, request.method)
 
     def upgrade(self, request: HttpRequest) -> Takeover | None:
         """Return who plays a WebSocket, if the request asks for one and one was recorded for it."""
@@ -129,10 +129,10 @@ class ReplayServer(Loopback):
             self.ledger.note(f"{request.method} {request.path}: {never}")
         self._changed(seen)
 
-    def _answer_of(self, taken: Taken) -> Answer:
+    def _answer_of(self, taken: Taken, method: str) -> Answer:
         performance = self.change(taken.recording.interaction, taken.count)
         gate = functools.partial(self.ledger.until_begun, taken.recording)
-        return steps_of(performance, self.pace, gate)
+        return steps_of(performance, self.pace, gate, method=method)
 
 
 def keys_of(request: HttpRequest) -> tuple[Key, ...]:

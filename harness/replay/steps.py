@@ -6,7 +6,18 @@ import functools
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from harness.simulator.steps import Chunk, Close, End, Hang, Head, Reset, Step, Until, Wait
+from harness.simulator.steps import (
+    Chunk,
+    Close,
+    End,
+    Hang,
+    Head,
+    Reset,
+    Step,
+    Until,
+    Wait,
+    has_body,
+)
 
 if TYPE_CHECKING:
     from harness.cassettes.model import Headers
@@ -22,8 +33,10 @@ _HOP_BY_HOP: Final = frozenset(
 )
 
 
-def steps_of(performance: Performance, pace: Pace, gate: Gate | None = None) -> Iterator[Step]:
-    """Yield the steps of an answer; `gate` is asked where the pace is causal."""
+def steps_of(
+    performance: Performance, pace: Pace, gate: Gate | None = None, *, method: str = "GET"
+) -> Iterator[Step]:
+    """Yield the steps of the answer to a `method`; `gate` is asked where the pace is causal."""
 
     def moment(at_s: float) -> Step:
         if pace.causal and gate is not None:
@@ -32,18 +45,20 @@ def steps_of(performance: Performance, pace: Pace, gate: Gate | None = None) -> 
 
     yield moment(performance.head_at_s)
     if performance.status is not None:
-        yield Head(performance.status, headers_of(performance))
-        for chunk in performance.chunks:
+        bare = not has_body(method, performance.status)
+        yield Head(performance.status, headers_of(performance, bare=bare))
+        for chunk in () if bare else performance.chunks:
             yield moment(chunk.at_s)
             if chunk.data:
                 yield Chunk(chunk.data)
     yield _end_of(performance)
 
 
-def headers_of(performance: Performance) -> Headers:
+def headers_of(performance: Performance, *, bare: bool = False) -> Headers:
     """Return the headers as they are sent: as recorded, but for what frames the body.
 
-    A length stays where it is true, or where the body is broken off before it.
+    A length stays where it is true, or where the body is broken off before it; where the answer is
+    `bare`, without any body, it tells of another one's.
     """
     whole = performance.end == "eof" and performance.framed
     size_bytes = len(performance.body)
@@ -53,6 +68,8 @@ def headers_of(performance: Performance) -> Headers:
             return name not in _HOP_BY_HOP
         if not value.isdecimal():
             return False
+        if bare:
+            return True
         return int(value) == size_bytes if whole else int(value) > size_bytes
 
     return tuple((name, value) for name, value in performance.headers if stays(name, value))

@@ -91,9 +91,8 @@ class ReplayTransport(httpx.AsyncBaseTransport):
         if performance.status is not None or performance.end != "reset":
             progress.follow(_sent)
         gate = functools.partial(self._ledger.until_begun, recording)
-        player = _Player(
-            steps_of(performance, self._pace, gate), began_at_s, Timeouts.of(request).read_s
-        )
+        steps = steps_of(performance, self._pace, gate, method=request.method)
+        player = _Player(steps, began_at_s, Timeouts.of(request).read_s)
         head = await player.until_head()
         return httpx.Response(
             head.status,

@@ -112,6 +112,11 @@ class StandIns:
 
     _known: dict[str, str] = attrs.field(factory=dict, init=False)
 
+    @property
+    def replaced(self) -> tuple[str, ...]:
+        """What has a stand-in with a number, in that order."""
+        return tuple(self._known)
+
     def text(self, text: str) -> str:
         """Return `text` with stand-ins for what varies."""
         if _PERHAPS.search(text) is None:

@@ -254,4 +254,6 @@ def _wire(opcode: Opcode, data: bytes) -> bytes:
 def _joined(parts: list[str | bytes | bytearray]) -> str | bytes:
     """Return the message of some parts, which are all texts or all bytes."""
     texts = [part for part in parts if isinstance(part, str)]
-    return "".join(texts) or b"".join(part for part in parts if not isinstance(part, str))
+    if texts:  # one of no letters is a text as well
+        return "".join(texts)
+    return b"".join(part for part in parts if not isinstance(part, str))

@@ -10,6 +10,8 @@ from urllib.parse import unquote_to_bytes
 import attrs
 
 from harness.secrecy.headers import IDENTITY, SECRET, is_kept
+from harness.secrecy.named import is_random
+from harness.secrecy.scanning import unpacked
 from harness.secrecy.search import search
 from harness.secrecy.secrets import Secrets
 from harness.secrecy.stand_ins import StandIns, is_stand_in, masked, masked_text
@@ -30,11 +32,17 @@ _ROUNDS: Final = 4
 _LEARNT: Final = frozenset({"token", "key", "account-id", "user-id"})
 #: What the parameters of an address and the fields of a form hold that is a secret by its name.
 _FORM: Final = re.compile(
-    rb"(?<![\w-])(?i:(?:access_|refresh_|id_|subject_|actor_)?token|code|code_verifier"
-    rb"|client_secret|password|api_?key|key|state|nonce|assertion|device_code|user_code)=([^&\s#]+)"
+    rb"(?<![\w-])(?i:(?:[\w-]+[_-])?(?:token|secret|password|api_?key)|key|code|code_verifier"
+    rb"|state|nonce|assertion|device_code|user_code|sig|signature)=([^&\s#]+)"
 )
 
 
+#: A key, a token or a cookie of fewer characters is made up, or a setting.
+_SHORTEST_HEADER: Final = 16
+#: How many different characters has what is looked for everywhere, at least.
+_DIFFERENT: Final = 6
+#: How often something may be packed, for it to be looked into.
+_MOST_PACKS: Final = 2
 _PERCENT_OR_OTHER: Final = re.compile(rb"%[0-9a-fA-F]{2}|.", re.DOTALL)
 
 
@@ -59,18 +67,22 @@ class Redactor:
             total.update(counted)
         return dict(sorted(total.items()))
 
-    def learn(self, value: str, kind: str = "token") -> None:
-        """Look for `value` from now on, and for what it says of its owner if it is a JWT."""
-        self.secrets.add_token(value, kind)
-
     def interaction(self, one: Interaction, *, finished: bool) -> Interaction:
         """Return the interaction without its secrets; every length and offset stays.
 
         Of one that is not `finished`, or was cut off, the end of a body may be the beginning of a
         secret: that goes too.
         """
-        counts = self._counts[one.number] = Counter()
-        self._learn_from(one)
+        self._counts[one.number] = Counter()
+        self.learn(one)
+        return self._without_secrets(one, finished=finished)
+
+    def again(self, one: Interaction) -> Interaction:
+        """Return a finished interaction without the secrets that became known since."""
+        return self._without_secrets(one, finished=True)
+
+    def _without_secrets(self, one: Interaction, *, finished: bool) -> Interaction:
+        counts = self._counts.setdefault(one.number, Counter())
         request, response = one.request, one.response
         is_cut = not finished or not response.stream.complete or response.stream.end != "eof"
         stream = attrs.evolve(
@@ -93,22 +105,28 @@ class Redactor:
             ),
         )
 
+    def learn(self, one: Interaction) -> None:
+        """Look for what the headers of an interaction hold, everywhere from now on.
+
+        What is shorter than a real one is not looked for: somebody whose key is `codexrelay` would
+        spoil every recording.
+        """
+        for name, value in (*one.request.headers, *one.response.headers):
+            if name in ("cookie", "set-cookie"):
+                first = value.partition(";")[0] if name == "set-cookie" else value
+                for found in _COOKIE.finditer(first):
+                    if len(found[1]) >= _SHORTEST_HEADER:
+                        self.secrets.add(found[1], "cookie")
+            elif name in SECRET and len(secret := _without_scheme(value)) >= _SHORTEST_HEADER:
+                self.secrets.add_token(secret, SECRET[name])
+            elif name in IDENTITY:
+                self.secrets.add(value, IDENTITY[name])
+
     def data(self, data: bytes, *, is_cut: bool = False) -> bytes:
         """Return any bytes without their secrets, uncounted."""
         return self._redacted(data, Counter(), is_cut=is_cut)
 
     # --- parts of an interaction
-
-    def _learn_from(self, one: Interaction) -> None:
-        for name, value in (*one.request.headers, *one.response.headers):
-            if name in ("cookie", "set-cookie"):
-                first = value.partition(";")[0] if name == "set-cookie" else value
-                for found in _COOKIE.finditer(first):
-                    # Shorter ones are settings, and would be found in places that are no cookie.
-                    if len(found[1]) >= 16:
-                        self.secrets.add(found[1], "cookie")
-            elif (kind := SECRET.get(name) or IDENTITY.get(name)) is not None:
-                self.secrets.add_token(_without_scheme(value), kind)
 
     def _headers(self, headers: Headers, counts: Counter[str]) -> Headers:
         return tuple((name, self._header(name, value, counts)) for name, value in headers)
@@ -140,12 +158,27 @@ class Redactor:
     def _body(self, body: bytes, headers: Headers, counts: Counter[str], *, is_cut: bool) -> bytes:
         if any(name == "content-type" and "urlencoded" in value for name, value in headers):
             return self._form(body, counts, is_cut=is_cut)
+        if self._hides(body, headers):
+            counts["packed"] += 1
+            return bytes(len(body))
         return self._redacted(body, counts, is_cut=is_cut)
+
+    def _hides(self, body: bytes, headers: Headers) -> bool:
+        """Tell whether a body is packed, and what is in it a secret, or not to be seen."""
+        content, packs = unpacked(body), 0
+        while content is not None:
+            if packs == _MOST_PACKS or search(content, self.secrets, thorough=True):
+                return True
+            content, packs = unpacked(content), packs + 1
+        if packs or not any(name == "content-encoding" for name, _ in headers):
+            return False
+        # It has kept its coding, as nobody could take it off.
+        return not _is_text(body)
 
     def _form(self, data: bytes, counts: Counter[str], *, is_cut: bool = False) -> bytes:
         """Return a form or an address without its secrets, also those that only a name tells."""
         for found in _FORM.finditer(data):
-            self.secrets.add(unquote_to_bytes(found[1]).decode("utf-8", "replace"), "token")
+            self._learn(unquote_to_bytes(found[1]), "token")
         data = self._redacted(data, counts, is_cut=is_cut)
         written = bytearray(data)
         for found in _FORM.finditer(data):
@@ -213,8 +246,21 @@ class Redactor:
             # Of a beginning, the beginning of what stands for the whole.
             return self._stand_ins.of(hit.secret)[: hit.end - hit.start]
         if hit.kind in _LEARNT and hit.view.is_text:
-            self.secrets.add_token(hit.said.decode("utf-8", "replace"), hit.kind)
+            self._learn(hit.said, hit.kind)
         return self._stand_ins.of(hit.said)
+
+    def _learn(self, said: bytes, kind: str) -> None:
+        # Words stay words: the `"password": "required"` of a schema is found in every text.
+        if is_random(said, _DIFFERENT):
+            self.secrets.add_token(said.decode("utf-8", "replace"), kind)
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _without_scheme(value: str) -> str:

@@ -103,10 +103,10 @@ def scan_file(
     """Return what is found in a file's content: as it is, unpacked, and in what YAML holds."""
     found = list(scan_bytes(data, secrets, allowed=allowed))
     known = {finding.digest for finding in found}
-    unpacked = _unpacked(data)
-    if unpacked is not None:
+    content = unpacked(data)
+    if content is not None:
         inner = name.rpartition(".")[0] or name
-        inside = scan_file(inner, unpacked, secrets, allowed=allowed)
+        inside = scan_file(inner, content, secrets, allowed=allowed)
         found += (finding for finding in inside if finding.digest not in known)
     elif name.endswith(_YAML):
         for where, scalar in _scalars(data):
@@ -118,7 +118,7 @@ def scan_file(
     return tuple(found)
 
 
-def _unpacked(data: bytes) -> bytes | None:
+def unpacked(data: bytes) -> bytes | None:
     """Return what is compressed in `data`, as far as it is whole; None if nothing is."""
     if data.startswith(_GZIP):
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:

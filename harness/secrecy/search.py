@@ -58,15 +58,20 @@ def search(
     """
     found: list[Hit] = []
     for view in views(data, is_cut=is_cut):
-        found += (hit for hit in _in_view(view, secrets, thorough=thorough) if _is_new(hit))
+        found += _in_view(view, secrets, thorough=thorough)
     return _apart(found, len(data))
 
 
 def _in_view(view: View, secrets: Secrets, *, thorough: bool) -> Iterator[Hit]:
     data = view.data
-    yield from _values(view, data, secrets.exact.items())
     lower = data.lower()
-    yield from _values(view, lower, secrets.folded.items())
+    values = (
+        *_values(view, data, secrets.exact.items()),
+        *_values(view, lower, secrets.folded.items()),
+    )
+    # A word or a shape is found by what stands around it, which reads otherwise than in the source
+    # even where it does not: before `\nsk-…` stands a letter, until the escape is undone.
+    yield from (hit for hit in values if _is_new(hit))
     for name, (kind, pattern) in secrets.words.items():
         if name in lower:
             for found in pattern.finditer(lower):

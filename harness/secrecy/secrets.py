@@ -33,12 +33,22 @@ _WORDS: Final = frozenset({"host", "user", "name"})
 #: What accounts and machines are called that are nobody's.
 COMMON: Final = frozenset(
     {
-        *("admin", "administrator", "agent", "app", "build", "builder", "circleci"),
+        *("admin", "administrator", "agent", "app", "appuser", "build", "builder", "circleci"),
         *("coder", "codespace", "container", "debian", "default", "dev", "developer"),
         *("docker", "ec2-user", "example", "fedora", "foo", "git", "gitpod", "guest"),
         *("home", "jenkins", "jovyan", "linuxbrew", "local", "localhost"),
-        *("localhost.localdomain", "me", "name", "node", "nobody", "nonroot", "owner"),
-        *("project", "public", "relay", "root", "runner", "runneradmin", "shared", "somebody"),
+        *("localhost.localdomain", "me", "name", "node", "nobody", "nonroot", "oai", "owner"),
+        *(
+            "project",
+            "public",
+            "relay",
+            "root",
+            "runner",
+            "runneradmin",
+            "sandbox",
+            "shared",
+            "somebody",
+        ),
         *("someone", "super", "system", "test", "ubuntu", "user", "username", "users"),
         *("vagrant", "vscode", "web", "work", "worker", "workspace", "www-data", "you"),
         *("your-name", "yourname"),

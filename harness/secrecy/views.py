@@ -1,9 +1,10 @@
 r"""Data as it reads once escapes and encodings are undone, and the way back to the bytes.
 
-A secret may be written as JSON (`\u0041`, `\/`), percent-escaped, in base64 or hexadecimal, in
-pieces over the events of a stream, or as one of these inside another. Each way of reading is a
-view: bytes to search, which know where in their source they came from. What is replaced in a view
-is written back in the form that the source has, so that each length stays as it was.
+A secret may be written as JSON (`\u0041`, `\/`), percent-escaped, in base64 or hexadecimal, also
+wrapped into lines, in pieces over the events of a stream, or as one of these inside another. Each
+way of reading is a view: bytes to search, which know where in their source they came from. What is
+replaced in a view is written back in the form that the source has, so that each length stays as it
+was.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ Edit: TypeAlias = tuple[int, bytes]
 
 #: How many encodings may be wrapped around each other.
 _DEPTH: Final = 2
+#: How many strings of JSON may stand one in the other: the output of a tool in the answer of a tool
+#: in a request. It counts apart, as each level costs only where there is one.
+_JSON_DEPTH: Final = 4
 #: Shorter runs of base64 or hexadecimal are not read: they hold less than any secret.
 _SHORTEST_ENCODED: Final = 11
 #: At the end of what was cut off: as much as four bytes need.
@@ -53,13 +57,27 @@ _PERCENT_CUT: Final = re.compile(rb"%[0-9a-fA-F]?\Z")
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/_-]{%d,}" % _SHORTEST_ENCODED)
 _BASE64_ALPHABET: Final = (string.ascii_letters + string.digits + "+/_-").encode()
 _HEX: Final = re.compile(rb"[0-9a-fA-F]{16,}")
+#: Where a long run of base64 or hexadecimal goes on in the next line, which a tool that shows files
+#: may have numbered.
+_WRAP: Final = re.compile(
+    rb"\n[ \t]*(?:\d{1,6}(?:\t|[:|] ?|\xe2\x86\x92))?(?=[A-Za-z0-9+/_-]+=*(?:\s|\Z|[\"'\\<]))"
+)
+_LONG_LINE: Final = re.compile(rb"[A-Za-z0-9+/_-]{40}\r?\Z")
 _STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 _UPPER_HEX: Final = re.compile(rb"[A-F]")
 #: What a stream says piece by piece. Each key is a text of its own.
 _PIECE: Final = re.compile(
-    rb'"(delta|content|reasoning_content|arguments)"\s*:\s*"((?:[^"\\]|\\.)*)"', re.DOTALL
+    rb'"(delta|content|reasoning_content|reasoning|refusal|arguments)"\s*:\s*"((?:[^"\\]|\\.)*)'
+    rb'(?:"|\\?\Z)',
+    re.DOTALL,
 )
+#: Whose piece it is: of two items, or two calls, that are told side by side.
+_WHOSE: Final = re.compile(
+    rb'"(?:item_id|(?:output_|content_|summary_)?index)"\s*:\s*("[^"]*"|\d+)'
+)
+#: Between two events, or two frames.
+_BORDER: Final = re.compile(rb"\n|\}(?=\{)")
 #: The longer words of every event, which encode nothing: four runs out of five.
 _WORDS: Final = frozenset(
     b"annotations completed_at content_index content_part encrypted_content function_call "
@@ -70,7 +88,9 @@ _WORDS: Final = frozenset(
 )
 #: What fills up a group of base64, and what stands between two runs: zero bits.
 _PADDING: Final = (b"AAAA", b"AAAAAAA", b"AAAAAA", b"AAAAA")
-_BETWEEN: Final = b"\n"
+_BETWEEN: Final = b"\0"
+#: Words in what was decoded, with the byte that ends them. A picture has none as long as that.
+_READABLE: Final = re.compile(rb"[\t\n\r -~]{24,}.?", re.DOTALL)
 
 
 class View(Protocol):
@@ -287,7 +307,7 @@ def views(data: bytes, *, is_cut: bool = False) -> Iterator[View]:
     if b'"delta"' in data:
         for joined in _joined(root):
             yield joined
-            yield from _unescaped_only(joined)
+            yield from _below(joined, _DEPTH)
 
 
 def unescaped(source: View) -> Unescaped | None:
@@ -298,23 +318,30 @@ def unescaped(source: View) -> Unescaped | None:
     return _unescape(source, _JSON_ESCAPE, _JSON_CUT, is_json=True)
 
 
-def _below(source: View, depth: int) -> Iterator[View]:
+def _below(source: View, depth: int, json_depth: int = _JSON_DEPTH) -> Iterator[View]:
+    """Yield the views of a view, `depth` encodings deep and `json_depth` strings of JSON."""
+    if json_depth and (as_json := unescaped(source)) is not None and _says_more(as_json):
+        yield as_json
+        yield from _below(as_json, depth, json_depth - 1)
     if depth == 0:
         return
     for child in _children(source):
         yield child
-        yield from _below(child, depth - 1)
+        if isinstance(child, Decoded) and (readable := _readable(child)) is not None:
+            yield readable
+        yield from _below(child, depth - 1, json_depth)
 
 
 def _children(source: View) -> Iterator[View]:
-    if (as_json := unescaped(source)) is not None and _says_more(as_json):
-        yield as_json
     if b"%" in source.data:
         as_url = _unescape(source, _PERCENT, _PERCENT_CUT, is_json=False)
         if as_url is not None:
             yield as_url
-    if not (isinstance(source, Decoded) and source.is_hex):
-        yield from _decoded(source)
+    if isinstance(source, Decoded) and source.is_hex:
+        return
+    yield from _decoded(source)
+    if (unwrapped := _unwrapped(source)) is not None:
+        yield from _decoded(unwrapped)
 
 
 def _says_more(view: Unescaped) -> bool:
@@ -326,9 +353,40 @@ def _says_more(view: Unescaped) -> bool:
     return any(source.is_new(at, at + size) for at, size in zip(starts, sizes, strict=True))
 
 
-def _unescaped_only(source: View) -> Iterator[View]:
-    if (as_json := unescaped(source)) is not None:
-        yield as_json
+def _readable(source: Decoded) -> Joined | None:
+    """Return a view of the words in what was decoded, None if there are none."""
+    spans = [found.span() for found in _READABLE.finditer(source.data)]
+    if not spans:
+        return None
+    is_cut = source.is_cut and spans[-1][1] == len(source.data)
+    return _in_a_row(source, spans, is_cut=is_cut)
+
+
+def _in_a_row(source: View, spans: list[tuple[int, int]], *, is_cut: bool) -> Joined:
+    starts: list[int] = []
+    here = 0
+    for begin, end in spans:
+        starts.append(here)
+        here += end - begin
+    text = b"".join(source.data[begin:end] for begin, end in spans)
+    return Joined(source, text, starts, [begin for begin, _ in spans], is_cut)
+
+
+def _unwrapped(source: View) -> Joined | None:
+    """Return the view in which what was wrapped is one line again, None if nothing was."""
+    if isinstance(source, Decoded):
+        return None
+    spans: list[tuple[int, int]] = []
+    last = 0
+    for found in _WRAP.finditer(source.data):
+        end = found.start()
+        if _LONG_LINE.search(source.data, max(0, end - 41), end) is not None:
+            spans.append((last, end - source.data.endswith(b"\r", 0, end)))
+            last = found.end()
+    if not spans:
+        return None
+    spans.append((last, len(source.data)))
+    return _in_a_row(source, spans, is_cut=source.is_cut)
 
 
 def _unescape(
@@ -388,7 +446,7 @@ def _decoded(source: View) -> Iterator[Decoded]:
     data, size = source.data, len(source.data)
     end = len(data.rstrip(_BASE64_ALPHABET)) if source.is_cut else size
     runs = [found.span() for found in _BASE64.finditer(data, 0, end) if found[0] not in _WORDS]
-    if isinstance(source, Unescaped):
+    if isinstance(source, Unescaped | Joined):
         runs = [run for run in runs if source.is_new(*run)]
     if runs:
         yield _base64_lines(source, runs)
@@ -453,17 +511,31 @@ def _hex_lines(source: View, runs: list[tuple[int, int]]) -> Decoded:
 
 
 def _joined(root: Root) -> Iterator[Joined]:
-    spans: dict[bytes, list[tuple[int, int]]] = {}
+    """Yield what the pieces of each kind say in a row, and what those of each item do."""
+    spans: dict[tuple[bytes, ...], list[tuple[int, int]]] = {}
+    whose: tuple[bytes, ...] = ()
+    border = -1
     for found in _PIECE.finditer(root.data):
-        spans.setdefault(found[1], []).append(found.span(2))
-    for pieces in spans.values():
-        filled = [(begin, end) for begin, end in pieces if begin < end]
-        if len(filled) < 2:
+        begin, end = found.span(2)
+        if begin == end:
             continue
-        starts: list[int] = []
-        here = 0
-        for begin, end in filled:
-            starts.append(here)
-            here += end - begin
-        text = b"".join(root.data[begin:end] for begin, end in filled)
-        yield Joined(root, text, starts, [begin for begin, _ in filled])
+        if begin >= border:
+            whose, border = _whose(root.data, max(border, 0), found)
+        spans.setdefault((found[1],), []).append((begin, end))
+        if whose:
+            spans.setdefault((found[1], *whose), []).append((begin, end))
+    told: list[list[tuple[int, int]]] = []
+    for pieces in spans.values():
+        if len(pieces) < 2 or pieces in told:
+            continue
+        told.append(pieces)
+        yield _in_a_row(root, pieces, is_cut=root.is_cut)
+
+
+def _whose(data: bytes, after: int, piece: re.Match[bytes]) -> tuple[tuple[bytes, ...], int]:
+    """Return whose the pieces of an event are, and where it ends; it begins at `after` or later."""
+    at = piece.start()
+    begin = max(after, data.rfind(b"\n", after, at), data.rfind(b"}{", after, at))
+    border = _BORDER.search(data, piece.end())
+    end = border.start() if border is not None else len(data)
+    return tuple(found[1] for found in _WHOSE.finditer(data, begin, end)), end

@@ -1,4 +1,4 @@
-"""Gets the servers: pinned packages, each server in a virtual environment of its own.
+"""Gets servers and other relays: pinned packages, each in a virtual environment of its own.
 
 They are kept outside the checkout between runs, in a folder named by server and version. All of
 this blocks, and happens before the first server is started.
@@ -20,7 +20,7 @@ from harness.compat.install import LOCK_S, TRIES, NotInstalledError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from harness.servers.kinds.kind import Kind
+    from harness.servers.kinds.kind import Pinned
 
 #: One run of pip: 100 s were measured, for 1.2 GB on two cores.
 PIP_S: Final = 600.0
@@ -33,8 +33,13 @@ def servers_folder(environ: Mapping[str, str]) -> Path:
     return (Path(cache) if cache else Path.home() / ".cache") / "codexrelay" / "servers"
 
 
+def peers_folder(environ: Mapping[str, str]) -> Path:
+    """Return where other relays are kept: beside the servers."""
+    return servers_folder(environ).with_name("peers")
+
+
 def find_all(
-    kinds: Iterable[Kind], *, folder: Path, pip: Callable[[Path, Path], None]
+    kinds: Iterable[Pinned], *, folder: Path, pip: Callable[[Path, Path], None]
 ) -> tuple[Mapping[str, Path], Mapping[str, str]]:
     """Install what is not there yet, all at the same time.
 
@@ -45,7 +50,7 @@ def find_all(
     found: dict[str, Path] = {}
     missing: dict[str, str] = {}
 
-    def find(kind: Kind) -> None:
+    def find(kind: Pinned) -> None:
         try:
             found[kind.name] = ensure(kind, folder=folder / f"{kind.name}-{kind.version}", pip=pip)
         except NotInstalledError as error:
@@ -56,7 +61,7 @@ def find_all(
     return found, missing
 
 
-def ensure(kind: Kind, *, folder: Path, pip: Callable[[Path, Path], None]) -> Path:
+def ensure(kind: Pinned, *, folder: Path, pip: Callable[[Path, Path], None]) -> Path:
     """Return the interpreter that has the server, installing it with `pip` if need be.
 
     `pip` is called with the interpreter and the list of packages. Two processes may ask at the same
@@ -79,7 +84,9 @@ def ensure(kind: Kind, *, folder: Path, pip: Callable[[Path, Path], None]) -> Pa
         raise NotInstalledError(f"another run holds {folder}.lock") from None
 
 
-def _install(kind: Kind, *, folder: Path, python: Path, pip: Callable[[Path, Path], None]) -> None:
+def _install(
+    kind: Pinned, *, folder: Path, python: Path, pip: Callable[[Path, Path], None]
+) -> None:
     print(f"installing {kind.name} {kind.version}", file=sys.stderr, flush=True)
     for number in range(1, TRIES + 1):
         try:

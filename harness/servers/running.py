@@ -16,7 +16,7 @@ import trio
 
 from harness.children import REAP_S, bare_environment
 from harness.compat.traces import last_words, text_of
-from harness.servers.kinds.kind import Kind
+from harness.servers.kinds.kind import Kind, Program
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -42,9 +42,32 @@ class RunningServer:
     log: Path
 
 
+@attrs.frozen(kw_only=True)
+class RunningProgram:
+    """A program that answers."""
+
+    #: With `/v1`.
+    api_base_url: str
+    #: The file with all that it says.
+    log: Path
+
+
 @contextlib.asynccontextmanager
 async def running_server(kind: Kind, python: Path, folder: Path) -> AsyncIterator[RunningServer]:
-    """Run the server in a new folder; it is killed with all its children at the end.
+    """Run the server in a new folder, see `running_program`.
+
+    Raises:
+        ServerStartError: see there.
+    """
+    async with running_program(kind, python, folder) as running:
+        yield RunningServer(kind=kind, api_base_url=running.api_base_url, log=running.log)
+
+
+@contextlib.asynccontextmanager
+async def running_program(
+    kind: Program, python: Path, folder: Path
+) -> AsyncIterator[RunningProgram]:
+    """Run the program in a new folder; it is killed with all its children at the end.
 
     Raises:
         ServerStartError: it ended, or did not answer within `START_S`.
@@ -54,7 +77,7 @@ async def running_server(kind: Kind, python: Path, folder: Path) -> AsyncIterato
         (folder / name).write_text(content, "utf-8")
     environment = {**bare_environment(folder), **kind.environment()}
     port, log = _free_port(), folder / "log"
-    server = RunningServer(kind=kind, api_base_url=f"http://{_HOST}:{port}/v1", log=log)
+    server = RunningProgram(api_base_url=f"http://{_HOST}:{port}/v1", log=log)
     with log.open("wb") as output:
         if (preparation := kind.preparation(python)) is not None:
             done = await trio.run_process(
@@ -72,7 +95,7 @@ async def running_server(kind: Kind, python: Path, folder: Path) -> AsyncIterato
             start_new_session=True,
         )
     try:
-        await _until_it_answers(server, process)
+        await _until_it_answers(kind, server, process)
         yield server
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -88,8 +111,8 @@ def _free_port() -> int:
         return port
 
 
-async def _until_it_answers(server: RunningServer, process: trio.Process) -> None:
-    headers = {} if server.kind.key is None else {"authorization": f"Bearer {server.kind.key}"}
+async def _until_it_answers(kind: Program, server: RunningProgram, process: trio.Process) -> None:
+    headers = {} if kind.key is None else {"authorization": f"Bearer {kind.key}"}
     async with httpx.AsyncClient(headers=headers, trust_env=False, timeout=5.0) as http:
         with trio.move_on_after(START_S):
             while process.poll() is None:
@@ -98,4 +121,4 @@ async def _until_it_answers(server: RunningServer, process: trio.Process) -> Non
                     if answer.status_code == 200:
                         return
                 await trio.sleep(_LOOK_AGAIN_S)
-    raise ServerStartError("\n".join(last_words(server.kind.name, text_of(server.log))))
+    raise ServerStartError("\n".join(last_words(kind.name, text_of(server.log))))

@@ -27,6 +27,7 @@ from harness.simulator.steps import (
     Step,
     Until,
     Wait,
+    has_body,
 )
 
 #: Bytes of an answer that are gathered before they are sent, when no step asks for it earlier.
@@ -121,6 +122,8 @@ class Connection:
             nursery.start_soon(self._watch, seen, nursery.cancel_scope)
             try:
                 for step in answer:
+                    if isinstance(step, Chunk) and not has_body(request.method, seen.status):
+                        continue
                     await self._perform(step, seen)
             except trio.BrokenResourceError:
                 self._left(seen)
@@ -152,7 +155,8 @@ class Connection:
             case Head(status, headers):
                 seen.status = status
                 self._changed(seen)
-                self._queue(h11.Response(status_code=status, headers=list(headers)))
+                told = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
+                self._queue(h11.Response(status_code=status, headers=told))
             case Chunk(data):
                 self._queue(h11.Data(data=data))
                 if len(self._out) >= _FLUSH_BYTES:

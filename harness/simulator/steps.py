@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from codexrelay.protocol.raw import Json
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
+_BARE: Final = frozenset({204, 304})
 
 
 @attrs.frozen
@@ -85,6 +86,11 @@ class Cut:
 Step: TypeAlias = Head | Chunk | Pause | Until | Wait | End | Hang | Close | Reset | Cut
 #: Lazy, because a stream may be long; performed once.
 Answer: TypeAlias = "Iterable[Step]"
+
+
+def has_body(method: str, status: int | None) -> bool:
+    """Return whether HTTP has room for a body in the answer to `method`, under `status`."""
+    return method.upper() != "HEAD" and status not in _BARE
 
 
 def paced(answer: Answer, pace_s: float) -> Iterator[Step]:

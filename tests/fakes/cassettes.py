@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, get_args
 
 from hypothesis import strategies as st
@@ -95,8 +96,12 @@ _BODIES = st.one_of(
     st.text(" \n\t\r#:-'\"|\ufeff\x85\u2028a", max_size=12).map(str.encode),
 )
 _SECONDS = st.integers(0, 10**9).map(lambda micros: micros / 10**6)
-_NAMES = _TEXTS.map(str.lower).filter(lambda name: name == name.lower())
-_HEADERS = st.lists(st.tuples(_NAMES, _TEXTS), max_size=4).map(tuple)
+_NAMES = st.text("abyz019-_.!#$%&'*+^`|~", min_size=1, max_size=9)
+_VALUES = st.one_of(_TEXTS, st.text(st.characters(max_codepoint=0xFF), max_size=9)).filter(
+    lambda text: text == text.strip() and not re.search("[\x00\n\x0b-\r\u0100-\U0010ffff]", text)
+)
+_URIS = _TEXTS.filter(lambda text: "[" not in text)
+_HEADERS = st.lists(st.tuples(_NAMES, _VALUES), max_size=4).map(tuple)
 _FRAMES = st.lists(
     st.builds(
         lambda at_s, direction, kind, data, code: Frame(
@@ -118,7 +123,7 @@ _FRAMES = st.lists(
 
 @st.composite
 def _interactions(draw: st.DrawFn, number: int, cause: int | None) -> Interaction:
-    status = draw(st.none() | st.integers(100, 599))
+    status = draw(st.none() | st.just(101) | st.integers(200, 599))
     body = b"" if status is None else draw(_BODIES)
     cuts = draw(st.sets(st.integers(1, max(1, len(body))), max_size=3)) if body else set()
     ends = tuple(sorted({*cuts, len(body)} - {0}))
@@ -130,7 +135,7 @@ def _interactions(draw: st.DrawFn, number: int, cause: int | None) -> Interactio
         caused_by=cause,
         request=Request(
             method=draw(st.sampled_from(["GET", "POST", "null"])),
-            uri=draw(_TEXTS),
+            uri=draw(_URIS),
             headers=draw(_HEADERS),
             body=draw(_BODIES),
             coding=draw(st.none() | st.just("zstd")),
@@ -168,6 +173,7 @@ def any_cassettes(draw: st.DrawFn) -> Cassette:
         client_version=draw(maybe),
         relay=draw(maybe),
         date=draw(maybe),
+        began_unix_s=draw(st.none() | _SECONDS),
         scenario=draw(maybe),
         redacted=draw(st.dictionaries(_TEXTS, st.integers(0, 99), max_size=2)),
         complete=draw(st.booleans()),

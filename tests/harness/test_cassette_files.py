@@ -109,6 +109,24 @@ def test_bodies_that_nobody_names_any_more_are_removed(tmp_path: Path) -> None:
     assert names_in(tmp_path) == ["one.yaml"]
 
 
+def test_a_body_that_was_half_written_by_somebody_who_was_killed_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "one.yaml"
+    file.write(path, cassette(interaction(body=LARGE)))
+    before = names_in(tmp_path)
+    (tmp_path / "one.yaml.bodies" / ".0001-response-0.bin.x.tmp").write_bytes(b"data")
+    file.write(path, cassette(interaction(body=LARGE)))
+    assert names_in(tmp_path) == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only there a name may be so")
+def test_under_a_name_that_not_every_system_takes_large_bodies_stay_inside(tmp_path: Path) -> None:
+    path = tmp_path / "a:b.yaml"
+    whole = cassette(interaction(body=LARGE))
+    file.write(path, whole)
+    assert file.read(path) == whole
+    assert names_in(tmp_path) == ["a:b.yaml"]
+
+
 def test_a_body_beside_the_cassette_is_the_one_that_was_written(tmp_path: Path) -> None:
     path = tmp_path / "one.yaml"
     file.write(path, cassette(interaction(body=LARGE)))

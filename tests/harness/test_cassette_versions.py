@@ -66,6 +66,30 @@ def test_a_plain_file_of_vcrpy_becomes_a_cassette() -> None:
     assert len(cut.response.body) == 150
 
 
+def test_a_file_of_format_1_says_what_it_said() -> None:
+    old = file.read(OLD / "format-1.yaml")
+    assert (old.about.client_version, old.about.began_unix_s) == ("0.169.0", 1795824000.5)
+    assert (old.about.origin, old.about.redacted, old.about.complete) == (
+        "authored",
+        {"token": 2},
+        False,
+    )
+    first, second, third = old.interactions
+    assert (first.request.coding, first.response.coding) == ("zstd", "gzip")
+    assert first.response.headers == (("set-cookie", "a=1"), ("via", "x"), ("set-cookie", "b=2"))
+    assert (first.response.stream.at_s, first.response.stream.ends) == ((0.1, 1.25), (34, 71))
+    assert (first.response.head_at_s, first.response.stream.complete) == (0.05, True)
+    assert (second.track, second.caused_by, second.began_at_s) == ("upstream", 1, 0.01)
+    assert (second.response.status, second.response.stream.end) == (None, "reset")
+    assert second.request.body == b'{"input":"a body beside the cassette"}'
+    assert [(one.direction, one.kind, one.code) for one in third.response.stream.frames] == [
+        ("out", "text", None),
+        ("in", "bin", None),
+        ("in", "close", 1000),
+    ]
+    assert third.response.stream.frames[1].data == b"\xff\x00"
+
+
 def test_a_converted_file_is_written_in_the_new_format() -> None:
     old = file.read(OLD / "format-0-vcrpy.yaml")
     assert parse(dump(old), folder=None) == old
@@ -121,6 +145,14 @@ def test_an_answer_of_an_older_vcrpy_is_read_too() -> None:
     (one,) = parse(yaml.safe_dump(document).encode(), folder=None).interactions
     assert (one.response.status, one.response.body) == (201, b"{}")
     assert one.response.headers == (("via", "a"),)
+
+
+def test_a_header_that_came_in_utf_8_is_kept_byte_for_byte() -> None:
+    document = yaml.safe_load(plain("{}"))
+    document["interactions"][0]["response"]["headers"] |= {"X-A": ["\u65e5"], "X-B": ["\xe4"]}
+    (one,) = parse(yaml.safe_dump(document).encode(), folder=None).interactions
+    headers = dict(one.response.headers)
+    assert (headers["x-a"].encode("latin-1"), headers["x-b"]) == ("\u65e5".encode(), "\xe4")
 
 
 def test_an_old_file_may_say_where_it_comes_from() -> None:

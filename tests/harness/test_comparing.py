@@ -88,6 +88,46 @@ def test_ids_may_have_other_names_as_long_as_they_belong_together() -> None:
     ]
 
 
+def test_one_id_that_is_torn_tears_no_others() -> None:
+    def named(*numbers: int) -> Cassette:
+        return answering(*(b'{"type":"a","id":"call_000000%02d"}' % number for number in numbers))
+
+    assert told(named(11, 11, 12, 13, 12), named(21, 29, 22, 23, 22))[1:] == [
+        'response.events[1] (a).id: "call_00000011" -> "call_00000029"',
+    ]
+
+
+def test_values_of_other_kinds_differ_wherever_they_stand() -> None:
+    for exact in (False, True):
+        for was, now in [(b"1", b"true"), (b"1", b"1.0"), (b"null", b'""')]:
+            old, new = asking(b'{"a":[%s]}' % was), asking(b'{"a":[%s]}' % now)
+            assert told(old, new, exact=exact)[1].startswith("request.body.a[0]: "), (was, now)
+
+
+def test_where_every_byte_counts_it_is_told_that_the_same_is_written_otherwise() -> None:
+    spaced = asking(b'{"a": 1}')
+    assert told(asking(b'{"a":1}'), spaced) == []
+    assert told(asking(b'{"a":1}'), spaced, exact=True)[1:] == [
+        "request.body: written in one way -> in another"
+    ]
+    lines = [f"response.body: {EVENTS!r}", "response.body: written in one way -> in another"]
+    assert lines[1] in told(one(), one(body=EVENTS.replace(b"\n", b"\r\n")), exact=True)
+
+
+def test_a_change_in_a_long_answer_that_repeats_itself_is_found_without_ado() -> None:
+    def answer(*words: bytes) -> Cassette:
+        return answering(*(b'{"type":"delta","delta":"%s"}' % word for word in words))
+
+    # Comparing each with each would take minutes.
+    half = [b"to", b"be"] * 2000
+    old = answer(*half, *half)
+    assert told(old, answer(*half, b"or", b"not", *half))[1:] == [
+        'response.events[4000]: added delta {"type": "delta", "delta": "or"}',
+        'response.events[4001]: added delta {"type": "delta", "delta": "not"}',
+    ]
+    assert len(told(old, answer(b"or", *half, b"not", *half, b"or"))) > 3
+
+
 def test_an_event_that_is_new_or_gone_does_not_shift_the_others() -> None:
     old = answering(b'{"type":"a","n":1}', b'{"type":"b","n":2}', b'{"type":"c","n":3}')
     new = answering(b'{"type":"x"}', b'{"type":"a","n":1}', b'{"type":"c","n":4}')
@@ -182,6 +222,17 @@ def test_the_command_says_what_differs_without_colours_when_piped(tmp_path: Path
     assert (run(old, old).exit_code, run(old, old).output) == (0, "the same\n")
 
 
+def test_what_a_stranger_wrote_does_nothing_to_the_terminal(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.yaml", tmp_path / "new.yaml"
+    told_by_it = attrs.evolve(interaction().response, reason="\x1b[31m\nthe same")
+    file.write(old, cassette(attrs.evolve(interaction(), response=told_by_it)))
+    file.write(new, one())
+    assert run(old, new).output.splitlines()[1:] == [
+        r"  response.reason: \x1b[31m\nthe same -> OK",
+        "1 difference",
+    ]
+
+
 def test_folders_are_compared_file_by_file(tmp_path: Path) -> None:
     for folder, name, status in [
         ("old", "same.yaml", 200),
@@ -205,9 +256,10 @@ def test_folders_are_compared_file_by_file(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("other", ["none.yaml", "folder", "broken.yaml"])
+@pytest.mark.parametrize("other", ["none.yaml", "folder", "broken.yaml", "deep.yaml"])
 def test_what_cannot_be_compared_is_a_mistake_of_the_caller(tmp_path: Path, other: str) -> None:
     file.write(tmp_path / "one.yaml", one())
     (tmp_path / "folder").mkdir()
     (tmp_path / "broken.yaml").write_text("[]")
+    file.write(tmp_path / "deep.yaml", asking(b"[" * 900 + b"]" * 900))
     assert run(tmp_path / "one.yaml", tmp_path / other).exit_code == 2

@@ -70,12 +70,17 @@ def test_every_row_has_every_column_but_those_that_are_for_others() -> None:
         columns[cell.scenario.name].add(cell.variant.name)
     assert len(cells) == sum(map(len, columns.values()))
     go_on = {"opencode-chat", "opencode-responses", "pi-chat", "pi-responses"}
+    codex = {"codex", "codex-lite", "codex-login"}
     local = go_on | {"codex", "droid-chat", "droid-responses"}
     assert {name: found for name, found in columns.items() if found != rows} == {
         "adapted": go_on,
         "local-chat": local,
         "local-resp": {"codex", "droid-chat", "opencode-chat", "pi-chat"},
         "mixed": {"codex", *go_on},
+        "image": rows - {"droid-chat", "droid-responses"},
+        "title": {"opencode-chat", "opencode-responses"},
+        "resume": codex | go_on,
+        "compaction": codex | go_on,
     }
 
 
@@ -136,6 +141,15 @@ def test_the_matrix_shows_seconds_failures_second_tries_and_what_was_left_out() 
     )
 
 
+def test_a_wide_matrix_goes_on_below_so_that_no_line_is_too_long() -> None:
+    results = [attrs.evolve(GOOD, scenario=f"scenario-{n:02}") for n in range(25)]
+    text = report.matrix([*results, attrs.evolve(BAD, scenario="scenario-00", variant="x")], {})
+    assert max(map(len, text.splitlines())) <= 120
+    first, *others = text.split("\n\n")
+    assert all(block.startswith("seconds") and "pi-chat" in block for block in (first, *others))
+    assert [text.count(f"scenario-{n:02}") for n in range(25)] == [1] * 25
+
+
 def test_a_failed_cell_tells_its_problems_and_traces() -> None:
     assert report.failures([GOOD, BAD]) == (
         "--- pi-chat 401\n"
@@ -168,14 +182,14 @@ def test_the_exit_status_is_0_only_if_all_went_well(
 
 
 def test_a_column_that_is_for_none_of_the_rows_is_refused() -> None:
-    result = CliRunner().invoke(compat, ["--only", "droid,codex-lite", "--scenario", "adapted"])
+    result = CliRunner().invoke(compat, ["--clients", "droid,codex-lite", "--scenario", "adapted"])
     assert result.exit_code == 2
     assert "none of these columns is for one of these rows" in result.output
 
 
 @pytest.mark.parametrize(
     ("option", "value", "known"),
-    [("--only", "opencode,vim", "opencode-chat"), ("--scenario", "402", "keep-alive")],
+    [("--clients", "opencode,vim", "opencode-chat"), ("--scenario", "402", "keep-alive")],
 )
 def test_an_unknown_name_is_refused_with_the_known_ones(
     option: str, value: str, known: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING
 
 import attrs
@@ -10,20 +11,32 @@ import pytest
 from codexrelay.compaction.settings import STUB_MARK
 from codexrelay.protocol.raw import get_list
 from harness.compat.drivers.codex_cli import CLIENT_ACCOUNT_ID
-from harness.compat.scenarios import END_OF_NOTES, MARK, SCENARIOS, Ending, Scenario
-from harness.compat.verdict import ANSWER, CLIENT_KEY, Account, Evidence, problems_of
+from harness.compat.scenarios import (
+    ANSWER,
+    END_OF_NOTES,
+    LONG_TEXT,
+    MARK,
+    PICTURE,
+    SCENARIOS,
+    SECOND_MARK,
+    Ending,
+    Scenario,
+)
+from harness.compat.verdict import CLIENT_KEY, Account, Evidence, problems_of
 from harness.simulator import Seen
+from harness.simulator.script import THOUGHTS
 
 if TYPE_CHECKING:
     from codexrelay.protocol.raw import Json, JsonObject
 
 PROMPT_ITEM: JsonObject = {"role": "user", "content": "please"}
+CALL_ITEM: JsonObject = {"type": "function_call", "call_id": "c", "name": "bash"}
 OUTPUT_ITEM: JsonObject = {"type": "function_call_output", "call_id": "c", "output": f"{MARK}\n"}
 REASONING_ITEM: JsonObject = {"type": "reasoning", "encrypted_content": "one's"}
 TOOLS: JsonObject = {"tools": [{"type": "function", "name": "bash"}]}
 FIRST: JsonObject = TOOLS | {"input": [PROMPT_ITEM]}
-SECOND: JsonObject = TOOLS | {"input": [PROMPT_ITEM, REASONING_ITEM, OUTPUT_ITEM]}
-SECOND_STRIPPED = TOOLS | {"input": [PROMPT_ITEM, OUTPUT_ITEM]}
+SECOND: JsonObject = TOOLS | {"input": [PROMPT_ITEM, REASONING_ITEM, CALL_ITEM, OUTPUT_ITEM]}
+SECOND_STRIPPED = TOOLS | {"input": [PROMPT_ITEM, CALL_ITEM, OUTPUT_ITEM]}
 REPAIRED = "12:00:00 info    turn completed           request=r account=two attempts=2 total_ms=4.0"
 
 
@@ -642,3 +655,139 @@ def test_the_relay_warns_once_about_compaction(times: int) -> None:
 def test_each_run_must_print_the_answer() -> None:
     told = problems_of(attrs.evolve(mixed(), stdout=ANSWER))
     assert told == ("1 of 4 runs printed the answer",)
+
+
+def called(*calls: tuple[str, str]) -> JsonObject:
+    """A request in which each call (its id) has an output."""
+    items: list[Json] = [{"type": "function_call", "call_id": call} for call, _ in calls]
+    items += [
+        {"type": "function_call_output", "call_id": call, "output": output}
+        for call, output in calls
+    ]
+    return TOOLS | {"input": items}
+
+
+def told(name: str, *bodies: Json, **changes: object) -> tuple[str, ...]:
+    """What is wrong with a run of a scenario in which the backend was sent these requests."""
+    wanted = scenario(name)
+    asked = {
+        "scenario": wanted,
+        "stdout": f"{wanted.answer}\n" * wanted.runs,
+        "seen": tuple(turn(body, headers=(("session-id", "s"),)) for body in bodies),
+    }
+    return judged(**(asked | changes))
+
+
+def test_words_alone_call_no_tool() -> None:
+    assert told("text", FIRST) == ()
+    assert told("text", FIRST, called(("a", MARK))) == (
+        "the backend got a tool's output, though it called none",
+    )
+
+
+def test_two_calls_bring_two_outputs_each_its_own() -> None:
+    assert told("parallel", FIRST, called(("a", MARK), ("b", SECOND_MARK))) == ()
+    for wrong in ([("a", MARK)], [("a", SECOND_MARK), ("b", MARK)], [("a", MARK), ("b", MARK)]):
+        assert told("parallel", FIRST, called(*wrong)) == (
+            "the backend never got the tool's output",
+        )
+
+
+def test_thoughts_come_back_with_their_summary_and_are_shown() -> None:
+    thought: JsonObject = {
+        "type": "reasoning",
+        "encrypted_content": "e",
+        "summary": [{"type": "summary_text", "text": text} for text in THOUGHTS],
+    }
+    answered = called(("a", MARK))
+    items = get_list(answered, "input")
+    back = answered | {"input": [thought, *items]}
+    bare = answered | {"input": [{**thought, "encrypted_content": None}, *items]}
+    shown = {"stderr": "\n".join(THOUGHTS).replace("*", ""), "shows_thoughts": True}
+    assert told("reasoning", FIRST, back, echoes_reasoning=True, **shown) == ()
+    assert told("reasoning", FIRST, bare, echoes_reasoning=True) == (
+        "the backend never got its encrypted reasoning back, with its summary",
+    )
+    assert len(told("reasoning", FIRST, back, shows_thoughts=True)) == len(THOUGHTS)
+
+
+def test_a_file_that_was_to_be_changed_is_looked_at() -> None:
+    answered, wanted = called(("a", "done")), dict(scenario("patch").changed)
+    assert told("patch", FIRST, answered, files=wanted) == ()
+    (problem,) = told("patch", FIRST, answered, files={"greeting.txt": "good morning"})
+    assert problem.startswith("greeting.txt holds 'good morning', not ")
+
+
+def test_a_picture_arrives_as_it_went_in() -> None:
+    def showing(url: str) -> JsonObject:
+        content: list[Json] = [{"type": "input_image", "image_url": url}]
+        answered = called(("a", MARK))
+        items = get_list(answered, "input")
+        return answered | {"input": [{"role": "user", "content": content}, *items]}
+
+    good = f"data:image/png;base64,{base64.b64encode(PICTURE).decode()}"
+    assert told("image", showing(good)) == ()
+    assert told("image", called(("a", MARK))) == (
+        "request 1 with tools: not the picture that went in, but none",
+    )
+    assert len(told("image", showing(good[:-4]))) == 1
+
+
+def test_a_long_text_arrives_whole() -> None:
+    def saying(text: str) -> JsonObject:
+        answered = called(("a", MARK))
+        items = get_list(answered, "input")
+        return answered | {"input": [{"role": "user", "content": f"please\n{text}"}, *items]}
+
+    assert told("long", saying(LONG_TEXT)) == ()
+    (problem,) = told("long", saying(LONG_TEXT[:-1]))
+    assert problem.startswith("request 1 with tools: its longest text has")
+
+
+def test_a_title_is_asked_for_while_the_task_is() -> None:
+    title: JsonObject = {"input": [PROMPT_ITEM]}
+    answered = called(("a", MARK))
+    assert told("title", title, FIRST, answered) == ()
+    assert told("title", FIRST, answered) == ("it asked for a title 0 times, not once",)
+    in_turn = (
+        turn(title, arrived_at_s=1.0, headers=(("session-id", "s"),)),
+        turn(answered, arrived_at_s=9.0, headers=(("session-id", "s"),)),
+    )
+    assert told("title", seen=in_turn) == (
+        "title and task were asked for 8.0 s apart, one after the other",
+    )
+
+
+def test_a_second_run_brings_the_first_one_along_in_one_session() -> None:
+    first, second = called(("a", MARK)), called(("a", MARK), ("b", MARK))
+    assert told("resume", first, second) == ()
+    assert told("resume", first, called(("b", MARK))) == ("its last request had 1 results, not 2",)
+    others = (
+        turn(first, headers=(("session-id", "s"),)),
+        turn(second, headers=(("session-id", "another"),)),
+    )
+    assert told("resume", seen=others) == ("the turns were those of 2 sessions",)
+
+
+def test_a_program_that_compacts_asks_for_it_and_has_less_history_then() -> None:
+    trigger: JsonObject = {"input": [PROMPT_ITEM, {"type": "compaction_trigger"}]}
+    sums_up: JsonObject = {"input": [{"role": "user", "content": "Write a summary."}]}
+    whole = called(("a", MARK), ("b", MARK), ("c", MARK))
+    short = called(("c", MARK))
+    assert told("compaction", called(("a", MARK)), trigger, short) == ()
+    assert told("compaction", called(("a", MARK)), sums_up, short) == ()
+    assert told("compaction", short) == ("it never asked for a compaction",)
+    assert told("compaction", sums_up, whole) == (
+        "its last request still had 3 results: it compacted nothing",
+    )
+
+
+def test_two_faults_of_one_turn_take_three_attempts() -> None:
+    faulty = (turn(FIRST, fault="503", status=503), turn(FIRST, fault="failed_early"))
+    log = "12:00:00 info    turn completed  request=r account=two attempts={} total_ms=4.0"
+    seen = (*faulty, on_two(FIRST), turn(called(("a", MARK))))
+    wanted = scenario("overload")
+    assert judged(scenario=wanted, seen=seen, relay_log=(log.format(3),)) == ()
+    assert judged(scenario=wanted, seen=seen, relay_log=(log.format(2),)) == (
+        "the relay served no turn in three attempts",
+    )

@@ -240,10 +240,17 @@ def test_messages_are_changed_as_events_are(text: str, frames: list[str], end: s
 
 
 def test_messages_come_later() -> None:
-    later, stalled = with_fault("delay@f2=10s", SOCKET), with_fault("stall@f1=2.5s", SOCKET)
+    later, stalled = with_fault("delay@f1=10s", SOCKET), with_fault("stall@f1=2.5s", SOCKET)
 
-    assert [frame.at_s for frame in later.frames] == [1, 2, 3, 14, 15, 16]
+    assert [frame.at_s for frame in later.frames] == [1, 2, 13, 14, 15, 16]
     assert [frame.at_s for frame in stalled.frames] == [1, 2, 4.5, 4.5, 5, 6]
+
+
+def test_what_the_client_says_next_is_not_late_but_the_answer_to_it() -> None:
+    later, stalled = with_fault("delay@f2=10s", SOCKET), with_fault("stall@f2=9s", SOCKET)
+
+    assert [frame.at_s for frame in later.frames] == [1, 2, 3, 4, 15, 16]
+    assert [frame.at_s for frame in stalled.frames] == [1, 2, 3, 4, 12, 12]
 
 
 chunks = st.lists(st.tuples(st.integers(0, 9), st.binary(min_size=1, max_size=9)), max_size=6)

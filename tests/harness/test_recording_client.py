@@ -112,6 +112,14 @@ async def test_an_answer_without_its_end_was_cut_by_the_relay() -> None:
 
 
 @in_virtual_time
+async def test_a_body_that_the_server_keeps_to_itself_is_not_recorded() -> None:
+    shelf = Shelf()
+    await played(HTTP | {"method": "HEAD"}, ASKED, ANSWER, shelf)
+    response = shelf.tapes[0].taken().interaction().response
+    assert (response.body, response.stream.end, response.stream.complete) == (b"", "eof", True)
+
+
+@in_virtual_time
 async def test_the_frames_of_a_websocket_are_kept_in_both_directions() -> None:
     shelf = Shelf()
     asked = (

@@ -167,3 +167,27 @@ async def test_a_client_is_not_answered_before_the_recorded_time() -> None:
         await on_the_wire(server, post())
 
     assert clock.current_time() - began_at_s >= 0.06
+
+
+async def test_an_answer_has_no_body_where_http_has_none() -> None:
+    """Other recorders keep the body that was not sent; and a fault may lay a status over one."""
+    length = (("content-length", "5"),)
+    asked = {"method": "HEAD", "headers": length}
+    async with (
+        serving(recorded(1, **asked), recorded(2, status=304)) as server,
+        httpx.AsyncClient(base_url=server.base_url, trust_env=False, verify=NO_TLS) as http,
+    ):
+        head = await http.head(PATH)
+        unchanged = await http.post(PATH)
+        missed = await http.head("/elsewhere")
+
+    assert (head.headers["content-length"], head.content) == ("5", b"")
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+    assert (missed.status_code, missed.content) == (400, b"")
+
+
+async def test_a_header_goes_out_with_the_bytes_it_had() -> None:
+    async with serving(recorded(headers=(("x-said", "caf\u00e9"),))) as server:
+        got = await on_the_wire(server, post())
+
+    assert b"x-said: caf\xe9\r\n" in got

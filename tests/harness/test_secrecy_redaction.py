@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 
 import pytest
@@ -116,6 +117,156 @@ def test_what_looks_like_a_secret_goes_whoever_it_is_of(written: str, kind: str)
     assert scan_bytes(done.response.body, Secrets()) == ()
 
 
+RANDOM = "Ab3dEf6hIj9lMn2pQr5tUv8xYz"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "HOME=/x\nOPENAI_API_KEY=sk-proj-@\nA=1",
+        "AWS_SECRET_ACCESS_KEY=@",
+        "DB_PASSWORD=@",
+        'export NPM_TOKEN="@"',
+        "origin\thttps://x-access-token:@@github.com/a/b.git (fetch)",
+        "origin https://@@github.com/a/b.git",
+        "postgres://app:@@db:5432/x",
+        "machine api.github.com\n  login joe\n  password @\n",
+        "> x-api-key: @\r\n> accept: */*",
+        "> Cookie: theme=dark; session=@; x=y\r\n",
+        "< Set-Cookie: session=@; Path=/\r\n",
+        "curl -H 'x-api-key: @' https://a",
+        "curl -u joe:@ https://a",
+        '{"error":{"message":"Incorrect API key provided: @. You can"}}',
+        '--b\r\nContent-Disposition: form-data; name="refresh_token"\r\n\r\n@\r\n--b--',
+        "refresh_token: @",
+        'api_key = "@"',
+        "api_key='@'",
+        'apiKey: "@"',
+        "//npm.corp-7.io/:_authToken=@",
+        "prog --api-key @ --x",
+        "prog --token=@ --x",
+        '{"auths":{"ghcr.io":{"auth":"@"}}}',
+        "https://x.blob/a?sv=2020&sig=@",
+        '{"refresh_token":"@"}',
+        "a\nsk-proj-@",
+    ],
+)
+@pytest.mark.parametrize("json_levels", [0, 1, 2, 3])
+def test_a_secret_goes_of_which_its_surroundings_tell_however_deep(
+    told: str, json_levels: int
+) -> None:
+    text = told.replace("@", RANDOM, 1).replace("@@", "@")
+    for _ in range(json_levels):
+        text = json.dumps({"output": text})
+    one = redactor()
+    clean = one.data(text.encode())
+    assert len(clean) == len(text)
+    assert RANDOM.encode() not in clean
+    assert one.data(clean) == clean
+    for _ in range(json_levels):
+        clean = json.loads(clean)["output"].encode()
+    before, after = told.split("@", 1)
+    assert clean.startswith(before.encode())
+    assert clean.endswith(after.replace("@@", "@").encode())
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n    ", "\n  12\t"])
+@pytest.mark.parametrize("encode", [base64.b64encode, bytes.hex])
+@pytest.mark.parametrize("json_levels", [0, 2])
+def test_what_is_encoded_in_lines_is_read(end: str, encode: object, json_levels: int) -> None:
+    document = json.dumps({"x": "y" * 70, "refresh_token": RANDOM, "known": TOKEN, "z": "1" * 90})
+    encoded = encode(document.encode())  # type: ignore[operator]
+    whole = encoded if isinstance(encoded, str) else encoded.decode()
+    text = end.join(whole[at : at + 76] for at in range(0, len(whole), 76))
+    written = text
+    for _ in range(json_levels):
+        written = json.dumps(written)
+    clean = redactor(TOKEN).data(written.encode()).decode()
+    assert len(clean) == len(written)
+    for _ in range(json_levels):
+        clean = json.loads(clean)
+    joined = clean.replace(end, "")
+    decode = bytes.fromhex if encode is bytes.hex else base64.b64decode
+    read = json.loads(decode(joined))  # type: ignore[operator]
+    assert is_stand_in(read["refresh_token"])
+    assert is_stand_in(read["known"])
+    assert read["x"] == "y" * 70
+
+
+@pytest.mark.parametrize("encode", [base64.b64encode, bytes.hex])
+def test_an_unknown_key_in_base64_is_found_by_its_shape(encode: object) -> None:
+    encoded = encode(f"user jane\nkey sk-proj-{RANDOM}\nthe end".encode())  # type: ignore[operator]
+    data = encoded if isinstance(encoded, bytes) else encoded.encode()
+    assert [one.kind for one in scan_bytes(data, Secrets())] == ["key"]
+    clean = redactor().data(data)
+    assert scan_bytes(clean, Secrets()) == ()
+    assert clean.startswith(data[:24])
+
+
+@pytest.mark.parametrize(
+    ("written", "left"),
+    [
+        ("jane@b\u00fccher.de", "de"),
+        ("jürgen@corp-7.io", "jürgen"),
+        (r"C:\Users\Jane Doedle\x", "Doedle"),
+        ("/mnt/c/Users/janedoe/x", "janedoe"),
+        ("the organization org-Ab3dEf6hIj9lMn2pQr5tUv8x on tokens", "org-Ab3"),
+    ],
+)
+def test_people_and_organisations_go(written: str, left: str) -> None:
+    clean = redactor().data(written.encode())
+    assert clean != written.encode()
+    assert left == "de" or left.encode() not in clean
+
+
+def test_two_items_told_side_by_side_are_read_each_by_itself() -> None:
+    texts = {"a": f"my key is {TOKEN}, it is", "b": "and here something else is said at length"}
+    events = [
+        f'data: {{"item_id":"{item}","delta":"{text[at : at + 5]}"}}\n\n'
+        for at in range(0, 40, 5)
+        for item, text in texts.items()
+    ]
+    clean = redactor(TOKEN).data("".join(events).encode()).decode()
+    said = {"a": "", "b": ""}
+    for line in clean.split("\n\n")[:-1]:
+        event = json.loads(line[6:])
+        said[event["item_id"]] += event["delta"]
+    assert said["b"] == texts["b"][:40]
+    assert TOKEN not in said["a"]
+    assert said["a"].startswith("my key is x")
+
+
+def test_what_the_pieces_of_a_cut_stream_begin_to_say_goes() -> None:
+    pieces = ["key: ", TOKEN[:5], TOKEN[5:9], TOKEN[9:14]]
+    body = "".join(f'data: {{"delta":"{piece}"}}\n\n' for piece in pieces)[:-6].encode()
+    clean = redactor(TOKEN).data(body, is_cut=True)
+    assert len(clean) == len(body)
+    assert all(piece.encode() not in clean for piece in pieces[1:])
+
+
+def test_words_in_a_field_of_a_telling_name_go_there_alone() -> None:
+    body = b'{"password": "required", "text": "a password is required"}'
+    assert redactor().data(body) == body.replace(b'"required"', b'"xxxxxxx1"')
+
+
+def test_a_packed_body_that_hides_a_secret_is_empty_of_it() -> None:
+    packed = gzip.compress(f"a {TOKEN}".encode())
+    harmless = gzip.compress(b"nothing in here")
+    coded = (("content-encoding", "br"),)
+    one = redactor(TOKEN)
+    assert one.interaction(interaction(body=packed), finished=True).request.body == bytes(
+        len(packed)
+    )
+    twice = gzip.compress(packed)
+    assert one.interaction(interaction(body=twice), finished=True).request.body == bytes(len(twice))
+    assert one.interaction(interaction(body=harmless), finished=True).request.body == harmless
+    # What nobody can unpack may hold anything; what says so wrongly is looked at.
+    unread = interaction(headers=coded, body=b"\x8b\xff\x00")
+    assert one.interaction(unread, finished=True).request.body == bytes(3)
+    wrong = interaction(headers=coded, body=b'{"a":"b"}')
+    assert one.interaction(wrong, finished=True) == wrong
+
+
 @pytest.mark.parametrize(
     "harmless",
     [
@@ -130,6 +281,11 @@ def test_what_looks_like_a_secret_goes_whoever_it_is_of(written: str, kind: str)
         "019ac2f1-7d53-7a11-9c3b-1f0f5f0d2c11",
         '"max_output_tokens": 32000, "token_type": "Bearer"',
         '"prompt_cache_key":"ses_5d1c7b8a9ffe2kQmZt4Lw9Xc2V"',
+        "token = self._next_token_of_page_2, secret: SecretStr = get_secret(2)",
+        "usage: load -u http://127.0.0.1:PORT/path; docker run -u 1000:1000",
+        "https://$USER:$PASSWORD@host and ssh://git@github.com:22/a",
+        "CACHE_KEY=/var/cache/x1 PWD=/srv/x1 SSH_AUTH_SOCK=/tmp/ssh-XYZ1/agent.12",
+        "a1b2c3d4\n" * 9,
         "the Basic understanding of at-least-one-of-these-things",
     ],
 )

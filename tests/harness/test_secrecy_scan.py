@@ -71,13 +71,18 @@ def test_what_is_compressed_is_looked_into(pack: object) -> None:
     scan_file("a.gz", packed[:-3], Secrets())  # cut off: no error
 
 
-def test_what_yaml_holds_is_looked_at_as_bytes() -> None:
-    body = b"\x00\xff" + f"binary {KEY}".encode()
-    document = {"interactions": [{"response": {"body": {"string": body}}}]}
-    data = yaml.safe_dump(document).encode()
+def test_what_yaml_holds_is_looked_at_as_it_reads() -> None:
+    broken = KEY[:12] + "\\\n    " + KEY[12:]  # over two lines of YAML
+    data = f'interactions:\n- uri: "to {broken}"\n'.encode()
     places = [one.place for one in scan_file("a.yaml", data, Secrets())]
-    assert "interactions[0].response.body.string, byte 9" in places
+    assert places == ["interactions[0].uri, byte 3"]
     assert scan_file("a.yaml", b"a: [", Secrets()) == ()  # no YAML: looked at as it is
+
+
+def test_what_yaml_holds_as_bytes_is_found_on_its_line() -> None:
+    body = b"\x00\xff" * 40 + f"binary {KEY}".encode()
+    data = yaml.safe_dump({"a": {"string": body}}).encode()
+    assert [one.kind for one in scan_bytes(data, Secrets())] == ["key"]
 
 
 def test_a_binary_file_is_looked_at() -> None:
@@ -85,7 +90,7 @@ def test_a_binary_file_is_looked_at() -> None:
 
 
 def test_this_repository_holds_none() -> None:
-    places = [ROOT / name for name in ("README.md", "src", "config.example.yaml")]
+    places = [ROOT / name for name in ("README.md", "src", "harness", "config.example.yaml")]
     result = run(*places)
     assert (result.exit_code, result.output) == (0, "")
 

@@ -294,3 +294,55 @@ SCHEMAS: Final[dict[str, tuple[JsonObject, Json]]] = {
 @pytest.mark.parametrize(("schema", "value"), SCHEMAS.values(), ids=SCHEMAS.keys())
 def test_an_example_is_the_simplest_value_a_schema_accepts(schema: JsonObject, value: Json) -> None:
     assert example(schema) == value
+
+
+_EDIT: Final = "[sim edit=a.txt:old:new]"
+_PATCH: Final = "*** Begin Patch\n*** Update File: a.txt\n@@\n-old\n+new\n*** End Patch\n"
+
+
+def last_call(prompt: str, tools: Sequence[Json]) -> ToolCall:
+    call = script_for({"input": [user(prompt)], "tools": list(tools)}).items[-1]
+    assert isinstance(call, ToolCall)
+    return call
+
+
+def test_an_edit_is_a_patch_where_there_is_a_tool_for_patches() -> None:
+    assert last_call(_EDIT, CODEX).payload == _PATCH
+    assert parse_object(last_call(_EDIT, OPENCODE).payload) == {"patchText": _PATCH}
+    assert "tools.apply_patch(" in last_call(_EDIT, [custom("exec")]).payload
+
+
+def test_an_edit_without_patches_says_what_is_to_be_found_and_put_there() -> None:
+    texts: JsonObject = {"oldText": _TEXT, "newText": _TEXT}
+    edits: JsonObject = {
+        "type": "array",
+        "items": {"type": "object", "properties": texts, "required": ["oldText", "newText"]},
+    }
+    edit = function("edit", {"path": _TEXT, "edits": edits}, "path", "edits")
+    assert parse_object(last_call(_EDIT, [edit]).payload) == {
+        "path": "a.txt",
+        "edits": [{"oldText": "old", "newText": "new"}],
+    }
+
+
+def test_calls_in_parallel_run_one_command_each() -> None:
+    prompt = "Run the shell command 'one'. Run the shell command 'two'. [sim parallel=2]"
+    items = script_for({"input": [user(prompt)], "tools": OPENCODE}).items
+    commands = [parse_object(call.payload) for call in items if isinstance(call, ToolCall)]
+    assert [call["command"] for call in commands] == ["one", "two"]
+
+
+def test_thoughts_in_two_parts_come_before_every_item_when_asked_for() -> None:
+    thought, *others = script_for({"input": [user("hi [sim think] [sim text=Yes]")]}).items
+    assert isinstance(thought, Reasoning)
+    assert len(thought.parts) == 2
+    assert others == [Message(("Yes",))]
+
+
+def test_a_title_is_as_long_as_asked_for() -> None:
+    asked = {"instructions": "Write a title.", "input": [user("[sim title=9]")]}
+    script = script_for(asked)
+    assert script.aside
+    (title,) = script.items
+    assert isinstance(title, Message)
+    assert len("".join(title.pieces).split()) == 9

@@ -80,7 +80,9 @@ async def serve_script(script: Scripted, stream: trio.abc.Stream) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def recorded(script: Scripted, **how: float) -> tuple[Talk, Interaction]:
+async def recorded(
+    script: Scripted, sends: tuple[str | bytes, ...] = ("ask", b"more"), *, leave_s: float = 1e6
+) -> tuple[Talk, Interaction]:
     """Return a conversation with a scripted server, and its recording as a cassette keeps it."""
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
@@ -91,7 +93,7 @@ async def recorded(script: Scripted, **how: float) -> tuple[Talk, Interaction]:
         )
         tape.head(101, "Switching Protocols", ())
         frames = RecordedFrames(TrioFrames(socket), tape)
-        talk = await converse(frames, **how)
+        talk = await converse(frames, sends, leave_s=leave_s)
         await frames.aclose()
         nursery.cancel_scope.cancel()
     cassette = Cassette(about=About(origin="authored"), interactions=(tape.taken().interaction(),))
@@ -314,6 +316,35 @@ def test_faults_meet_messages(fault: str, got: int, code: int | None) -> None:
         assert (len(again.got), again.code) == (got, code)
 
     run()
+
+
+@pytest.mark.parametrize(
+    ("fault", "at_s"),
+    [
+        ("delay@f1=10s", [2, 42, 44, 74]),
+        ("delay@f2=10s", [2, 32, 44, 74]),
+        ("stall@f2=1.5s", [2, 32, 34, 64]),
+        ("stall@f2=60s", [2, 32, 92, 92]),
+    ],
+)
+def test_messages_come_later_than_they_came(fault: str, at_s: list[float]) -> None:
+    @in_virtual_time
+    async def run() -> None:
+        _, interaction = await recorded(echo)
+        again, _ = await replayed(interaction, faults=(fault,))
+        assert again.at_s == at_s
+
+    run()
+
+
+@in_virtual_time
+async def test_a_message_of_no_letters_is_a_text_as_well() -> None:
+    _, interaction = await recorded(echo, sends=("", "more"))
+
+    again, server = await replayed(interaction, ("", "more"))
+
+    assert again.code == 1012
+    assert server.ledger.problems() == ()
 
 
 @in_virtual_time

@@ -1,25 +1,41 @@
-"""What real programs have sent: this repository's own recordings, and captures that may lie beside.
+"""What real programs have sent: this repository's own cassettes, and captures that may lie beside.
 
-`python -m harness compat --record cassettes/requests` makes the recordings.
+`python -m harness tape` makes the cassettes; `cassettes/PROGRAM/SCENARIO/ROW.yaml` is one
+conversation of one row of the compatibility matrix.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import attrs
 import pytest
 
-from codexrelay.protocol.raw import JsonObject, get_list, get_object, get_text, is_object
+from codexrelay.protocol.raw import (
+    JsonObject,
+    get_list,
+    get_object,
+    get_text,
+    is_object,
+    parse_object,
+)
+from harness.cassettes import file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from harness.cassettes.model import Cassette
+
 ROOT = Path(__file__).parents[2]
-RECORDINGS = ROOT / "cassettes" / "requests"
+CASSETTES = ROOT / "cassettes"
+#: Nothing goes wrong in these, so that a program sends each request once. Where something does, it
+#: sends what it has sent in them.
+UNDISTURBED = ("text", "tool", "parallel", "reasoning", "patch", "image", "title", "resume")
 CAPTURES = ROOT.parent / "shared" / "clients" / "captures"
 
 #: Profile -> what the harness calls its program, where that is another name.
@@ -35,9 +51,11 @@ class Sent:
     """A turn's request as a program sent it."""
 
     name: str
+    #: The row of the matrix; of a capture, its folder.
+    row: str
     conversation: str
     path: str
-    #: As sent.
+    #: A capture's as sent; a cassette has the names in lower case.
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: JsonObject = attrs.field(repr=False)
 
@@ -66,15 +84,27 @@ class Sent:
 
 
 def recordings_of(profile: str) -> list[Sent]:
-    """Return the recorded requests of a profile's program, row by row of the matrix."""
+    """Return the recorded requests of a profile's program, conversation by conversation."""
     program = _PROGRAMS.get(profile, profile)
-    found = [sent for sent, about in _recordings() if about.get("program") == program]
+    found = list(_recorded(program)) if (CASSETTES / program).is_dir() else []
     assert found, (
         f"the profile {profile} has no recordings: its program needs a driver in "
         "harness/compat/drivers (and, if that has another name, a line in this module), and then "
-        "`python -m harness compat --record cassettes/requests --only PROGRAM`"
+        "`python -m harness tape --clients PROGRAM`"
     )
     return found
+
+
+def all_recordings() -> list[Sent]:
+    """Return the recorded requests of all programs."""
+    programs = sorted(folder.name for folder in CASSETTES.iterdir() if folder.is_dir())
+    return [sent for program in programs for sent in _recorded(program)]
+
+
+@functools.cache
+def cassette(path: Path) -> Cassette:
+    """Return a cassette. It is read once, as that takes some time."""
+    return file.read(path)
 
 
 def captures_of(profile: str) -> list[Sent]:
@@ -93,13 +123,28 @@ def captures_of(profile: str) -> list[Sent]:
     return found
 
 
-def _recordings() -> Iterator[tuple[Sent, JsonObject]]:
-    for path in sorted(RECORDINGS.glob("*/*.json")):
-        content = json.loads(path.read_bytes())
-        if content["method"] == "POST":
-            about = get_object(content, "recorded")
-            conversation = f"{path.parent.name} {about.get('conversation')}"
-            yield _sent(content, path, conversation=conversation), about
+@functools.cache
+def _recorded(program: str) -> tuple[Sent, ...]:
+    return tuple(
+        sent
+        for scenario in UNDISTURBED
+        for path in sorted((CASSETTES / program / scenario).glob("*.yaml"))
+        for sent in _turns_of(path)
+    )
+
+
+def _turns_of(path: Path) -> Iterator[Sent]:
+    row, scenario = path.stem, path.parent.name
+    for one in cassette(path).track("client"):
+        if one.request.method == "POST":
+            yield Sent(
+                name=f"{row}/{scenario}/{one.number}",
+                row=row,
+                conversation=f"{row} {scenario}",
+                path=urlsplit(one.request.uri).path,
+                headers=dict(one.request.headers),
+                body=parse_object(one.request.body),
+            )
 
 
 def _sent(content: JsonObject, path: Path, *, conversation: str) -> Sent:
@@ -107,6 +152,7 @@ def _sent(content: JsonObject, path: Path, *, conversation: str) -> Sent:
     assert isinstance(headers, dict | list)
     return Sent(
         name=f"{path.parent.name}/{path.stem}",
+        row=path.parent.name,
         conversation=conversation,
         path=get_text(content, "path") or "",
         headers=dict(headers),  # type: ignore[arg-type]  # pairs or an object, of texts

@@ -26,7 +26,6 @@ from codexrelay.profiles import find_profiles
 from codexrelay.profiles.profile import shell_as_bash
 from codexrelay.protocol.call_filter import ToolCall
 from codexrelay.protocol.raw import dump, get_object, parse_object
-from harness.compat.recording import prompt_for
 from tests.fakes.relay import relaying
 from tests.fakes.simulated import events_of
 
@@ -325,7 +324,7 @@ def switched_on(*names: str) -> tuple[CodexBackendSettings, ProfilesSettings]:
 
 
 OF_OPENCODE: Final = {"user-agent": "opencode/1.18.33 ai-sdk/x", "x-session-id": "ses_1"}
-ASKED: Final = f"{prompt_for('hi')} [sim foreign_shell=/tmp]"
+ASKED: Final = "Run the shell command 'echo hi' and tell me. [sim foreign_shell=/tmp]"
 
 
 @pytest.mark.parametrize(

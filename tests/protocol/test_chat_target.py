@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import copy
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,11 +19,11 @@ from codexrelay.protocol.target_tools import TargetTools
 from tests.fakes import chat_chunks as upstream
 from tests.fakes.recordings import captured_requests
 from tests.fakes.responses_client import ResponsesClient
+from tests.profiles.recorded import all_recordings
 
 if TYPE_CHECKING:
     from codexrelay.protocol.raw import Json, JsonObject
 
-CASSETTES = Path(__file__).parents[2] / "cassettes" / "requests"
 PARAMETERS = {"type": "object", "properties": {"a": {"type": "integer"}}}
 LS = {"type": "function", "name": "ls", "description": "List", "parameters": PARAMETERS}
 PATCH = {
@@ -564,12 +563,8 @@ def test_what_cannot_be_said_is_refused(body: JsonObject, param: str, code: str)
 
 
 def requests() -> dict[str, Any]:
-    """The requests of the real programs that speak Responses: ours, and the captured ones."""
-    ours = {
-        f"{path.parent.name}/{path.stem}": json.loads(path.read_bytes())["body"]
-        for path in sorted(CASSETTES.glob("*/*.json"))
-    }
-    return {name: body for name, body in ours.items() if body and "input" in body}
+    """The recorded requests of the real programs that speak Responses."""
+    return {sent.name: sent.body for sent in all_recordings() if "input" in sent.body}
 
 
 def assert_nothing_is_lost(body: dict[str, Any], name: str) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,12 +16,12 @@ from codexrelay.protocol.plain_request import PlainRequest, plain_request
 from codexrelay.protocol.responses_body import ResponsesDelivery
 from tests.fakes import responses_events
 from tests.fakes.chat_client import ChatClient
+from tests.profiles.recorded import all_recordings
 
 if TYPE_CHECKING:
     from codexrelay.protocol.delivery import Wire
     from codexrelay.protocol.raw import JsonObject
 
-CASSETTES = Path(__file__).parents[2] / "cassettes" / "requests"
 QWEN = ModelChoice(instance="local", slug="Qwen3:8b")
 CHAT: dict[str, Any] = {
     "model": "local:Qwen3:8b",
@@ -208,12 +206,9 @@ def test_what_is_malformed_is_refused(
 
 @pytest.mark.parametrize("wire", ["chat", "responses"])
 def test_requests_of_real_programs_can_be_sent(wire: Wire) -> None:
-    for path in sorted(CASSETTES.glob("*/*.json")):
-        body = json.loads(path.read_bytes())["body"]
-        if not body:
-            continue
-        spoken: Wire = "chat" if "messages" in body else "responses"
-        made = plain(body, spoken, wire)
-        assert made.body["model"] == "Qwen3:8b"
-        assert made.body["stream"] is True
-        assert made.model == body["model"]
+    for sent in all_recordings():
+        spoken: Wire = "chat" if "messages" in sent.body else "responses"
+        made = plain(sent.body, spoken, wire)
+        assert made.body["model"] == "Qwen3:8b", sent.name
+        assert made.body["stream"] is True, sent.name
+        assert made.model == sent.body["model"], sent.name

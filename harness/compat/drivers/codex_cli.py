@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from harness.compat.drivers.driver import Driver, NpmProgram, Order, Variant, with_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 LOGIN: Final = "codex-login"
 #: The account of the made-up login. Like its tokens it must never reach the backend.
@@ -37,6 +37,10 @@ _OF_A_RUN: Final = (
     "features.plugins=false",
     "features.remote_plugin=false",
 )
+#: It compacts its history when it is larger: after two print-outs of the notes, before the third.
+#: What it says of itself and its tools in each request is smaller by 4,000 tokens; at less than
+#: that it would never end.
+_SMALL_TOKENS: Final = {"codex": 13_500, "codex-lite": 16_000, LOGIN: 9_000}
 #: For somebody who keeps his ChatGPT login: no block is printed for it, and the built-in provider
 #: takes no headers. What he asks of the relay stands in the model's name.
 _KEEPS_LOGIN: Final = """\
@@ -56,10 +60,16 @@ class CodexCli:
         paths=("@openai/codex-{platform}/vendor/*/bin/codex",),
     )
     variants: Final = (
-        Variant(name="codex", protocol="responses", model="gpt-5.5"),
+        Variant(name="codex", protocol="responses", model="gpt-5.5", shows_thoughts=True),
         # The newer request shape: no `tools`, but an input item that holds them.
-        Variant(name="codex-lite", protocol="responses", model="gpt-5.6-sol", tools_in_input=True),
-        Variant(name=LOGIN, protocol="responses", model="gpt-5.5"),
+        Variant(
+            name="codex-lite",
+            protocol="responses",
+            model="gpt-5.6-sol",
+            tools_in_input=True,
+            shows_thoughts=True,
+        ),
+        Variant(name=LOGIN, protocol="responses", model="gpt-5.5", shows_thoughts=True),
     )
     interrupted_status: Final = 1
     logs: Final[tuple[str, ...]] = ()
@@ -77,9 +87,13 @@ class CodexCli:
 
     def arguments(self, order: Order) -> tuple[str, ...]:
         """Return one prompt, answered without a terminal."""
-        overrides = (argument for pair in _OF_A_RUN for argument in ("-c", pair))
+        overrides = (
+            argument for pair in (*_OF_A_RUN, *_wished(order)) for argument in ("-c", pair)
+        )
         again = ("resume", "--last") if order.goes_on else ()
-        return ("exec", *again, "--skip-git-repo-check", *overrides, order.prompt)
+        # The last argument: it takes as many files as there are.
+        picture = ("-i", order.wishes.picture) if order.wishes.picture else ()
+        return ("exec", *again, "--skip-git-repo-check", *overrides, order.prompt, *picture)
 
     def environment(self, order: Order) -> Mapping[str, str]:
         """Return its folder, its key, and nowhere to refresh the made-up login."""
@@ -88,6 +102,13 @@ class CodexCli:
             **order.key_variable,
             "CODEX_REFRESH_TOKEN_URL_OVERRIDE": f"{_NOWHERE}/oauth/token",
         }
+
+
+def _wished(order: Order) -> Iterator[str]:
+    if order.wishes.thoughts:
+        yield 'model_reasoning_summary="detailed"'
+    if order.wishes.small_context:
+        yield f"model_auto_compact_token_limit={_SMALL_TOKENS[order.variant.name]}"
 
 
 def _made_up_login(client_key: str) -> Mapping[str, object]:

@@ -27,6 +27,7 @@ from codexrelay.cli.client_config.programs.program import (
     pairs_of,
 )
 from codexrelay.protocol.capabilities import Given
+from harness.compat.scenarios import Wishes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,6 +69,8 @@ class Variant:
     model: str
     #: It sends no `tools`, but an item of its input that holds them.
     tools_in_input: bool = False
+    #: It shows the model's thoughts where it is told to.
+    shows_thoughts: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -88,13 +91,15 @@ class Order:
     further_models: tuple[str, ...] = ()
     #: It goes on with the latest conversation of this home.
     goes_on: bool = False
+    #: What else the scenario wants of the program.
+    wishes: Wishes = attrs.field(factory=Wishes)
 
     @property
     def api_url(self) -> str:
         """Return the base URL as OpenAI-compatible programs want it."""
         return f"{self.relay_url}/v1"
 
-    def block_for(self, program: str) -> Block:
+    def block_for(self, program: str, *, context_tokens: int = _CONTEXT_TOKENS) -> Block:
         """Return what a person pastes for the program.
 
         Both ways to give the key are used: over chat it stands in the block, as in a relay that
@@ -104,7 +109,7 @@ class Order:
             protocol=self.variant.protocol,
             api_url=self.api_url,
             model=self.variant.model,
-            context_tokens=_CONTEXT_TOKENS,
+            context_tokens=context_tokens,
             key=self.client_key if self.variant.protocol == "chat" else None,
             capabilities=CAPABILITIES if self.capabilities is None else self.capabilities,
         )
@@ -132,7 +137,7 @@ class Driver(Protocol):
 
     @property
     def name(self) -> str:
-        """Return the program's name, which `--only` takes too."""
+        """Return the program's name, which `--clients` takes too."""
 
     @property
     def program(self) -> NpmProgram | PythonProgram:

@@ -18,6 +18,10 @@ _OF_A_RUN: Final = {
 }
 
 
+#: The file with a long prompt, below the home.
+_PROMPT: Final = "prompt.txt"
+
+
 class Droid:
     """`droid exec` in its default, read-only mode, which runs `echo` without asking."""
 
@@ -41,14 +45,20 @@ class Droid:
 
     def files(self, order: Order) -> Mapping[str, str]:
         """Return the printed settings as the user's own, and a layer over them."""
+        attached = order.wishes.attached
         return {
             ".factory/settings.json": order.block_for(self.name).text,
             ".factory/settings.local.json": json.dumps(_OF_A_RUN),
+            **({_PROMPT: f"{order.prompt}\n{attached}"} if attached else {}),
         }
 
     def arguments(self, order: Order) -> tuple[str, ...]:
         """Return one prompt, answered without a terminal."""
-        return ("exec", "-m", f"custom:{NAME}", order.prompt)
+        # The default mode is read-only.
+        edits = ("--auto", "low") if order.wishes.edits else ()
+        # Beside a prompt it does not read its standard input.
+        asked = ("-f", str(order.home / _PROMPT)) if order.wishes.attached else (order.prompt,)
+        return ("exec", *edits, "-m", f"custom:{NAME}", *asked)
 
     def environment(self, order: Order) -> Mapping[str, str]:
         """Return what keeps it from its vendor's services and the system's key store."""

@@ -23,10 +23,12 @@ class OpenAISdk:
         distribution="openai", script=Path(__file__).parents[1] / "sdk_client.py"
     )
     variants: Final = (
-        Variant(name="sdk-chat", protocol="chat", model="gpt-5.5"),
-        Variant(name="sdk-responses", protocol="responses", model="gpt-5.5"),
-        Variant(name=f"sdk-chat{WHOLE}", protocol="chat", model="gpt-5.5"),
-        Variant(name=f"sdk-responses{WHOLE}", protocol="responses", model="gpt-5.5"),
+        Variant(name="sdk-chat", protocol="chat", model="gpt-5.5", shows_thoughts=True),
+        Variant(name="sdk-responses", protocol="responses", model="gpt-5.5", shows_thoughts=True),
+        Variant(name=f"sdk-chat{WHOLE}", protocol="chat", model="gpt-5.5", shows_thoughts=True),
+        Variant(
+            name=f"sdk-responses{WHOLE}", protocol="responses", model="gpt-5.5", shows_thoughts=True
+        ),
     )
     interrupted_status: Final = 130
     logs: Final[tuple[str, ...]] = ()
@@ -39,7 +41,9 @@ class OpenAISdk:
         """Return what `sdk_client.py` wants to know."""
         variant = order.variant
         shape = "whole" if variant.name.endswith(WHOLE) else "streamed"
-        return (str(order.home / _BLOCK), variant.protocol, shape, order.prompt)
+        options = [f"--picture={order.wishes.picture}"] if order.wishes.picture else []
+        options += ["--edits"] if order.wishes.edits else []
+        return (*options, str(order.home / _BLOCK), variant.protocol, shape, order.prompt)
 
     def environment(self, order: Order) -> Mapping[str, str]:
         """Return the key where the block may look for it."""

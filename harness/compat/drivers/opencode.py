@@ -23,6 +23,10 @@ _OF_A_RUN: Final = {
 }
 
 
+#: It compacts its history when less than what a model may write (32,000 here) would be left.
+_SMALL_TOKENS: Final = 32_000 + 13_000
+
+
 class OpenCode:
     """`opencode run`: the answer on stdout, everything else on stderr."""
 
@@ -38,15 +42,18 @@ class OpenCode:
         ),
     )
     variants: Final = (
-        Variant(name="opencode-chat", protocol="chat", model="gpt-5.5"),
-        Variant(name="opencode-responses", protocol="responses", model="gpt-5.5"),
+        Variant(name="opencode-chat", protocol="chat", model="gpt-5.5", shows_thoughts=True),
+        Variant(
+            name="opencode-responses", protocol="responses", model="gpt-5.5", shows_thoughts=True
+        ),
     )
     interrupted_status: Final = 130
     logs: Final = ("data/opencode/log/*.log",)
 
     def files(self, order: Order) -> Mapping[str, str]:
         """Return the printed configuration as the user's own, with all models in one provider."""
-        text = order.block_for(self.name).text
+        small = {"context_tokens": _SMALL_TOKENS} if order.wishes.small_context else {}
+        text = order.block_for(self.name, **small).text
         for model in order.further_models:
             config = json.loads(text)
             further = json.loads(order.for_model(model).block_for(self.name).text)
@@ -57,7 +64,11 @@ class OpenCode:
     def arguments(self, order: Order) -> tuple[str, ...]:
         """Return one prompt, answered without a terminal."""
         again = ("-c",) if order.goes_on else ()
-        return ("run", *again, "-m", f"{NAME}/{order.variant.model}", order.prompt)
+        thoughts = ("--thinking",) if order.wishes.thoughts else ()
+        # The last argument: it takes as many files as there are.
+        picture = ("-f", order.wishes.picture) if order.wishes.picture else ()
+        chosen = ("-m", f"{NAME}/{order.variant.model}")
+        return ("run", *again, *thoughts, *chosen, order.prompt, *picture)
 
     def environment(self, order: Order) -> Mapping[str, str]:
         """Keep its folders inside the home and its downloads switched off."""

@@ -16,12 +16,12 @@ PROGRAMS: Final = Path(__file__).parents[1] / "programs"
 FOREVER: Final = "forever"
 
 
-class Kind(Protocol):
-    """One server program, not yet started."""
+class Pinned(Protocol):
+    """What is installed from the package index, with all its packages."""
 
     @property
     def name(self) -> str:
-        """Return its name, which `--only` takes."""
+        """Return its name, as a command line calls it."""
 
     @property
     def version(self) -> str:
@@ -30,6 +30,30 @@ class Kind(Protocol):
     @property
     def pins(self) -> Path:
         """Return the list of its packages: `name==version`, one a line."""
+
+
+class Program(Pinned, Protocol):
+    """What serves on loopback, not yet started."""
+
+    @property
+    def key(self) -> str | None:
+        """Return the key that it wants; None: none."""
+
+    def files(self) -> Mapping[str, str]:
+        """Return what it wants to find in its folder: name -> content."""
+
+    def preparation(self, python: Path) -> tuple[str, ...] | None:
+        """Return the command to be run in its folder before the start; None: there is none."""
+
+    def command(self, python: Path, port: int) -> tuple[str, ...]:
+        """Return the command that serves on this port of 127.0.0.1, to be run in its folder."""
+
+    def environment(self) -> Mapping[str, str]:
+        """Return what keeps it off the network."""
+
+
+class Kind(Program, Protocol):
+    """One server program with a model of its own."""
 
     @property
     def wires(self) -> tuple[Wire, ...]:
@@ -40,28 +64,12 @@ class Kind(Protocol):
         """Return the name of its model."""
 
     @property
-    def key(self) -> str | None:
-        """Return the key that it wants; None: none."""
-
-    @property
     def cannot(self) -> frozenset[tuple[Wire, str]]:
         """Return what the SDK cannot do with the bare server either: its wires and columns."""
 
     @property
     def answer(self) -> str:
         """Return what its model says once its tool call was answered."""
-
-    def files(self) -> Mapping[str, str]:
-        """Return what it wants to find in its folder: name -> content."""
-
-    def preparation(self, python: Path) -> tuple[str, ...] | None:
-        """Return the command that makes its model, to be run in its folder; None: there is none."""
-
-    def command(self, python: Path, port: int) -> tuple[str, ...]:
-        """Return the command that serves on this port of 127.0.0.1, to be run in its folder."""
-
-    def environment(self) -> Mapping[str, str]:
-        """Return what keeps it off the network."""
 
 
 def version_in(pins: Path, package: str) -> str:

@@ -1,0 +1,20 @@
+"""The proof: a whole relay, cut, delayed and cancelled at every place, in virtual time.
+
+Client socket, relay, upstream socket, all of it the real thing, but the sockets are pairs in this
+process and the clock jumps. What stands where:
+
+| module | what it is |
+| --- | --- |
+| `virtual` | time that jumps only while nothing is in flight, and tasks in a fixed order |
+| `wires` | sockets without a network, and what their ends see |
+| `streams` | the answers that are played: small ones, written here |
+| `upstream` | the backend, which plays bytes and counts what was accepted |
+| `client` | a client that notes each byte and when it came |
+| `stage` | the whole relay between the two, and what it must be afterwards |
+| `truth` | a reader of its own for HTTP/1.1 and event streams |
+| `oracle` | what a client may be told, worked out from what was sent upstream |
+| `loss` | the cases of the loss property |
+| `mishaps` | several faults in one turn: refusals, retries, faults of cassettes, drawn by a seed |
+| `sweep` | the cases of the cancellation sweep |
+| `running` | cases on relays, one after the other, in several processes |
+"""

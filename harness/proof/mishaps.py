@@ -1,0 +1,212 @@
+"""Several things that go wrong in one turn: refusals, faults of cassettes, half a refresh.
+
+A case is a text: `mishaps STREAM PROTOCOL FORM FATE / FATE…`, one fate for each attempt. A fate is
+a name below, `whole`, or a fault as `harness.faults` writes it (`cut@40+rst`). `refresh:FATE` among
+them is for the next token request: `cut`, `reset` or `500`.
+
+What is promised of a stream that upstream itself has mangled (`dup`, `swap`, `drop`, `corrupt`,
+`insert`): Responses passes on what upstream said, up to an event that is no JSON. In both protocols
+there is exactly one terminal event, and nothing is marked complete that upstream did not complete.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import trio
+
+from harness.faults.text import parse as fault_of
+from harness.proof import oracle, streams
+from harness.proof.answers import named
+from harness.proof.client import Heard, ask
+from harness.proof.loss import WAYS, asking
+from harness.proof.oracle import Protocol
+from harness.proof.stage import SETTLE_S, staged
+from harness.proof.upstream import Play, performance_of_events, play_of, refusing
+from harness.proof.virtual import rng_of, settle_order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+    from random import Random
+
+    from harness.proof.stage import Stage
+    from harness.proof.virtual import Clocks
+
+_LIMIT: Final[dict[str, object]] = {
+    "type": "usage_limit_reached",
+    "message": "The usage limit has been reached",
+    "resets_in_seconds": 3600,
+}
+_FULL: Final[dict[str, object]] = {"code": "server_is_overloaded", "message": "full"}
+
+
+def _in_stream(**error: object) -> Play:
+    failed = {"id": streams.RESPONSE_ID, "status": "failed", "output": [], "error": error}
+    events = (
+        streams.text()[0],
+        streams.event("response.failed", response=failed),  # type: ignore[arg-type]  # it is JSON
+    )
+    return play_of(performance_of_events(events))
+
+
+#: Fates that are refusals: name -> what is played.
+REFUSALS: Final[Mapping[str, Play]] = {
+    "401": refusing(401, {"error": {"code": "token_expired", "message": "expired"}}),
+    "429": refusing(429, {"error": _LIMIT}),
+    "429plain": refusing(
+        429, {"error": {"code": "rate_limit_exceeded", "message": "try again in 2s"}}
+    ),
+    "400": refusing(400, {"detail": "Instructions are not valid"}),
+    "403": refusing(403, {"detail": "forbidden"}),
+    "500": refusing(500, {"error": {"code": "server_error", "message": "oh"}}),
+    "503": refusing(503, {"error": _FULL}),
+    "failed": _in_stream(**_FULL),
+    "limit-event": _in_stream(**_LIMIT),
+}
+_REFRESHES: Final[Mapping[str, Callable[[Play], Play]]] = {
+    "cut": lambda play: play.cut(len(play.wire) // 2, "fin"),
+    "reset": lambda play: play.cut(0, "rst"),
+    "500": lambda _: refusing(500, {"error": "oh"}),
+}
+_LIMITS: Final = frozenset({"429", "limit-event"})
+_MANGLING: Final = ("dup", "swap", "drop", "corrupt", "insert")
+_MOST_PLACES: Final = 9
+_REFRESH: Final = "refresh:"
+
+
+@attrs.frozen(kw_only=True)
+class Mishaps:
+    """One case."""
+
+    stream: str
+    protocol: Protocol
+    streamed: bool
+    #: Of attempts, in order; what comes after them is whole.
+    fates: tuple[str, ...]
+    #: Of token requests.
+    refreshes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        form = "streamed" if self.streamed else "whole"
+        fates = (*self.fates, *(f"{_REFRESH}{fate}" for fate in self.refreshes))
+        return f"mishaps {self.stream} {self.protocol} {form} {' / '.join(fates)}"
+
+    def play(self, fate: str) -> Play:
+        """Return what an attempt with this fate gets."""
+        if fate in REFUSALS:
+            return REFUSALS[fate]
+        performance = performance_of_events(named(self.stream), every_s=0.01)
+        return play_of(performance if fate == "whole" else fault_of(fate).apply(performance))
+
+
+def parse(text: str) -> Mishaps:
+    """Return the case that `str` wrote so.
+
+    Raises:
+        ValueError: it is none.
+    """
+    words = text.split(" ", 4)
+    if len(words) != 5 or words[0] != "mishaps":
+        raise ValueError(f"no case of several mishaps: {text!r}")
+    named(words[1])
+    fates = words[4].split(" / ")
+    return Mishaps(
+        stream=words[1],
+        protocol="chat" if words[2] == "chat" else "responses",
+        streamed=words[3] == "streamed",
+        fates=tuple(fate for fate in fates if not fate.startswith(_REFRESH)),
+        refreshes=tuple(f.removeprefix(_REFRESH) for f in fates if f.startswith(_REFRESH)),
+    )
+
+
+def drawn(seed: int, number: int) -> Mishaps:
+    """Return the case of this number among those of a seed."""
+    rng = rng_of(seed, "mishaps", number)
+    stream = rng.choice(sorted(streams.STREAMS))
+    protocol, streamed = rng.choice(WAYS)
+    size = sum(map(len, streams.STREAMS[stream]()))
+    fates = tuple(_fate(rng, size) for _ in range(rng.randint(1, 3)))
+    refreshes = tuple(rng.choice(sorted(_REFRESHES)) for _ in fates if rng.random() < 0.3)
+    return Mishaps(
+        stream=stream,
+        protocol=protocol,
+        streamed=streamed,
+        fates=fates,
+        refreshes=refreshes if "401" in fates else (),
+    )
+
+
+def _fate(rng: Random, size: int) -> str:
+    """Draw what happens to one attempt."""
+    if rng.random() < 0.45:
+        return rng.choice(sorted(REFUSALS))
+    terms = []
+    for _ in range(rng.randint(1, 2)):
+        at, event = rng.randrange(size), rng.randint(1, _MOST_PLACES)
+        terms.append(
+            rng.choice(
+                (
+                    f"delay@{at}=2s",
+                    f"stall@e{event}=12s",
+                    f"dup@e{event}",
+                    f"swap@e{event}",
+                    f"drop@e{event}",
+                    f"corrupt@{at}",
+                    f"insert@e{event}=: note%0A%0A",
+                    "split",
+                    "coalesce",
+                )
+            )
+        )
+    if rng.random() < 0.6:
+        terms.append(f"cut@{rng.randrange(size)}")
+        terms.append(rng.choice(("fin", "rst", "idle", "eof")))
+    return "+".join(terms)
+
+
+async def run_mishaps(case: Mishaps, folder: Path, clocks: Clocks) -> list[str]:
+    """Run a case on a relay of its own, and return what must not be so."""
+    async with staged(folder, clocks) as stage:
+        await trio.sleep(SETTLE_S)
+        settle_order(rng_of(case).getrandbits(32))
+        base, upstream = stage.level(), stage.upstream
+        upstream.script = deque(map(case.play, case.fates))
+        upstream.otherwise = case.play("whole")
+        upstream.refreshing = deque(_REFRESHES[fate] for fate in case.refreshes)
+        heard = Heard()
+        await ask(stage.connect(), asking(case.protocol, streamed=case.streamed), heard)
+        await trio.sleep(SETTLE_S)
+        attempts = [oracle.Upstream.of(one.sent) for one in upstream.turns]
+        problems = oracle.judge_attempts(attempts)
+        last = case.fates[len(attempts) - 1] if 0 < len(attempts) <= len(case.fates) else "whole"
+        mangled = any(term in last for term in _MANGLING)
+        judge = oracle.judge_mangled if mangled else oracle.judge
+        problems += judge(case.protocol, heard.data, attempts, streamed=case.streamed)
+        problems += _charged(case, stage)
+        if not case.refreshes:
+            problems += stage.unburnt()
+        if (more := stage.level().above(base)) is not None:
+            problems.append(f"left open: {more}")
+        return problems + stage.unforeseen()
+
+
+def _charged(case: Mishaps, stage: Stage) -> list[str]:
+    """Return which accounts are charged with what was not theirs, or not with what was."""
+    met: dict[str, list[str]] = {}
+    for one, fate in zip(stage.upstream.turns, case.fates, strict=False):
+        met.setdefault(one.account or "", []).append(fate)
+    problems = []
+    for name, stands in stage.standings().items():
+        fates = met.get(name, [])
+        limited = any(fate in _LIMITS for fate in fates)
+        allowed = {"cooling"} if limited else {"good"}
+        if "429plain" in fates:
+            allowed |= {"paused"}
+        if "401" in fates:
+            allowed |= {"token refused", "needs_reauth"} if case.refreshes else {"token refused"}
+        if stands not in allowed:
+            problems.append(f"account {name} met {fates} and stands {stands}")
+    return problems

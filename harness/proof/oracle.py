@@ -1,0 +1,413 @@
+"""What a client may be told, given what was sent upstream: the invariants of the loss property."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+import attrs
+
+from harness.proof.truth import (
+    TERMINAL,
+    Event,
+    Message,
+    Payload,
+    events_of,
+    is_output,
+    read_message,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+Protocol: TypeAlias = Literal["responses", "chat"]
+
+_ENDED_WELL: Final = frozenset({"response.completed", "response.incomplete"})
+_DONE: Final = b"[DONE]"
+
+
+@attrs.frozen(kw_only=True)
+class Upstream:
+    """What was sent in answer to one attempt, read."""
+
+    message: Message
+    #: The whole events of a 200.
+    events: tuple[Event, ...] = ()
+
+    @classmethod
+    def of(cls, wire: bytes | bytearray) -> Upstream:
+        """Read what was sent."""
+        message = read_message(wire)
+        events = events_of(message.body) if message.status == 200 else []
+        return cls(message=message, events=tuple(events))
+
+    @property
+    def gave_output(self) -> bool:
+        """The model has begun to answer, so that the turn is committed to this attempt."""
+        return any(is_output(event) for event in self.events)
+
+    @property
+    def terminal(self) -> Event | None:
+        """Its first terminal event."""
+        return next((event for event in self.events if event.name in TERMINAL), None)
+
+    @property
+    def until_terminal(self) -> tuple[Event, ...]:
+        """The events before the terminal one; all of them where there is none."""
+        names = [event.name in TERMINAL for event in self.events]
+        return self.events[: names.index(True)] if True in names else self.events
+
+
+def judge_attempts(attempts: Sequence[Upstream]) -> list[str]:
+    """Return what is wrong with how often upstream was asked."""
+    return [
+        f"attempt {number} had given output, and another one followed"
+        for number, attempt in enumerate(attempts[:-1], start=1)
+        if attempt.gave_output
+    ]
+
+
+def judge(
+    protocol: Protocol, heard: bytes | bytearray, attempts: Sequence[Upstream], *, streamed: bool
+) -> list[str]:
+    """Return what is wrong with a client's answer. `attempts` were asked in this order."""
+    message = read_message(heard)
+    if message.broken is not None:
+        return [f"the answer holds {message.broken}"]
+    if not message.whole:
+        return [f"the answer did not come to its end, status {message.status}"]
+    last = attempts[-1] if attempts else Upstream(message=read_message(b""))
+    if message.status != 200:
+        return _judge_refusal(protocol, message, last, streamed=streamed)
+    if not streamed:
+        return _judge_whole(protocol, message, last)
+    if b"\n\n" not in message.body or not message.body.endswith(b"\n\n"):
+        return [f"the stream ends within an event: {message.body[-60:]!r}"]
+    events = events_of(message.body)
+    if protocol == "responses":
+        return _judge_responses(events, last)
+    return _judge_chat(events, last)
+
+
+def _judge_refusal(
+    protocol: Protocol, message: Message, last: Upstream, *, streamed: bool
+) -> list[str]:
+    problems = []
+    # In Chat, an item that is only announced says nothing yet.
+    begun = last.gave_output if protocol == "responses" else said_by(last.events) != Said()
+    if streamed and begun:
+        problems.append(f"status {message.status} although the answer had begun")
+    if last.terminal is not None and last.terminal.name in _ENDED_WELL:
+        problems.append(f"status {message.status} although the answer was complete")
+    if not is_error(message.body):
+        problems.append(f"status {message.status} without an error body: {message.body[:80]!r}")
+    return problems
+
+
+def is_error(body: bytes) -> bool:
+    """Tell whether a body is an error as OpenAI writes it."""
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return False
+    error = value.get("error") if isinstance(value, dict) else None
+    return isinstance(error, dict) and bool(error.get("message")) and "type" in error
+
+
+def judge_stopped(
+    protocol: Protocol, heard: bytes | bytearray, attempts: Sequence[Upstream], *, streamed: bool
+) -> list[str]:
+    """Return what is wrong with an answer that was stopped at some moment.
+
+    What upstream had sent by then may not have been read yet. So it must be right for some number
+    of its events.
+    """
+    problems = judge(protocol, heard, attempts, streamed=streamed)
+    for count in range(len(attempts[-1].events)) if problems and attempts else ():
+        read = attrs.evolve(attempts[-1], events=attempts[-1].events[:count])
+        if not judge(protocol, heard, [*attempts[:-1], read], streamed=streamed):
+            return []
+    return problems
+
+
+def judge_mangled(
+    protocol: Protocol, heard: bytes | bytearray, attempts: Sequence[Upstream], *, streamed: bool
+) -> list[str]:
+    """Return what is wrong with an answer whose last attempt upstream has mangled itself.
+
+    How it reads is upstream's affair; how it ends is ours.
+    """
+    message, last = read_message(heard), attempts[-1]
+    if message.broken is not None or not message.whole:
+        return [f"the answer did not come to its end: {message.broken}"]
+    if message.status != 200:
+        good = is_error(message.body)
+        return [] if good else [f"status {message.status} without an error body"]
+    well = any(event.name in _ENDED_WELL for event in last.events)
+    if not streamed:
+        return [] if well else ["status 200 although the answer was not complete"]
+    events = events_of(message.body)
+    if protocol == "responses":
+        ends = [event.name for event in events if event.name in TERMINAL]
+        sent = {event.raw for event in last.events}
+        problems = [] if len(ends) == 1 else [f"terminal events {ends}"]
+        if ends and ends[0] in _ENDED_WELL and not well:
+            problems.append(f"{ends[0]} although the answer was not complete")
+        made_up = [e.raw[:100] for e in events if e.name not in TERMINAL and e.raw not in sent]
+        return problems + [f"an event that upstream did not send: {raw!r}" for raw in made_up]
+    chunks = [event.payload or {} for event in events if event.data != _DONE]
+    errors = sum("error" in chunk for chunk in chunks)
+    reasons = [reason for chunk in chunks if (reason := _finish_reason(chunk)) is not None]
+    problems = [] if errors + len(reasons) == 1 else [f"{errors} errors, reasons {reasons}"]
+    if not events or events[-1].data != _DONE:
+        problems.append("no [DONE] at the end")
+    if reasons and not well:
+        problems.append(f"finish reason {reasons} although the answer was not complete")
+    return problems
+
+
+# Responses, streamed.
+
+
+def _judge_responses(events: list[Event], last: Upstream) -> list[str]:
+    terminals = [number for number, event in enumerate(events) if event.name in TERMINAL]
+    if len(terminals) != 1:
+        return [f"{len(terminals)} terminal events"]
+    problems = []
+    if terminals != [len(events) - 1]:
+        problems.append(f"events behind the terminal one: {[e.name for e in events]}")
+    told, true = [e.raw for e in events[: terminals[0]]], [e.raw for e in last.until_terminal]
+    if not last.gave_output and last.terminal is None:
+        true = []  # nothing was committed, so nothing of it may be seen
+    if told != true:
+        problems.append(f"{_difference(told, true)}")
+    end, payload = events[terminals[0]], events[terminals[0]].payload or {}
+    if last.terminal is None:
+        if end.name != "response.failed":
+            problems.append(f"{end.name} although upstream sent no terminal event")
+        problems += _calls_made_up(payload, last.events)
+    elif end.name != last.terminal.name:
+        problems.append(f"{end.name}, and upstream sent {last.terminal.name}")
+    elif end.name in _ENDED_WELL and _output(payload) != _output(last.terminal.payload or {}):
+        problems.append("the output of the terminal event is not upstream's")
+    return problems
+
+
+def _difference(told: list[bytes], true: list[bytes]) -> str:
+    if told == true[: len(told)]:
+        return f"{len(true) - len(told)} events were lost of {len(true)}"
+    at = next((n for n, (a, b) in enumerate(zip(told, true, strict=False)) if a != b), len(true))
+    return f"event {at + 1} is not upstream's: {told[at][:100]!r}"
+
+
+def _output(payload: Payload) -> list[object]:
+    response = payload.get("response")
+    output = response.get("output") if isinstance(response, dict) else None
+    return output if isinstance(output, list) else []
+
+
+def _calls_made_up(payload: Payload, events: Sequence[Event]) -> list[str]:
+    """Return the calls in a terminal event of the relay's own that upstream had not finished."""
+    done = [
+        event.payload.get("item")
+        for event in events
+        if event.payload is not None and event.name == "response.output_item.done"
+    ]
+    return [
+        f"the failed response holds an item that was not done: {item!r}"
+        for item in _output(payload)
+        if item not in done
+    ]
+
+
+# Chat.
+
+
+@attrs.define(kw_only=True)
+class Call:
+    """A tool call, as far as it is known."""
+
+    call_id: object
+    name: object
+    #: Its arguments or its raw text, by the deltas.
+    payload: str = ""
+    custom: bool = False
+    #: Upstream has said all of its payload, and that the whole call is finished.
+    said: bool = False
+    done: bool = False
+
+
+@attrs.define(kw_only=True)
+class Said:
+    """What was said in an answer."""
+
+    text: str = ""
+    thought: str = ""
+    refusal: str = ""
+    calls: list[Call] = attrs.field(factory=list)
+
+
+_CALL_KINDS: Final = frozenset({"function_call", "custom_tool_call"})
+
+
+def said_by(events: Sequence[Event]) -> Said:
+    """Return what the events of a Responses stream say. Each of its calls has its deltas."""
+    said, calls = Said(), {}
+    for event in events:
+        payload = event.payload or {}
+        delta, key = str(payload.get("delta", "")), payload.get("output_index")
+        item = payload.get("item")
+        kind = item.get("type") if isinstance(item, dict) else None
+        match event.name:
+            case "response.output_text.delta":
+                said.text += delta
+            case "response.reasoning_summary_text.delta":
+                said.thought += delta
+            case "response.refusal.delta":
+                said.refusal += delta
+            case "response.output_item.added" if isinstance(item, dict) and kind in _CALL_KINDS:
+                call = Call(call_id=item.get("call_id"), name=item.get("name"))
+                call.custom = kind == "custom_tool_call"
+                calls[key] = call
+                said.calls.append(call)
+            case "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta":
+                calls[key].payload += delta
+            case (
+                "response.function_call_arguments.done" | "response.custom_tool_call_input.done"
+            ) if key in calls:
+                calls[key].said = True
+            case "response.output_item.done" if key in calls:
+                calls[key].said = calls[key].done = True
+            case _:
+                pass
+    return said
+
+
+def _judge_chat(events: list[Event], last: Upstream) -> list[str]:
+    if [event.data for event in events].count(_DONE) != 1 or events[-1].data != _DONE:
+        return ["the stream does not end with one [DONE]"]
+    chunks = [event.payload or {} for event in events[:-1]]
+    errors = [number for number, chunk in enumerate(chunks) if "error" in chunk]
+    finished = [reason for chunk in chunks if (reason := _finish_reason(chunk)) is not None]
+    problems = []
+    if len(errors) + len(finished) != 1:
+        problems.append(f"{len(errors)} errors and {len(finished)} finish reasons")
+    if errors and errors != [len(chunks) - 1]:
+        problems.append("chunks behind the error")
+    true = said_by(last.until_terminal)
+    well = last.terminal is not None and last.terminal.name in _ENDED_WELL
+    if finished and not well:
+        problems.append(f"finish reason {finished} although the answer was not complete")
+    if errors and well:
+        problems.append("an error although the answer was complete")
+    if finished == ["tool_calls"] and not all(call.done for call in true.calls):
+        problems.append("a tool call is marked complete that was not")
+    if well and finished and (finished == ["tool_calls"]) != bool(true.calls):
+        problems.append(f"finish reason {finished} with {len(true.calls)} calls")
+    return problems + _compare(_said_in(chunks), true)
+
+
+def _finish_reason(chunk: Payload) -> object:
+    choices = chunk.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else {}
+    return first.get("finish_reason") if isinstance(first, dict) else None
+
+
+def _said_in(chunks: Sequence[Payload]) -> Said:
+    said, calls = Said(), {}
+    for chunk in chunks:
+        choices = chunk.get("choices")
+        for choice in choices if isinstance(choices, list) else []:
+            delta = choice.get("delta") or {}
+            said.text += delta.get("content") or ""
+            said.thought += delta.get("reasoning_content") or ""
+            said.refusal += delta.get("refusal") or ""
+            for entry in delta.get("tool_calls") or []:
+                function = entry.get("function") or {}
+                if "id" in entry:
+                    call = Call(call_id=entry["id"], name=function.get("name"))
+                    calls[entry["index"]] = call
+                    said.calls.append(call)
+                calls[entry["index"]].payload += function.get("arguments") or ""
+    return said
+
+
+def _compare(told: Said, true: Said) -> list[str]:
+    problems = [
+        f"{what} {got!r}, and upstream said {said!r}"
+        for what, got, said in (
+            ("text", told.text, true.text),
+            ("thought", told.thought, true.thought),
+            ("refusal", told.refusal, true.refusal),
+        )
+        if got != said
+    ]
+    names = [(call.call_id, call.name) for call in told.calls]
+    if names != [(call.call_id, call.name) for call in true.calls]:
+        return [*problems, f"calls {names}, and upstream opened {true.calls}"]
+    for got, call in zip(told.calls, true.calls, strict=True):
+        wanted = {_wrapped(call, closed=closed) for closed in _may_be_closed(call)}
+        if got.payload not in wanted:
+            problems.append(f"arguments {got.payload!r}, and upstream said {call!r}")
+    return problems
+
+
+def _may_be_closed(call: Call) -> tuple[bool, ...]:
+    """Return whether a custom tool's arguments are closed; either, where nothing decides it."""
+    if call.done:
+        return (True,)
+    return (True, False) if call.said else (False,)
+
+
+def _wrapped(call: Call, *, closed: bool) -> str:
+    """Return a call's arguments as Chat has them: raw text is put into an object."""
+    if not call.custom:
+        return call.payload
+    begun = '{"input":' + json.dumps(call.payload, ensure_ascii=False)
+    return begun + "}" if closed else begun[:-1]
+
+
+# One JSON body.
+
+
+def _judge_whole(protocol: Protocol, message: Message, last: Upstream) -> list[str]:
+    try:
+        value = json.loads(message.body)
+    except ValueError:
+        return [f"a body that is no JSON: {message.body[:80]!r}"]
+    if last.terminal is None or last.terminal.name not in _ENDED_WELL:
+        return ["status 200 although the answer was not complete"]
+    if protocol == "responses":
+        true_output = _output(last.terminal.payload or {})
+        told = value.get("output")
+        if [_words(item) for item in told] != [_words(item) for item in true_output]:
+            return [f"the output {told!r} is not upstream's"]
+        return []
+    choice = value["choices"][0]
+    said = _said_in([{"choices": [{"delta": _with_indexes(choice["message"])}]}])
+    true = said_by(last.until_terminal)
+    problems = _compare(said, true)
+    if (choice["finish_reason"] == "tool_calls") != bool(true.calls):
+        problems.append(f"finish reason {choice['finish_reason']} with {len(true.calls)} calls")
+    return problems
+
+
+def _with_indexes(message: Payload) -> Payload:
+    calls = message.get("tool_calls")
+    numbered = enumerate(calls if isinstance(calls, list) else [])
+    return message | {"tool_calls": [call | {"index": number} for number, call in numbered]}
+
+
+def _words(item: object) -> object:
+    """Return what an item says, without what is filled in for SDKs."""
+    if not isinstance(item, dict):
+        return item
+    parts = [
+        part.get("text")
+        for key in ("content", "summary")
+        for part in item.get(key) or []
+        if isinstance(part, dict)
+    ]
+    kept = ("id", "type", "call_id", "name", "arguments", "input")
+    return {key: item.get(key) for key in kept}, parts

@@ -1,0 +1,1 @@
+"""Records whole conversations of the real programs, for `cassettes`."""
