@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # A package index can fail for a moment: three tries, then give up.
 TRY3 = tries=0; until $(1); do tries=$$((tries+1)); [ $$tries -lt 3 ] || exit 1; echo "trying again ($$tries)" >&2; sleep 5; done
 
-.PHONY: help demo mixed test check format lint types layers compat servers stress prove bench serve clean
+.PHONY: help demo mixed test check format lint types layers compat servers stress cassettes prove bench serve clean
 
 help:
 	@echo "make demo    see it work: simulated backend, relay, streamed turns in both protocols"
@@ -16,6 +16,7 @@ help:
 	@echo "make servers real OpenAI-compatible servers (installed from the package index) behind the relay"
 	@echo "make mixed   a conversation between a local model and Codex: compaction on, off, still off"
 	@echo "make stress  three relays and a fourth program share accounts, 1,000 expiries, kill -9 (15 minutes)"
+	@echo "make cassettes  are the recordings sound, and without secrets?"
 	@echo "make prove   a whole relay, cut everywhere and cancelled everywhere, in virtual time"
 	@echo "make bench   the relay beside yardsticks, as ratios"
 	@echo "make serve   start the relay on http://127.0.0.1:8787 (ARGS='--port 0' and the like)"
@@ -61,7 +62,11 @@ stress: $(READY)
 	@$(BIN)/python -m harness stress $(ARGS)
 
 prove: $(READY)
-	@$(BIN)/python -m harness prove --full $(ARGS)
+	@$(BIN)/python -m harness prove $(if $(ARGS),$(ARGS),--full)
+
+cassettes: $(READY)
+	@$(BIN)/python -m harness check cassettes
+	@$(BIN)/python -m harness scan cassettes
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -65,6 +65,12 @@ def recorder_into(folder: Path, *, name: str, scenario: str, client: str, versio
     )
 
 
+def replay_of(cassette: Path) -> Program:
+    """Return the relay whose backend is a cassette."""
+    arguments = ("harness", "replay", str(cassette.resolve()), "--relay")
+    return Program(arguments, {"PYTHONPATH": str(_ROOT)})
+
+
 class RelayStartError(Exception):
     """The relay did not start; the text is what it said."""
 

@@ -51,6 +51,7 @@ class Stream:
     #: Where each chunk ends in the body as it is kept (decoded), in bytes. As long as `at_s`.
     ends: tuple[int, ...] = ()
     #: The answer is whole: an event stream has its terminal event, any other body its proper end.
+    #: A WebSocket whose messages are events: the last of them is a terminal one.
     complete: bool
     end: End
     #: Of a WebSocket.

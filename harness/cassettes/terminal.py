@@ -13,10 +13,13 @@ from codexrelay.protocol import events, sse
 from codexrelay.protocol.raw import get_text, is_object, parse
 
 if TYPE_CHECKING:
-    from harness.cassettes.model import End, Headers
+    from collections.abc import Sequence
+
+    from harness.cassettes.model import End, Frame, Headers
 
 #: The last data of a Chat stream, which is no JSON.
 _DONE: Final = b"[DONE]"
+_MESSAGES: Final = frozenset({"text", "bin"})
 #: The real backend sends its events without any content type.
 _LIKE_EVENTS: Final = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*(?:event|data|id|retry)?:")
 
@@ -54,6 +57,27 @@ def is_whole(headers: Headers, body: bytes, *, ended: End = "eof") -> bool:
     if not body or announced is None or not announced.isdecimal():
         return True  # an answer to HEAD announces what it does not send
     return len(body) == int(announced)
+
+
+def is_whole_websocket(frames: Sequence[Frame], *, ended: End) -> bool:
+    """Return whether a WebSocket's last turn came to its proper end.
+
+    Where its messages are events, however it was closed: the last message is a terminal one. Else:
+    it was closed properly.
+    """
+    last = next((frame for frame in reversed(frames) if frame.kind in _MESSAGES), None)
+    told = None if last is None else _type_of(last.data)
+    if last is None or told is None:
+        return ended == "eof"
+    return last.direction == "in" and told in events.TERMINAL
+
+
+def _type_of(data: bytes) -> str | None:
+    try:
+        value = parse(data)
+    except ValueError:
+        return None
+    return get_text(value, "type") if is_object(value) else None
 
 
 def _has_terminal_event(body: bytes) -> bool:

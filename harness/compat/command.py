@@ -6,8 +6,9 @@ import itertools
 import os
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import click
 import trio
@@ -29,16 +30,19 @@ from harness.compat.hermetic import SKIPPED, is_sealed, seal, why_not
 from harness.compat.install import agents_folder, find_all, run_npm
 from harness.compat.junit import junit
 from harness.compat.matrix import cells_of, run_cells
+from harness.compat.on_cassette import recorded_in, run_on_cassette
 from harness.compat.page import Facts, page
 from harness.compat.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from harness.compat.cell import Cell, Result
     from harness.compat.hermetic import Sealing
 
 DRIVERS: Final = all_drivers()
+#: What runs a cell.
+Run: TypeAlias = "Callable[[Cell], Awaitable[Result]]"
 
 
 class Names(click.ParamType[tuple[str, ...]]):
@@ -111,6 +115,13 @@ COLUMNS: Final = tuple(scenario.name for scenario in SCENARIOS)
     help="Cut the run off from every network but loopback (Linux): `auto`, if that is allowed.",
 )
 @click.option(
+    "--replay",
+    "cassettes",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Run on recordings (DIR/PROGRAM/COLUMN/ROW.yaml) instead of the simulated backend; cells "
+    "without one are left out.",
+)
+@click.option(
     "--target",
     "targets",
     multiple=True,
@@ -133,6 +144,7 @@ def compat(
     jobs: int,
     retry_once: bool,
     skip_missing: bool,
+    cassettes: Path | None,
     targets: tuple[tuple[str, str], ...],
     backends: tuple[tuple[str, str], ...],
     target_key: str | None,
@@ -177,7 +189,11 @@ def compat(
         sys.exit(0 if all_good(cards) and (skip_missing or not missing) else 1)
     sealed = _sealed(hermetic)
     print(sealed, flush=True)
-    results = _run(cells, jobs=jobs, retry_once=retry_once)
+    run: Run = run_cell
+    if cassettes is not None:
+        cells = recorded_in(cells, cassettes)
+        run = partial(run_on_cassette, folder=cassettes)
+    results = _run(cells, run=run, jobs=jobs, retry_once=retry_once)
     print(report.failures(results), report.matrix(results, missing), sep="", end="")
     if junit_path is not None:
         junit_path.write_bytes(junit(results, missing))
@@ -215,15 +231,13 @@ def exit_status(
     return 0 if good and (skip_missing or not missing) else 1
 
 
-def _run(cells: Sequence[Cell], *, jobs: int, retry_once: bool) -> tuple[Result, ...]:
+def _run(cells: Sequence[Cell], *, run: Run, jobs: int, retry_once: bool) -> tuple[Result, ...]:
     numbers = itertools.count(1)
 
     def tell(result: Result) -> None:
         print(report.line(result, number=next(numbers), total=len(cells)), flush=True)
 
     async def main() -> tuple[Result, ...]:
-        return await run_cells(
-            cells, run=run_cell, jobs=jobs, retry_once=retry_once, on_result=tell
-        )
+        return await run_cells(cells, run=run, jobs=jobs, retry_once=retry_once, on_result=tell)
 
     return trio.run(main)

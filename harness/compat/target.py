@@ -340,7 +340,7 @@ async def _measure(cell: Cell, bench: Bench, folder: Path) -> _Outcome:
         relay_status=0,
         relay_log=(),
     )
-    problems = _problems(evidence, target) if backend is not None else _problems_alone(evidence)
+    problems = _problems(evidence, target) if backend is not None else problems_alone(evidence)
     if mishap is not None and not driven.mishap_happened:
         problems = (*problems, "it ended before its account met the mishap")
     if (back_at_s := driven.quota_back_at_s) is not None:
@@ -371,7 +371,7 @@ def _problems(evidence: Evidence, target: Target) -> tuple[str, ...]:
     return tuple(dict.fromkeys(problems))
 
 
-def _problems_alone(evidence: Evidence) -> tuple[str, ...]:
+def problems_alone(evidence: Evidence) -> tuple[str, ...]:
     """Judge the program alone: what a model of any backend has to say of a command it had run."""
     if evidence.status is None:
         return ("it was still running when its time was up",)

@@ -10,6 +10,8 @@ import attrs
 from harness.cassettes.performance import Chunk
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.cassettes.model import Headers
     from harness.cassettes.performance import Performance
 
@@ -74,18 +76,31 @@ def with_borders_of(chunks: Chunks, data: bytes) -> Chunks:
 
 
 def with_body(performance: Performance, chunks: Chunks) -> Performance:
-    """Return the answer with another body, and with the length of that if it tells one."""
+    """Return the answer with another body, and a length that is as true as it was if it tells one.
+
+    What was broken off before stays so: it is still too short for its length.
+    """
     changed = attrs.evolve(performance, chunks=tuple(chunk for chunk in chunks if chunk.data))
-    return with_its_length(changed)
+    return _longer(changed, len(changed.body) - len(performance.body))
 
 
 def with_its_length(performance: Performance) -> Performance:
     """Return the answer with the true length in its `content-length`, if it has one."""
     length = str(len(performance.body))
-    headers = tuple(
-        (name, length if name == "content-length" else value) for name, value in performance.headers
+    return attrs.evolve(performance, headers=_with_length(performance.headers, lambda _: length))
+
+
+def _longer(performance: Performance, by_bytes: int) -> Performance:
+    def longer(told: str) -> str:
+        return str(max(0, int(told) + by_bytes)) if told.isdecimal() else told
+
+    return attrs.evolve(performance, headers=_with_length(performance.headers, longer))
+
+
+def _with_length(headers: Headers, length: Callable[[str], str]) -> Headers:
+    return tuple(
+        (name, length(value) if name == "content-length" else value) for name, value in headers
     )
-    return attrs.evolve(performance, headers=headers)
 
 
 def with_header(headers: Headers, name: str, value: str) -> Headers:

@@ -50,8 +50,13 @@ _NOBODY: Final = "http://openai-codex"
 _TURN: Final = "/responses"
 #: Made anew for the connection at hand.
 _OF_THE_CONNECTION: Final = frozenset(
-    {"host", "connection", "content-length", "transfer-encoding", "content-encoding", "expect"}
+    {
+        *("host", "connection", "content-length", "transfer-encoding", "content-encoding"),
+        *("expect", "sec-websocket-key"),
+    }
 )
+#: The key of a handshake is no secret, but it looks like one and is not kept.
+_HANDSHAKE_KEY: Final = ("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA==")
 _RECEIVE_BYTES: Final = 256 * 1024
 #: How long after its last byte a client leaves that left in the middle of an answer, in seconds.
 _LEAVES_AFTER_S: Final = 0.5
@@ -302,9 +307,12 @@ def _target(uri: str) -> str:
 
 def _headers(one: Interaction, body: bytes) -> list[tuple[str, str]]:
     kept = [pair for pair in one.request.headers if pair[0] not in _OF_THE_CONNECTION]
-    made = [("host", "localhost"), ("connection", "close")]
+    upgrades = any(name == "upgrade" for name, _ in kept)
+    made = [("host", "localhost"), ("connection", "upgrade" if upgrades else "close")]
     if body or one.request.method == "POST":
         made.append(("content-length", str(len(body))))
+    if upgrades:
+        made.append(_HANDSHAKE_KEY)
     if one.request.coding is not None:
         made.append(("content-encoding", one.request.coding))
     return [*made, *kept]

@@ -7,7 +7,8 @@ process and the clock jumps. What stands where:
 | --- | --- |
 | `virtual` | time that jumps only while nothing is in flight, and tasks in a fixed order |
 | `wires` | sockets without a network, and what their ends see |
-| `streams` | the answers that are played: small ones, written here |
+| `streams` | answers that are played: small ones, written there |
+| `answers` | all of them by name: small, long, and from files |
 | `upstream` | the backend, which plays bytes and counts what was accepted |
 | `client` | a client that notes each byte and when it came |
 | `stage` | the whole relay between the two, and what it must be afterwards |
@@ -15,6 +16,7 @@ process and the clock jumps. What stands where:
 | `oracle` | what a client may be told, worked out from what was sent upstream |
 | `loss` | the cases of the loss property |
 | `mishaps` | several faults in one turn: refusals, retries, faults of cassettes, drawn by a seed |
+| `stories` | many turns on one relay, with what happens between them |
 | `sweep` | the cases of the cancellation sweep |
 | `running` | cases on relays, one after the other, in several processes |
 """

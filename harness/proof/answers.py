@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import random
 import re
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote, urlsplit
@@ -34,7 +34,7 @@ from harness.simulator.tools import Tool, ToolCall
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from harness.cassettes.model import Interaction
+    from harness.cassettes.model import Cassette, Interaction
     from harness.simulator.script import Item
 
 _BODY: Final = ".sse"
@@ -83,11 +83,16 @@ def _body(path: Path, number: str) -> bytes:
     if path.name.endswith(_LINES):
         return b"".join(map(_framed, path.read_bytes().splitlines()))
     if path.suffix in _CASSETTES:
-        cassette = file.read(path)
-        for one in cassette.interactions:
+        for one in _cassette(path).interactions:
             if str(one.number) == number:
                 return one.response.body
     raise ValueError(f"there is no answer {path.as_posix()}{'#' if number else ''}{number}")
+
+
+#: Its answers are asked for one after the other.
+@lru_cache(maxsize=4)
+def _cassette(path: Path) -> Cassette:
+    return file.read(path)
 
 
 def _framed(data: bytes) -> bytes:
@@ -99,7 +104,7 @@ def _framed(data: bytes) -> bytes:
 def _answers(path: Path) -> list[Interaction]:
     """Return what upstream has streamed in a cassette to model requests; of others, nothing."""
     try:
-        cassette = file.read(path)
+        cassette = _cassette(path)
     except CassetteError:
         return []
     return [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 
 import click
@@ -20,9 +21,13 @@ if TYPE_CHECKING:
 _PARTS: Final[tuple[Part, ...]] = get_args(Part)
 _TITLES: Final[dict[Part, str]] = {
     "loss": "loss: an answer stops at any byte of the wire",
+    "long": "long: long and recorded answers stop anywhere",
     "mishaps": "mishaps: several faults, refusals and refreshes",
+    "stories": "stories: many turns on one relay",
     "cancel": "cancel: left, stopped, killed at any step",
 }
+#: What is cut besides, if it is there.
+_CASSETTES: Final = Path("cassettes")
 _MOST_FAILURES: Final = 20
 #: Seconds between two lines of progress.
 _TELL_EVERY_S: Final = 10.0
@@ -35,10 +40,24 @@ _TELL_EVERY_S: Final = 10.0
     "--exhaustive", "extent", flag_value="exhaustive", help="Each of them in every protocol, too."
 )
 @click.option("--only", help=f"Some of {', '.join(_PARTS)}, with commas between.")
+@click.option(
+    "--streams",
+    "found_in",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True),
+    help="Cut the answers in this cassette, .sse file or folder, too. [default: cassettes]",
+)
 @click.option("--seed", type=int, default=1, show_default=True, help="What is drawn, and how.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes; as many as there are cores.")
 @click.option("--case", help="Run one case again, by the line that was printed for it.")
-def prove(extent: Extent, only: str | None, seed: int, jobs: int | None, case: str | None) -> None:
+def prove(
+    extent: Extent,
+    only: str | None,
+    found_in: tuple[Path, ...],
+    seed: int,
+    jobs: int | None,
+    case: str | None,
+) -> None:
     """Cut, delay and cancel a whole relay everywhere, in virtual time: nothing is lost.
 
     From the client's socket to the backend's, all of it is the real thing; the sockets are pairs in
@@ -53,7 +72,9 @@ def prove(extent: Extent, only: str | None, seed: int, jobs: int | None, case: s
         sys.exit(_again(case))
     parts = _parts(only)
     began_s = time.perf_counter()
-    work = batches(parts, extent, seed=seed)
+    if not found_in and _CASSETTES.is_dir():
+        found_in = (_CASSETTES,)
+    work = batches(parts, extent, seed=seed, found_in=found_in)
     progress = _Progress(len(work))
     outcomes = run_all(work, jobs=jobs or cores(), tell=progress.tell)
     _print(parts, outcomes, time.perf_counter() - began_s)

@@ -28,26 +28,32 @@ from harness.proof.upstream import Play, performance_of_events, play_of, refusin
 from harness.proof.virtual import rng_of, settle_order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from random import Random
 
+    from codexrelay.protocol.raw import JsonObject
     from harness.proof.stage import Stage
     from harness.proof.virtual import Clocks
 
-_LIMIT: Final[dict[str, object]] = {
+_LIMIT: Final[JsonObject] = {
     "type": "usage_limit_reached",
     "message": "The usage limit has been reached",
     "resets_in_seconds": 3600,
 }
-_FULL: Final[dict[str, object]] = {"code": "server_is_overloaded", "message": "full"}
+_FULL: Final[JsonObject] = {"code": "server_is_overloaded", "message": "full"}
 
 
-def _in_stream(**error: object) -> Play:
-    failed = {"id": streams.RESPONSE_ID, "status": "failed", "output": [], "error": error}
+def _in_stream(error: JsonObject) -> Play:
+    failed: JsonObject = {
+        "id": streams.RESPONSE_ID,
+        "status": "failed",
+        "output": [],
+        "error": error,
+    }
     events = (
         streams.text()[0],
-        streams.event("response.failed", response=failed),  # type: ignore[arg-type]  # it is JSON
+        streams.event("response.failed", response=failed),
     )
     return play_of(performance_of_events(events))
 
@@ -63,16 +69,23 @@ REFUSALS: Final[Mapping[str, Play]] = {
     "403": refusing(403, {"detail": "forbidden"}),
     "500": refusing(500, {"error": {"code": "server_error", "message": "oh"}}),
     "503": refusing(503, {"error": _FULL}),
-    "failed": _in_stream(**_FULL),
-    "limit-event": _in_stream(**_LIMIT),
+    "failed": _in_stream(_FULL),
+    "limit-event": _in_stream(_LIMIT),
 }
-_REFRESHES: Final[Mapping[str, Callable[[Play], Play]]] = {
+#: How a token request can fail: name -> what becomes of the answer that the issuer has given.
+REFRESHES: Final[Mapping[str, Callable[[Play], Play]]] = {
     "cut": lambda play: play.cut(len(play.wire) // 2, "fin"),
     "reset": lambda play: play.cut(0, "rst"),
     "500": lambda _: refusing(500, {"error": "oh"}),
 }
 _LIMITS: Final = frozenset({"429", "limit-event"})
 _MANGLING: Final = ("dup", "swap", "drop", "corrupt", "insert")
+#: Terms that make an answer a refusal of the account's, unless a later one breaks it again.
+_REFUSING: Final[Mapping[str, frozenset[str]]] = {
+    "limit=": frozenset({"cooling", "paused"}),
+    "status=429": frozenset({"cooling", "paused"}),
+    "status=401": frozenset({"token refused"}),
+}
 _MOST_PLACES: Final = 9
 _REFRESH: Final = "refresh:"
 
@@ -128,8 +141,8 @@ def drawn(seed: int, number: int) -> Mishaps:
     stream = rng.choice(sorted(streams.STREAMS))
     protocol, streamed = rng.choice(WAYS)
     size = sum(map(len, streams.STREAMS[stream]()))
-    fates = tuple(_fate(rng, size) for _ in range(rng.randint(1, 3)))
-    refreshes = tuple(rng.choice(sorted(_REFRESHES)) for _ in fates if rng.random() < 0.3)
+    fates = tuple(fate_drawn(rng, size) for _ in range(rng.randint(1, 3)))
+    refreshes = tuple(rng.choice(sorted(REFRESHES)) for _ in fates if rng.random() < 0.3)
     return Mishaps(
         stream=stream,
         protocol=protocol,
@@ -139,7 +152,7 @@ def drawn(seed: int, number: int) -> Mishaps:
     )
 
 
-def _fate(rng: Random, size: int) -> str:
+def fate_drawn(rng: Random, size: int) -> str:
     """Draw what happens to one attempt."""
     if rng.random() < 0.45:
         return rng.choice(sorted(REFUSALS))
@@ -175,15 +188,14 @@ async def run_mishaps(case: Mishaps, folder: Path, clocks: Clocks) -> list[str]:
         base, upstream = stage.level(), stage.upstream
         upstream.script = deque(map(case.play, case.fates))
         upstream.otherwise = case.play("whole")
-        upstream.refreshing = deque(_REFRESHES[fate] for fate in case.refreshes)
+        upstream.refreshing = deque(REFRESHES[fate] for fate in case.refreshes)
         heard = Heard()
         await ask(stage.connect(), asking(case.protocol, streamed=case.streamed), heard)
         await trio.sleep(SETTLE_S)
         attempts = [oracle.Upstream.of(one.sent) for one in upstream.turns]
         problems = oracle.judge_attempts(attempts)
         last = case.fates[len(attempts) - 1] if 0 < len(attempts) <= len(case.fates) else "whole"
-        mangled = any(term in last for term in _MANGLING)
-        judge = oracle.judge_mangled if mangled else oracle.judge
+        judge = oracle.judge_mangled if is_mangled(last) else oracle.judge
         problems += judge(case.protocol, heard.data, attempts, streamed=case.streamed)
         problems += _charged(case, stage)
         if not case.refreshes:
@@ -191,6 +203,31 @@ async def run_mishaps(case: Mishaps, folder: Path, clocks: Clocks) -> list[str]:
         if (more := stage.level().above(base)) is not None:
             problems.append(f"left open: {more}")
         return problems + stage.unforeseen()
+
+
+def is_mangled(fate: str) -> bool:
+    """Tell whether it is upstream itself that says something else than it meant."""
+    return any(term in fate for term in _MANGLING)
+
+
+def must_cool(fate: str) -> bool:
+    """Tell whether an account that meets this is left alone for some time."""
+    return fate in _LIMITS
+
+
+def may_stand(fates: Sequence[str], *, refresh_fails: bool) -> set[str]:
+    """Return how an account may stand that has met these fates, besides `good`."""
+    found: set[str] = set()
+    if any(map(must_cool, fates)):
+        found.add("cooling")
+    if "429plain" in fates:
+        found.add("paused")
+    for term, stands in _REFUSING.items():
+        if any(term in fate for fate in fates):
+            found |= stands
+    if "401" in fates or "token refused" in found:
+        found |= {"token refused", "needs_reauth"} if refresh_fails else {"token refused"}
+    return found
 
 
 def _charged(case: Mishaps, stage: Stage) -> list[str]:
@@ -201,12 +238,9 @@ def _charged(case: Mishaps, stage: Stage) -> list[str]:
     problems = []
     for name, stands in stage.standings().items():
         fates = met.get(name, [])
-        limited = any(fate in _LIMITS for fate in fates)
-        allowed = {"cooling"} if limited else {"good"}
-        if "429plain" in fates:
-            allowed |= {"paused"}
-        if "401" in fates:
-            allowed |= {"token refused", "needs_reauth"} if case.refreshes else {"token refused"}
+        allowed = may_stand(fates, refresh_fails=bool(case.refreshes))
+        if not any(map(must_cool, fates)):
+            allowed.add("good")
         if stands not in allowed:
             problems.append(f"account {name} met {fates} and stands {stands}")
     return problems

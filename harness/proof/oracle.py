@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 Protocol: TypeAlias = Literal["responses", "chat"]
 
-_ENDED_WELL: Final = frozenset({"response.completed", "response.incomplete"})
+#: Terminal events of an answer that is one.
+ENDED_WELL: Final = frozenset({"response.completed", "response.incomplete"})
 _DONE: Final = b"[DONE]"
 
 
@@ -57,6 +58,11 @@ class Upstream:
         """The events before the terminal one; all of them where there is none."""
         names = [event.name in TERMINAL for event in self.events]
         return self.events[: names.index(True)] if True in names else self.events
+
+    @property
+    def behind_terminal(self) -> tuple[Event, ...]:
+        """What stands behind the terminal event; some gateways tell the turn's cost there."""
+        return self.events[len(self.until_terminal) + 1 :]
 
 
 def judge_attempts(attempts: Sequence[Upstream]) -> list[str]:
@@ -98,7 +104,7 @@ def _judge_refusal(
     begun = last.gave_output if protocol == "responses" else said_by(last.events) != Said()
     if streamed and begun:
         problems.append(f"status {message.status} although the answer had begun")
-    if last.terminal is not None and last.terminal.name in _ENDED_WELL:
+    if last.terminal is not None and last.terminal.name in ENDED_WELL:
         problems.append(f"status {message.status} although the answer was complete")
     if not is_error(message.body):
         problems.append(f"status {message.status} without an error body: {message.body[:80]!r}")
@@ -144,7 +150,7 @@ def judge_mangled(
     if message.status != 200:
         good = is_error(message.body)
         return [] if good else [f"status {message.status} without an error body"]
-    well = any(event.name in _ENDED_WELL for event in last.events)
+    well = any(event.name in ENDED_WELL for event in last.events)
     if not streamed:
         return [] if well else ["status 200 although the answer was not complete"]
     events = events_of(message.body)
@@ -152,7 +158,7 @@ def judge_mangled(
         ends = [event.name for event in events if event.name in TERMINAL]
         sent = {event.raw for event in last.events}
         problems = [] if len(ends) == 1 else [f"terminal events {ends}"]
-        if ends and ends[0] in _ENDED_WELL and not well:
+        if ends and ends[0] in ENDED_WELL and not well:
             problems.append(f"{ends[0]} although the answer was not complete")
         made_up = [e.raw[:100] for e in events if e.name not in TERMINAL and e.raw not in sent]
         return problems + [f"an event that upstream did not send: {raw!r}" for raw in made_up]
@@ -175,7 +181,8 @@ def _judge_responses(events: list[Event], last: Upstream) -> list[str]:
     if len(terminals) != 1:
         return [f"{len(terminals)} terminal events"]
     problems = []
-    if terminals != [len(events) - 1]:
+    behind = [e.raw for e in events[terminals[0] + 1 :]]
+    if behind != [e.raw for e in last.behind_terminal][: len(behind)]:
         problems.append(f"events behind the terminal one: {[e.name for e in events]}")
     told, true = [e.raw for e in events[: terminals[0]]], [e.raw for e in last.until_terminal]
     if not last.gave_output and last.terminal is None:
@@ -189,7 +196,7 @@ def _judge_responses(events: list[Event], last: Upstream) -> list[str]:
         problems += _calls_made_up(payload, last.events)
     elif end.name != last.terminal.name:
         problems.append(f"{end.name}, and upstream sent {last.terminal.name}")
-    elif end.name in _ENDED_WELL and _output(payload) != _output(last.terminal.payload or {}):
+    elif end.name in ENDED_WELL and _output(payload) != _true_output(last):
         problems.append("the output of the terminal event is not upstream's")
     return problems
 
@@ -205,6 +212,20 @@ def _output(payload: Payload) -> list[object]:
     response = payload.get("response")
     output = response.get("output") if isinstance(response, dict) else None
     return output if isinstance(output, list) else []
+
+
+def _true_output(attempt: Upstream) -> list[object]:
+    """Return the output of a whole answer. A terminal event that has none leaves it to the items.
+
+    They are those that were done, in their order in the output.
+    """
+    told = _output(attempt.terminal.payload or {}) if attempt.terminal is not None else []
+    if told:
+        return told
+    payloads = [event.payload or {} for event in attempt.until_terminal]
+    done = [one for one in payloads if one.get("type") == "response.output_item.done"]
+    done.sort(key=lambda one: one["output_index"] if isinstance(one["output_index"], int) else 0)
+    return [one.get("item") for one in done]
 
 
 def _calls_made_up(payload: Payload, events: Sequence[Event]) -> list[str]:
@@ -254,6 +275,7 @@ _CALL_KINDS: Final = frozenset({"function_call", "custom_tool_call"})
 def said_by(events: Sequence[Event]) -> Said:
     """Return what the events of a Responses stream say. Each of its calls has its deltas."""
     said, calls = Said(), {}
+    passage = None
     for event in events:
         payload = event.payload or {}
         delta, key = str(payload.get("delta", "")), payload.get("output_index")
@@ -263,7 +285,10 @@ def said_by(events: Sequence[Event]) -> Said:
             case "response.output_text.delta":
                 said.text += delta
             case "response.reasoning_summary_text.delta":
-                said.thought += delta
+                # An empty line parts what is thought in several parts.
+                now = (key, payload.get("summary_index"))
+                said.thought += delta if passage in (None, now) else f"\n\n{delta}"
+                passage = now
             case "response.refusal.delta":
                 said.refusal += delta
             case "response.output_item.added" if isinstance(item, dict) and kind in _CALL_KINDS:
@@ -296,7 +321,7 @@ def _judge_chat(events: list[Event], last: Upstream) -> list[str]:
     if errors and errors != [len(chunks) - 1]:
         problems.append("chunks behind the error")
     true = said_by(last.until_terminal)
-    well = last.terminal is not None and last.terminal.name in _ENDED_WELL
+    well = last.terminal is not None and last.terminal.name in ENDED_WELL
     if finished and not well:
         problems.append(f"finish reason {finished} although the answer was not complete")
     if errors and well:
@@ -376,10 +401,10 @@ def _judge_whole(protocol: Protocol, message: Message, last: Upstream) -> list[s
         value = json.loads(message.body)
     except ValueError:
         return [f"a body that is no JSON: {message.body[:80]!r}"]
-    if last.terminal is None or last.terminal.name not in _ENDED_WELL:
+    if last.terminal is None or last.terminal.name not in ENDED_WELL:
         return ["status 200 although the answer was not complete"]
     if protocol == "responses":
-        true_output = _output(last.terminal.payload or {})
+        true_output = _true_output(last)
         told = value.get("output")
         if [_words(item) for item in told] != [_words(item) for item in true_output]:
             return [f"the output {told!r} is not upstream's"]

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import attrs
 import trio
 
-from harness.proof import loss, mishaps, streams, sweep, virtual
+from harness.proof import answers, loss, mishaps, stories, streams, sweep, virtual
+from harness.proof.oracle import ENDED_WELL, Upstream
 from harness.proof.stage import SETTLE_S, staged
+from harness.proof.upstream import performance_of_events, play_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from harness.proof.stage import Level, Stage
     from harness.proof.virtual import Clocks
 
-Part: TypeAlias = Literal["loss", "mishaps", "cancel"]
+Part: TypeAlias = Literal["loss", "long", "mishaps", "stories", "cancel"]
 #: How much is run: a sample, what a machine does in minutes, everything in every way.
 Extent: TypeAlias = Literal["quick", "full", "exhaustive"]
 
@@ -34,10 +36,20 @@ _CASES_PER_RELAY: Final = 200
 _QUICK_LOSS: Final = 150
 _QUICK_MISHAPS: Final = 40
 _FULL_MISHAPS: Final = 1500
+_QUICK_STORIES: Final = 20
+_FULL_STORIES: Final = 1000
+#: Cases of each long stream, and of each that was found in a file.
+_LONG: Final[dict[Extent, tuple[int, int]]] = {
+    "quick": (5, 1),
+    "full": (300, 20),
+    "exhaustive": (2000, 400),
+}
 #: Between two steps that are hit. Turns with one body and whole relays that are cancelled go
 #: through the same steps as others, mostly, so fewer of them do.
 _QUICK_SWEEP: Final = 97
 _FULL_SWEEP_RARELY: Final = 4
+#: Answers in files of which a quick run cuts some.
+_QUICK_FOUND: Final = 24
 _MEMORY_FOLDER: Final = Path("/dev/shm")
 
 
@@ -77,7 +89,13 @@ class Batch:
         """Run it in this process."""
         began_s = time.process_time()
         with _folder() as folder:
-            acts = {"loss": _cuts, "mishaps": _mishaps, "cancel": _sweep}
+            acts = {
+                "loss": _cuts,
+                "long": _cuts,
+                "mishaps": _mishaps,
+                "stories": _stories,
+                "cancel": _sweep,
+            }
             count, failures = virtual.run(partial(acts[self.part], self, Path(folder)))
         return Outcome(
             part=self.part,
@@ -92,15 +110,29 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="codexrelay-proof-", dir=place)
 
 
-def batches(parts: Sequence[Part], extent: Extent, *, seed: int) -> list[Batch]:
-    """Return all the work, in an order that follows from `seed`."""
+def batches(
+    parts: Sequence[Part], extent: Extent, *, seed: int, found_in: Sequence[Path] = ()
+) -> list[Batch]:
+    """Return all the work, in an order that follows from `seed`.
+
+    `found_in` are files and folders whose answers are cut as the long ones are.
+    """
     found: list[Batch] = []
     if "loss" in parts:
         found += _loss_batches(extent, seed)
+    if "long" in parts:
+        names = [name for path in found_in for name in answers.below(path)]
+        if extent == "quick" and len(names) > _QUICK_FOUND:
+            names = virtual.rng_of(seed, "found").sample(names, _QUICK_FOUND)
+        found += _long_batches(list(filter(_ends_well, names)), extent, seed)
     if "mishaps" in parts:
         count = _QUICK_MISHAPS if extent == "quick" else _FULL_MISHAPS
         texts = [str(mishaps.drawn(seed, number)) for number in range(count)]
         found += [Batch(part="mishaps", cases=some) for some in _some(texts, 50)]
+    if "stories" in parts:
+        count = _QUICK_STORIES if extent == "quick" else _FULL_STORIES
+        texts = [str(stories.drawn(seed, number)) for number in range(count)]
+        found += [Batch(part="stories", cases=some) for some in _some(texts, 50)]
     if "cancel" in parts:
         found += _sweep_batches(extent, seed)
     virtual.rng_of(seed, "order").shuffle(found)
@@ -114,6 +146,21 @@ def _loss_batches(extent: Extent, seed: int) -> Iterator[Batch]:
         if extent == "quick":
             cases = rng.sample(cases, len(cases) // _QUICK_LOSS)
         yield from (Batch(part="loss", cases=some) for some in _some(cases, _CASES_PER_RELAY))
+
+
+def _long_batches(names: Sequence[str], extent: Extent, seed: int) -> Iterator[Batch]:
+    of_long, of_found = _LONG[extent]
+    for name in (*answers.LONG, *names):
+        count = of_long if name in answers.LONG else of_found
+        cases = loss.some_cuts(name, count, virtual.rng_of(seed, "long", name))
+        for some in _some(list(map(str, cases)), _CASES_PER_RELAY):
+            yield Batch(part="long", cases=some)
+
+
+def _ends_well(name: str) -> bool:
+    """Tell whether an answer is one: what ends as an error is repeated, which is another story."""
+    attempt = Upstream.of(play_of(performance_of_events(answers.named(name))).wire)
+    return attempt.terminal is not None and attempt.terminal.name in ENDED_WELL
 
 
 def _sweep_batches(extent: Extent, seed: int) -> Iterator[Batch]:
@@ -172,6 +219,8 @@ def run_case(text: str) -> tuple[str, ...]:
     """
     if text.startswith("mishaps "):
         return _failed(Batch(part="mishaps", cases=(text,)))
+    if text.startswith("story "):
+        return _failed(Batch(part="stories", cases=(str(stories.parse(text)),)))
     if "wire@" in text:
         return _failed(Batch(part="loss", cases=(str(loss.Cut.parse(text)),)))
     it, step = sweep.parse(text)
@@ -209,6 +258,15 @@ async def _mishaps(batch: Batch, folder: Path, clocks: Clocks) -> tuple[int, lis
     for number, text in enumerate(batch.cases):
         case = mishaps.parse(text)
         if problems := await mishaps.run_mishaps(case, folder / str(number), clocks):
+            failures.append(Failure(case=text, problems=tuple(problems)))
+    return len(batch.cases), failures
+
+
+async def _stories(batch: Batch, folder: Path, clocks: Clocks) -> tuple[int, list[Failure]]:
+    failures = []
+    for number, text in enumerate(batch.cases):
+        story = stories.parse(text)
+        if problems := await stories.run_story(story, folder / str(number), clocks):
             failures.append(Failure(case=text, problems=tuple(problems)))
     return len(batch.cases), failures
 

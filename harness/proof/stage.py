@@ -193,17 +193,23 @@ async def staged(
     accounts: tuple[SimulatedAccount, ...] | int = 2,
     seed: int = 0,
     max_concurrent_turns: int | None = None,
+    after: Stage | None = None,
 ) -> AsyncIterator[Stage]:
     """Run a whole relay in virtual time; what it keeps lies below `folder`, which is empty.
 
+    `after` is a relay that has stopped: this one takes over its accounts and its backend.
     At the end of the block the relay is stopped, the polite way if it still runs.
     """
-    if isinstance(accounts, int):
-        accounts = some_accounts(accounts)
-    simulator = Simulator(accounts=accounts, wall_clock=clocks.wall, seed=seed)
-    store = folder / "accounts"
-    simulator.write_store(store)
-    upstream, door = Upstream(simulator), Door()
+    if after is None:
+        if isinstance(accounts, int):
+            accounts = some_accounts(accounts)
+        simulator = Simulator(accounts=accounts, wall_clock=clocks.wall, seed=seed)
+        store = folder / "accounts"
+        simulator.write_store(store)
+        upstream = Upstream(simulator)
+    else:
+        simulator, store, upstream = after.simulator, after.store, after.upstream
+    door = Door()
     settings = _settings(folder, store, max_concurrent_turns=max_concurrent_turns)
     drain, stopped, scope = Drain(grace_s=0.0), trio.Event(), trio.CancelScope()
     transports: list[DirectTransport] = []

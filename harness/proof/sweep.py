@@ -85,6 +85,10 @@ def _slow_refreshes(stage: Stage) -> None:
     stage.upstream.refreshing = deque([_in_two] * 4)
 
 
+def _hang(stage: Stage) -> None:
+    stage.wiring.hangs = True
+
+
 def _hold_the_account(stage: Stage) -> None:
     stage.upstream.script.appendleft(play_of(performance_of_events(_HELD, every_s=0.1)))
 
@@ -110,6 +114,10 @@ class Scene:
     slow_client: bool = False
     #: Connections to the backend are kept.
     keeps: bool = False
+    #: It comes to no answer even if nobody disturbs it.
+    fails: bool = False
+    #: Behind a relay that was cancelled another one is started on the same store.
+    has_heir: bool = False
     #: In which an account may stand afterwards.
     standings: frozenset[str] = _GOOD
 
@@ -134,10 +142,15 @@ SCENES: Final[dict[str, Scene]] = {
         accounts=(SimulatedAccount("sim-1", expired=True),),
         prepare=_slow_refreshes,
         fresh=True,
+        has_heir=True,
     ),
     # The backend does not take the token, although it has not expired.
     "unauthorized": Scene(
-        plays=(_PLAY,), prepare=_expire, fresh=True, standings=frozenset({"good", "token refused"})
+        plays=(_PLAY,),
+        prepare=_expire,
+        fresh=True,
+        has_heir=True,
+        standings=frozenset({"good", "token refused"}),
     ),
     "retry": Scene(plays=(refusing(503, {"error": {"message": "full"}}), _PLAY)),
     "broken": Scene(plays=(_BURST.cut(60, "rst"), _PLAY)),
@@ -170,6 +183,8 @@ SCENES: Final[dict[str, Scene]] = {
     ),
     "slow-client": Scene(plays=(_BIG,), slow_client=True),
     "failed": Scene(plays=(_PLAY.cut(1200, "fin"),)),
+    # Connecting takes for ever.
+    "no-connection": Scene(plays=(_PLAY,), prepare=_hang, fails=True),
     "silent": Scene(plays=(_PLAY.cut(1200, "idle"),)),
 }
 
@@ -268,6 +283,8 @@ async def sweep(
             base = stage.level()
             while step < MOST_STEPS and swept.cases != most:
                 problems, was_hit = await _run(it, scene, stage, base, step)
+                if was_hit and it.hit == "kill" and scene.has_heir and not problems:
+                    problems = await _heir(stage, at / "heir", clocks)
                 swept.cases += was_hit
                 if problems:
                     swept.problems[step] = problems
@@ -328,6 +345,7 @@ async def _run(
         return _undisturbed(it, scene, heard), False
     if it.hit == "kill":
         return await _after_kill(stage), True
+    stage.wiring.hangs = False
     await trio.sleep(SETTLE_S)
     active.stopped = False
     asked = upstream.turns[asked_before + scene.held :]
@@ -347,8 +365,9 @@ async def _run(
 def _undisturbed(it: Sweep, scene: Scene, heard: Heard) -> list[str]:
     """Return what is wrong with a turn that ended before it was hit."""
     message = read_message(heard.data)
-    fails = scene.plays[-1].end in ("fin", "idle")
-    if not message.whole or (message.status == 200) == (fails and not it.streamed):
+    breaks = scene.plays[-1].end in ("fin", "idle")
+    fails = scene.fails or (breaks and not it.streamed)
+    if not message.whole or (message.status == 200) == fails:
         return [f"undisturbed it was answered {message.status}: {bytes(heard.data[-200:])!r}"]
     return []
 
@@ -389,3 +408,20 @@ async def _after_kill(stage: Stage) -> list[str]:
     if held or stage.upstream.open:
         problems.append(f"left open: {level}, {stage.upstream.open} connections upstream")
     return problems
+
+
+async def _heir(gone: Stage, folder: Path, clocks: Clocks) -> list[str]:
+    """Return what is wrong with a turn of a relay that takes over the store of one that is gone."""
+    gone.upstream.script.clear()
+    gone.upstream.refreshing.clear()
+    gone.upstream.otherwise = _BURST
+    async with staged(folder, clocks, after=gone) as stage:
+        await trio.sleep(SETTLE_S)
+        heard = Heard()
+        await ask(stage.connect(), asking("responses", streamed=True), heard)
+        await trio.sleep(SETTLE_S)
+        problems = stage.unforeseen() + stage.unburnt()
+        if read_message(heard.data).status != 200:
+            told = bytes(heard.data[:300])
+            problems.append(f"the relay that took over answered {told!r}")
+        return problems

@@ -17,6 +17,7 @@ from harness.simulator.steps import Chunk as BodyChunk
 from harness.simulator.steps import End, Head, reply
 
 if TYPE_CHECKING:
+    from codexrelay.protocol.raw import JsonObject
     from harness.simulator.steps import Answer
 
 #: How a connection goes on once the bytes are out: it waits for the next request (`keep`), is
@@ -89,10 +90,10 @@ def performance_of_events(events: Iterable[bytes], *, every_s: float = 0.0) -> P
     return Performance(status=200, chunks=chunks)
 
 
-def refusing(status: int, body: dict[str, object], **headers: str) -> Play:
+def refusing(status: int, body: JsonObject, **headers: str) -> Play:
     """Return the play of an error body in JSON; `_` in a header's name stands for `-`."""
     named = tuple((name.replace("_", "-"), value) for name, value in headers.items())
-    return _play_of_steps(reply(status, body, headers=named))  # type: ignore[arg-type]  # it is JSON
+    return _play_of_steps(reply(status, body, headers=named))
 
 
 def _play_of_steps(answer: Answer) -> Play:

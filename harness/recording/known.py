@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from harness.secrecy.headers import is_kept
 from harness.secrecy.secrets import Secrets
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def _keys_of(block: OpenAIBackendSettings, world: World) -> Iterator[str]:
         # Not there, or not readable: then the relay has no key either.
         with contextlib.suppress(OSError, UnicodeDecodeError):
             yield Path(block.api_key_file).read_text("utf-8").strip()
-    yield from block.headers.values()
+    # `accept: application/json` is no secret, and would be found in every text.
+    yield from (value for name, value in block.headers.items() if not is_kept(name.lower(), value))
 
 
 def _add_password(secrets: Secrets, url: str | None) -> None:

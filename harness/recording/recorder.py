@@ -40,6 +40,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("harness.recording")
 
 #: For the last writing, when whoever records is going: enough for a hundred megabytes.
 LAST_S: Final = 120.0
+#: Most that waits for a disk that takes nothing; of what comes then, the bodies are not kept.
+MAX_WAITING_BYTES: Final = 256 * 2**20
 
 
 @attrs.frozen(kw_only=True)
@@ -64,6 +66,10 @@ class Recorder:
     max_body_bytes: int = MAX_BODY_BYTES
     #: Something could not be written; what, is in the log.
     failed: bool = attrs.field(default=False, init=False)
+    #: The last writing failed, and nothing has been written since.
+    _stuck: bool = attrs.field(default=False, init=False)
+    #: It was told that bodies are not kept, since it got stuck.
+    _told: bool = attrs.field(default=False, init=False)
     #: All cassettes so far.
     recorded: list[Recorded] = attrs.field(factory=list, init=False)
     #: Those that are not finished; the last one takes what begins.
@@ -98,7 +104,7 @@ class Recorder:
     def client_asks(self, method: str, uri: str, headers: Headers) -> Tape:
         """See `client_side.Clients`."""
         reel = self._open_reel()
-        tape = reel.begin("client", method, uri, headers, caused_by=None)
+        tape = reel.begin("client", method, uri, headers, caused_by=None, bodies=self._has_room())
         self._asking[trio.lowlevel.current_task()] = reel, tape
         self._begun.set()
         return tape
@@ -113,7 +119,20 @@ class Recorder:
         reel, cause = self._cause() or (self._open_reel(), None)
         number = None if cause is None else cause.number
         self._begun.set()
-        return reel.begin("upstream", method, uri, headers, caused_by=number)
+        bodies = self._has_room()
+        return reel.begin("upstream", method, uri, headers, caused_by=number, bodies=bodies)
+
+    def _has_room(self) -> bool:
+        """Whether bodies can be kept: what cannot be written must not fill the memory."""
+        if not self._stuck:
+            return True
+        waiting = sum(reel.unwritten_bytes for reel in self._reels)
+        if waiting < MAX_WAITING_BYTES:
+            return True
+        if not self._told:
+            self._told = True
+            log.error("too much waits to be written: bodies are left out", waiting_bytes=waiting)
+        return False
 
     def _cause(self) -> tuple[Reel, Tape] | None:
         """Return the client's request that the current task belongs to."""
@@ -180,7 +199,10 @@ class Recorder:
         jobs = []
         for reel in self._reels:
             mark, taken = reel.mark, reel.take()  # no checkpoint between them
-            over = last or (reel.is_full and all(one.is_finished for one in taken))
+            # Whose answer is all sent may still ask something upstream.
+            asked = any(reel is asking for asking, _ in self._asking.values())
+            is_done = reel.is_full and not asked and all(one.is_finished for one in taken)
+            over = last or is_done
             if over or mark != reel.written_mark:
                 jobs.append(Job(reel=reel, mark=reel.mark_when_settled, taken=taken, last=over))
         why: str | None = None
@@ -189,10 +211,13 @@ class Recorder:
         except OSError as error:
             why = error.strerror or str(error)
         if why is not None:
-            if not self.failed:
+            if not self._stuck:
                 log.error("the recording cannot be written", why=why)
-            self.failed = True
+            self._stuck = self.failed = True
             return
+        if self._stuck:
+            log.info("the recording can be written again")
+            self._stuck = self._told = False
         for job in jobs:
             job.reel.written_mark = job.mark
             job.reel.settle(job.taken)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import attrs
 import trio
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 #: stays small, all day long.
 MAX_INTERACTIONS: Final = 200
 MAX_REEL_BYTES: Final = 16 * 2**20
+#: End the paths at which a client asks a model.
+_TURNS: Final = ("/responses", "/responses/compact", "/chat/completions")
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -59,9 +62,16 @@ class Reel:
     programs: Programs = attrs.field(factory=lambda: Programs())
 
     def begin(
-        self, track: Track, method: str, uri: str, headers: Headers, *, caused_by: int | None
+        self,
+        track: Track,
+        method: str,
+        uri: str,
+        headers: Headers,
+        *,
+        caused_by: int | None,
+        bodies: bool = True,
     ) -> Tape:
-        """Begin to note a request that is made now."""
+        """Begin to note a request that is made now; without `bodies`, all but what they hold."""
         self.begun += 1
         tape = Tape(
             track=track,
@@ -71,7 +81,7 @@ class Reel:
             method=method,
             uri=uri,
             request_headers=headers,
-            max_body_bytes=self.max_body_bytes,
+            max_body_bytes=self.max_body_bytes if bodies else 0,
         )
         self.tapes.append(tape)
         return tape
@@ -79,7 +89,12 @@ class Reel:
     @property
     def size_bytes(self) -> int:
         """How much of bodies is in it."""
-        return self.settled_bytes + sum(tape.size_bytes for tape in self.tapes)
+        return self.settled_bytes + self.unwritten_bytes
+
+    @property
+    def unwritten_bytes(self) -> int:
+        """How much of bodies is not written for good."""
+        return sum(tape.size_bytes for tape in self.tapes)
 
     @property
     def is_full(self) -> bool:
@@ -154,7 +169,9 @@ class Programs:
 
 def is_turn(one: Interaction) -> bool:
     """Tell whether a client asks for an answer of a model."""
-    return one.track == "client" and one.request.method == "POST"
+    if one.track != "client" or one.request.method != "POST":
+        return False
+    return urlsplit(one.request.uri).path.endswith(_TURNS)
 
 
 def program_of(one: Interaction) -> tuple[str, str | None]:

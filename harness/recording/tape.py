@@ -23,7 +23,7 @@ from harness.cassettes.model import (
     Stream,
     Track,
 )
-from harness.cassettes.terminal import is_whole
+from harness.cassettes.terminal import is_whole, is_whole_websocket
 from harness.recording.codings import CodingError, decoded
 
 if TYPE_CHECKING:
@@ -148,6 +148,8 @@ class Tape:
         return round(trio.current_time() - self._began_s, 6)
 
     def _tell_cut(self, what: str) -> None:
+        if not self.max_body_bytes:
+            return  # it was told already that there is no room
         log.warning(
             "a body is too large to be kept whole",
             of=what,
@@ -195,7 +197,9 @@ class Taken:
         # What is under way in a file that somebody reads: the recorder was killed.
         how = self.ended or "idle"
         whole = self.status is not None and self.is_finished and not self.cut
-        if whole and self.status != _SWITCHING_PROTOCOLS:
+        if whole and self.status == _SWITCHING_PROTOCOLS:
+            whole = is_whole_websocket(self.frames, ended=how)
+        elif whole:
             whole = is_whole(headers, body, ended=how)
         return Interaction(
             track=tape.track,

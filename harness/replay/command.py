@@ -58,7 +58,13 @@ def _list_faults(ctx: click.Context, _param: click.Parameter, asked: bool) -> No
     help="Recorded times are divided by N. instant: nothing is waited for. causal: nor for time, "
     "but a chunk waits until every request has begun that had begun before it.",
 )
-@click.option("--port", default=0, show_default=True, help="TCP port; 0 takes a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default=True,
+    help="TCP port; 0 takes a free one.",
+)
 @click.option(
     "--relay",
     is_flag=True,
@@ -159,7 +165,7 @@ def _cassettes_of(paths: tuple[Path, ...]) -> Mapping[str, Cassette]:
 def _ledger_of(
     cassettes: Mapping[str, Cassette], tracks: tuple[Track, ...], *, loose: bool
 ) -> Ledger:
-    ledger = Ledger.of(cassettes, tracks=tracks, repeat=loose)
+    ledger = Ledger.of(cassettes, tracks=tracks, repeat=loose, filled=True)
     if not ledger.recordings:
         raise click.UsageError(f"nothing was recorded on the track {' or '.join(tracks)}")
     return ledger

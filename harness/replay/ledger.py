@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from harness.cassettes.model import Interaction
+from harness.replay.filled import fits
 from harness.replay.matching import Key, key_of_interaction, nearest
 
 if TYPE_CHECKING:
@@ -69,6 +70,9 @@ class Ledger:
     #: What is asked for more often than recorded gets the last answer again, and nothing has to be
     #: asked for; only what was never recorded is a violation.
     repeat: bool = False
+    #: Texts of a recording may be filler: a request that no recording is equal to may be one whose
+    #: texts were filled (see `filled`).
+    filled: bool = False
     #: What was played, in order.
     played: list[Recording] = attrs.field(factory=list, init=False)
     _waiting: dict[Key, deque[Recording]] = attrs.field(init=False)
@@ -92,6 +96,7 @@ class Ledger:
         *,
         tracks: Iterable[Track] = TRACKS,
         repeat: bool = False,
+        filled: bool = False,
     ) -> Ledger:
         """Return the ledger of some cassettes, by name; of these tracks alone."""
         wanted = frozenset(tracks)
@@ -103,6 +108,7 @@ class Ledger:
                 if one.track in wanted
             ],
             repeat=repeat,
+            filled=filled,
         )
 
     def knows(self, *keys: Key) -> bool:
@@ -114,7 +120,7 @@ class Ledger:
 
         `keys` are those that it may have: one for each track that it may belong to.
         """
-        taken = self._next(keys)
+        taken = self._next(keys) or self._next_filled(keys)
         if taken is None:
             return self._missed(keys)
         place = (taken.key.method, taken.key.path.partition("?")[0])
@@ -132,6 +138,23 @@ class Ledger:
         for key in known:
             if self.repeat or not self._last[key].counts:
                 return self._last[key]
+        return None
+
+    def _next_filled(self, keys: Iterable[Key]) -> Recording | None:
+        """Return the first that waits whose texts are filler, and which this is otherwise."""
+        if not self.filled:
+            return None
+        for key in keys:
+            for waiting in self._waiting.values():
+                there = waiting[0].key if waiting else None
+                if (
+                    there is not None
+                    and (there.track, there.method, there.path) == (key.track, key.method, key.path)
+                    and key.raw is not None
+                    and fits(there.raw, key.raw)
+                ):
+                    self._last[there] = waiting.popleft()
+                    return self._last[there]
         return None
 
     def _missed(self, keys: Sequence[Key]) -> Miss:

@@ -49,6 +49,8 @@ class Key:
     body: bytes = attrs.field(repr=False)
     #: What the canonical form was made of.
     value: Json = attrs.field(repr=False, eq=False)
+    #: The body as it was read, if it is JSON.
+    raw: Json = attrs.field(default=None, repr=False, eq=False)
 
     @property
     def asked(self) -> str:
@@ -78,8 +80,8 @@ def key_of(track: Track, method: str, uri: str, *, headers: Headers = (), body: 
         value = {"grant_type": _grant(value)}
     elif isinstance(value, bytes):
         return Key(track, method.upper(), told, b"bytes:" + value, None)
-    value = standing.value(value)
-    return Key(track, method.upper(), told, dump(value), value)
+    steady = standing.value(value)
+    return Key(track, method.upper(), told, dump(steady), steady, value)
 
 
 def key_of_interaction(interaction: Interaction) -> Key:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from harness.simulator.steps import (
@@ -31,6 +31,7 @@ Gate: TypeAlias = Callable[[float], Awaitable[None]]
 _HOP_BY_HOP: Final = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding"}
 )
+_LENGTH: Final = "content-length"
 
 
 def steps_of(
@@ -60,19 +61,19 @@ def headers_of(performance: Performance, *, bare: bool = False) -> Headers:
     A length stays where it is true, or where the body is broken off before it; where the answer is
     `bare`, without any body, it tells of another one's.
     """
-    whole = performance.end == "eof" and performance.framed
+    lengths = {value for name, value in performance.headers if name == _LENGTH}
+    left_out = _HOP_BY_HOP if _is_true(lengths, performance, bare=bare) else _HOP_BY_HOP | {_LENGTH}
+    return tuple((name, value) for name, value in performance.headers if name not in left_out)
+
+
+def _is_true(lengths: Collection[str], performance: Performance, *, bare: bool) -> bool:
+    if len(lengths) != 1 or not (said := "".join(lengths)).isdecimal():
+        return False
+    if bare:
+        return True
     size_bytes = len(performance.body)
-
-    def stays(name: str, value: str) -> bool:
-        if name != "content-length":
-            return name not in _HOP_BY_HOP
-        if not value.isdecimal():
-            return False
-        if bare:
-            return True
-        return int(value) == size_bytes if whole else int(value) > size_bytes
-
-    return tuple((name, value) for name, value in performance.headers if stays(name, value))
+    whole = performance.end == "eof" and performance.framed
+    return int(said) == size_bytes if whole else int(said) > size_bytes
 
 
 def _end_of(performance: Performance) -> Step:

@@ -31,7 +31,7 @@ _WORDS: Final = (
 #: a part of a form; of an option.
 _FIELD: Final = re.compile(rb"[\"']\s*:\s*[\"']([^\"'\\\r\n]{8,})")
 _ASSIGNED: Final = re.compile(
-    rb"[\"']?\]?[ \t]{0,4}(?::|:?=)[ \t]{0,4}([\"']?)([^\s\"'`\\&,;<>(){}\[\]]{8,})(?![(\[{])"
+    rb"[\"']?\]?[ \t]{0,4}(?::|:?=)[ \t]{0,4}([\"']?)([^\s\"'`\\&,;<>(){}\[\]]{8,4096})(?![(\[{])"
 )
 _PART: Final = re.compile(rb"\"(?:\r?\n[^\r\n]+)?\r?\n\r?\n([^\r\n]{8,})(?=\r?\n--)")
 _OPTION: Final = re.compile(rb"(?:=| +)[\"']?([^\s\"'`\\&,;<>(){}\[\]]{8,})")
@@ -65,7 +65,7 @@ _IN_URL: Final = re.compile(
 )
 _COOKIE_LINE: Final = re.compile(rb"cookie: ?([^\r\n\"'\\]{8,})", re.IGNORECASE)
 _COOKIE: Final = re.compile(rb"[^=;\s]+=([^;\s]{8,})")
-_LOGIN: Final = re.compile(rb"login\s+\S+\s+password\s+([^\s\"'\\]{4,})")
+_LOGIN: Final = re.compile(rb"login\s{1,9}\S{1,99}\s{1,9}password\s{1,9}([^\s\"'\\]{4,})")
 _CURL_USER: Final = re.compile(rb"-(?:u|-user)[ =]?[\"']?[\w.@+-]+:([^\s\"'`\\]{6,})")
 _QUOTED_KEY: Final = re.compile(rb"(?:key|token) (?:provided|given): ?[\"'`]?([^\s\"'`\\]{8,})")
 #: Behind the word that tells; each pattern begins with its literal.
@@ -181,6 +181,8 @@ def _fields(data: bytes, lower: bytes, *, thorough: bool) -> Iterator[tuple[int,
             after = at + len(word)
             if (span := _told(data, after, thorough=thorough)) is not None:
                 yield span
+                # Nothing in it is looked at again: it may be as long as the data.
+                after = span[1]
             at = lower.find(word, after)
 
 
@@ -198,6 +200,8 @@ def _told(data: bytes, end: int, *, thorough: bool) -> tuple[int, int] | None:
     name = _BARE_NAME.search(data, begin, end)
     if name is None:
         return None
+    if name[0].lower().endswith(b"cookie"):
+        return None  # it has a name of its own in front: see `named_in`
     found, group = _ASSIGNED.match(data, end), 2
     if found is None and name[0].startswith(b"--"):
         found, group = _OPTION.match(data, end), 1

@@ -66,6 +66,10 @@ _DOMAIN: Final = re.compile(
 )
 _LOCAL_PART: Final = re.compile(rb"(?:[A-Za-z0-9._%+-]|[\xc3-\xd4][\x80-\xbf])+\Z")
 _LONGEST_LOCAL_PART: Final = 64
+#: What stands in an address before the `@`, with the user before a password.
+_IN_FRONT: Final = re.compile(rb"://([^\s/@:\"']*:)?[^\s/@:\"']*\Z")
+#: What is longer is a token.
+_LONGEST_USER: Final = 20
 #: Ends of host names that are nobody's; and what stands behind an `@` of packages and files.
 _NOBODYS: Final = re.compile(
     rb"(?i:(?:^|\.)example\.(?:com|org|net)|(?:^|\.)(?:example|invalid|test|localhost|local"
@@ -160,6 +164,10 @@ def _addresses(data: bytes) -> Iterator[tuple[int, int, str]]:
         # Backwards from the @: a pattern for the whole would try every letter of long texts.
         local = _LOCAL_PART.search(data, max(0, at - _LONGEST_LOCAL_PART), at)
         if local is None or local[0].lower() in _SERVICES or _NOBODYS.search(found[1]):
+            continue
+        before = _IN_FRONT.search(data, max(0, at - _LONGEST_LOCAL_PART), at)
+        if before is not None and (before[1] or len(local[0]) >= _LONGEST_USER):
+            # A password, or a token, that goes by itself: the host behind it is no secret.
             continue
         yield local.start(), found.end(), "e-mail"
 

@@ -4,6 +4,8 @@ What a program sends is full of its maker's prompts and descriptions. A cassette
 keeps their lengths and forms, not the words: letters become `x`, digits `0`, other characters one
 of as many bytes; white space, punctuation and escapes stay. Whatever a relay copies, joins, splits
 or escapes anew is the same afterwards on both sides of it, as every character has its own filler.
+
+So do the headers in which a program tells on what machine it runs.
 """
 
 from __future__ import annotations
@@ -71,6 +73,12 @@ _ACTED_ON: Final = frozenset(
         "url",
     }
 )
+#: Headers of a client that tell of its machine.
+_OF_THE_MACHINE: Final = frozenset(
+    {"x-stainless-arch", "x-stainless-os", "x-stainless-runtime-version"}
+)
+#: The same in a `user-agent`: `(Debian 12.0.0; x86_64)`, not `(codex_exec; 0.169.0)`.
+_MACHINE: Final = re.compile(rb"(?<=\()[A-Z][^();]*;[^();]*(?=\))")
 #: Names, enums and patterns are shorter, in characters.
 _LONGEST: Final = 64
 #: A string, also one that was cut off; or what gives the document its form.
@@ -122,7 +130,10 @@ class Filler:
         return attrs.evolve(
             one,
             request=attrs.evolve(
-                request, headers=self._headers(request.headers), body=self.request(request.body)
+                request,
+                # Upstream there are the relay's own: it tells of no machine.
+                headers=self._headers(request.headers, tells=one.track == "client"),
+                body=self.request(request.body),
             ),
             response=attrs.evolve(response, body=self.answer(response.body), stream=stream),
         )
@@ -148,13 +159,18 @@ class Filler:
         how = self.answer if frame.direction == "in" else self.request
         return attrs.evolve(frame, data=how(frame.data))
 
-    def _headers(self, headers: Headers) -> Headers:
-        return tuple(
-            (name, self.request(value.encode("latin-1")).decode("latin-1"))
-            if value.startswith("{")
-            else (name, value)
-            for name, value in headers
-        )
+    def _headers(self, headers: Headers, *, tells: bool) -> Headers:
+        return tuple((name, self._header(name, value, tells=tells)) for name, value in headers)
+
+    def _header(self, name: str, value: str, *, tells: bool) -> str:
+        raw = value.encode("latin-1")
+        if raw.startswith(b"{"):
+            raw = self.request(raw)
+        elif tells and name in _OF_THE_MACHINE:
+            raw = _filler(raw)
+        elif tells and name == "user-agent":
+            raw = _MACHINE.sub(lambda found: _filler(found[0]), raw)
+        return raw.decode("latin-1")
 
     def _document(self, data: bytes, *, is_answer: bool) -> bytes:
         if data.lstrip()[:1] not in (b"{", b"["):
@@ -194,6 +210,12 @@ class Filler:
             last = found.end()
         pieces.append(_filler(raw[last:]))
         return b"".join(pieces)
+
+
+def filler_for(text: str) -> str:
+    """Return the filler of a whole text, of as many characters."""
+    filled: str = json.loads(b'"%s"' % _filler(json.dumps(text, ensure_ascii=False)[1:-1].encode()))
+    return filled
 
 
 def _strings(data: bytes) -> Iterator[tuple[int, int, tuple[str, ...]]]:

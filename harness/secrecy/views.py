@@ -58,9 +58,10 @@ _BASE64: Final = re.compile(rb"[A-Za-z0-9+/_-]{%d,}" % _SHORTEST_ENCODED)
 _BASE64_ALPHABET: Final = (string.ascii_letters + string.digits + "+/_-").encode()
 _HEX: Final = re.compile(rb"[0-9a-fA-F]{16,}")
 #: Where a long run of base64 or hexadecimal goes on in the next line, which a tool that shows files
-#: may have numbered.
+#: may have numbered. A line of words, or the next event, is none that goes on.
 _WRAP: Final = re.compile(
-    rb"\n[ \t]*(?:\d{1,6}(?:\t|[:|] ?|\xe2\x86\x92))?(?=[A-Za-z0-9+/_-]+=*(?:\s|\Z|[\"'\\<]))"
+    rb"\n[ \t]*(?:\d{1,6}(?:\t|[:|] ?|\xe2\x86\x92))?"
+    rb"(?=[A-Za-z0-9+/_-]+(?![A-Za-z0-9+/_:( .,-])|\Z)"
 )
 _LONG_LINE: Final = re.compile(rb"[A-Za-z0-9+/_-]{40}\r?\Z")
 _STANDARD: Final = bytes.maketrans(b"-_", b"+/")
@@ -89,8 +90,8 @@ _WORDS: Final = frozenset(
 #: What fills up a group of base64, and what stands between two runs: zero bits.
 _PADDING: Final = (b"AAAA", b"AAAAAAA", b"AAAAAA", b"AAAAA")
 _BETWEEN: Final = b"\0"
-#: Words in what was decoded, with the byte that ends them. A picture has none as long as that.
-_READABLE: Final = re.compile(rb"[\t\n\r -~]{24,}.?", re.DOTALL)
+#: Words in what was decoded. A picture has none as long as that.
+_READABLE: Final = re.compile(rb"[\t\n\r -~]{24,}")
 
 
 class View(Protocol):
@@ -327,8 +328,8 @@ def _below(source: View, depth: int, json_depth: int = _JSON_DEPTH) -> Iterator[
         return
     for child in _children(source):
         yield child
-        if isinstance(child, Decoded) and (readable := _readable(child)) is not None:
-            yield readable
+        if isinstance(child, Decoded):
+            yield from _readable(child)
         yield from _below(child, depth - 1, json_depth)
 
 
@@ -353,13 +354,11 @@ def _says_more(view: Unescaped) -> bool:
     return any(source.is_new(at, at + size) for at, size in zip(starts, sizes, strict=True))
 
 
-def _readable(source: Decoded) -> Joined | None:
-    """Return a view of the words in what was decoded, None if there are none."""
-    spans = [found.span() for found in _READABLE.finditer(source.data)]
-    if not spans:
-        return None
-    is_cut = source.is_cut and spans[-1][1] == len(source.data)
-    return _in_a_row(source, spans, is_cut=is_cut)
+def _readable(source: Decoded) -> Iterator[Joined]:
+    """Yield each run of words in what was decoded: what looks like a secret is one only there."""
+    for found in _READABLE.finditer(source.data):
+        is_cut = source.is_cut and found.end() == len(source.data)
+        yield Joined(source, found[0], [0], [found.start()], is_cut)
 
 
 def _in_a_row(source: View, spans: list[tuple[int, int]], *, is_cut: bool) -> Joined:

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import importlib.metadata
 import tempfile
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import attrs
 import trio
 
+from codexrelay.backends import codex
 from codexrelay.protocol import sse
 from codexrelay.protocol.prompt import DEFAULT_TEXT
-from codexrelay.protocol.raw import get_object, parse_object
+from codexrelay.protocol.raw import get_object, parse, parse_object
 from codexrelay.protocol.tool_schema import BUILT_IN
 from harness.cassettes import file
 from harness.compat.cell import run_cell
 from harness.compat.drivers.driver import NpmProgram
+from harness.compat.on_cassette import cassette_of
 from harness.golden.judging import differences
 from harness.relay_process import recorder_into
 from harness.secrecy.texts import Filler
@@ -67,7 +70,7 @@ async def record_cell(cell: Cell, folder: Path) -> Path:
     filled = without_texts(recorded, keep=ours)
     if found := await trio.to_thread.run_sync(differences, filled):
         raise TapingError("\n".join([f"{name}: it is not answered again as it was", *found]))
-    path = folder / cell.driver.name / cell.scenario.name / f"{cell.variant.name}.yaml"
+    path = cassette_of(cell, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     file.write(path, filled)
     return path
@@ -85,7 +88,8 @@ def said_in(scenario: Scenario) -> tuple[str, ...]:
     """Return the texts of a conversation that are our own: the scenario's and the relay's."""
     contents = (text for text in scenario.files.values() if isinstance(text, str))
     ours = (scenario.prompt, scenario.answer, *scenario.marks, *contents)
-    return (*ours, DEFAULT_TEXT, *_texts_of(list(BUILT_IN)))
+    catalogue = (resources.files(codex) / "catalogue.json").read_bytes()
+    return (*ours, DEFAULT_TEXT, *_texts_of(list(BUILT_IN)), *_texts_of(parse(catalogue)))
 
 
 def said_by_the_model(cassette: Cassette) -> Iterator[str]:

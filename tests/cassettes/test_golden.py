@@ -15,8 +15,6 @@ from harness.cassettes import file
 from harness.compat.command import DRIVERS
 from harness.golden.judging import differences
 from harness.proof.wires import UNSUPPORTED
-from harness.secrecy.scanning import scan_path
-from harness.secrecy.secrets import Secrets
 
 if TYPE_CHECKING:
     from harness.cassettes.model import Cassette, Response
@@ -60,10 +58,6 @@ def test_every_program_is_recorded_in_ten_scenarios_and_in_each_of_its_ways() ->
         name: len(found) for name, found in recorded.items() if len(found) < LEAST_SCENARIOS
     } == {}
     assert rows == {variant.name for driver in DRIVERS for variant in driver.variants}
-
-
-def test_no_cassette_holds_a_secret() -> None:
-    assert scan_path(FOLDER, Secrets()) == ()
 
 
 # --- that it can fail

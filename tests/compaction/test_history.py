@@ -212,7 +212,7 @@ def test_what_a_request_has_beside_its_history_is_passed_on() -> None:
 
 @pytest.mark.parametrize("profile", ["codex_cli", "opencode", "droid", "pi", "openai_sdk"])
 def test_what_real_programs_send_is_compacted_once_they_call_again(profile: str) -> None:
-    sent = [one.body for one in recordings_of(profile) if results_of(one.body)]
+    sent = [one.body for one in recordings_of(profile, "tool") if results_of(one.body)]
     assert sent
     for body in sent:
         key = "messages" if "messages" in body else "input"

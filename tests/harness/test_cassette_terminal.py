@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from harness.cassettes.terminal import is_event_stream, is_whole
+from harness.cassettes.model import Frame
+from harness.cassettes.terminal import is_event_stream, is_whole, is_whole_websocket
 from tests.fakes.cassettes import EVENTS
+
+if TYPE_CHECKING:
+    from harness.cassettes.model import Direction, End
 
 STREAM = (("content-type", "text/event-stream; charset=utf-8"),)
 JSON = (("content-type", "application/json"),)
@@ -70,3 +76,31 @@ def test_any_other_body_is_whole_when_it_ended_properly() -> None:
 def test_a_json_error_under_the_type_of_a_stream_is_no_stream() -> None:
     assert is_whole(STREAM, b'{"error": {"message": "x"}}')
     assert not is_event_stream(JSON, b"data: x")
+
+
+CREATE = b'{"type":"response.create"}'
+DELTA = b'{"type":"response.output_text.delta"}'
+COMPLETED = b'{"type":"response.completed"}'
+
+
+@pytest.mark.parametrize(
+    ("said", "ended", "whole"),
+    [
+        ([("out", CREATE), ("in", COMPLETED)], "eof", True),
+        ([("out", CREATE), ("in", COMPLETED)], "closed-by-relay", True),
+        ([("out", CREATE), ("in", COMPLETED)], "reset", True),
+        ([("out", CREATE), ("in", DELTA)], "eof", False),
+        ([("out", CREATE), ("in", COMPLETED), ("out", CREATE)], "eof", False),
+        ([("out", COMPLETED)], "eof", False),
+        ([("out", b"ask"), ("in", b"answer")], "eof", True),
+        ([("out", b"ask"), ("in", b"answer")], "reset", False),
+        ([], "eof", True),
+        ([], "idle", False),
+    ],
+)
+def test_a_websocket_is_whole_if_its_last_turn_is(
+    said: list[tuple[Direction, bytes]], ended: End, whole: bool
+) -> None:
+    frames = [Frame(at_s=1, direction=way, kind="text", data=data) for way, data in said]
+    close = Frame(at_s=2, direction="in", kind="close", code=1000)
+    assert is_whole_websocket([*frames, close], ended=ended) is whole

@@ -77,7 +77,7 @@ def test_a_file_of_format_1_says_what_it_said() -> None:
     first, second, third = old.interactions
     assert (first.request.coding, first.response.coding) == ("zstd", "gzip")
     assert first.response.headers == (("set-cookie", "a=1"), ("via", "x"), ("set-cookie", "b=2"))
-    assert (first.response.stream.at_s, first.response.stream.ends) == ((0.1, 1.25), (34, 71))
+    assert (first.response.stream.at_s, first.response.stream.ends) == ((0.1, 1.25), (35, 72))
     assert (first.response.head_at_s, first.response.stream.complete) == (0.05, True)
     assert (second.track, second.caused_by, second.began_at_s) == ("upstream", 1, 0.01)
     assert (second.response.status, second.response.stream.end) == (None, "reset")

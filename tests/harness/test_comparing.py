@@ -97,6 +97,14 @@ def test_one_id_that_is_torn_tears_no_others() -> None:
     ]
 
 
+def test_ids_belong_together_behind_something_new_too() -> None:
+    first, second = b'{"type":"a","id":"call_00000011"}', b'{"type":"a","id":"call_00000012"}'
+    assert told(answering(first, second), answering(b'{"type":"x"}', first, first))[1:] == [
+        'response.events[0]: added x {"type": "x"}',
+        'response.events[2] (a).id: "call_00000012" -> "call_00000011"',
+    ]
+
+
 def test_values_of_other_kinds_differ_wherever_they_stand() -> None:
     for exact in (False, True):
         for was, now in [(b"1", b"true"), (b"1", b"1.0"), (b"null", b'""')]:
@@ -119,13 +127,21 @@ def test_a_change_in_a_long_answer_that_repeats_itself_is_found_without_ado() ->
         return answering(*(b'{"type":"delta","delta":"%s"}' % word for word in words))
 
     # Comparing each with each would take minutes.
-    half = [b"to", b"be"] * 2000
-    old = answer(*half, *half)
-    assert told(old, answer(*half, b"or", b"not", *half))[1:] == [
+    many, few = [b"to", b"be"] * 2000, [b"to", b"be"] * 20
+    old = answer(*many, *few, *many)
+    assert told(old, answer(*many, b"or", *few, b"not", *many))[1:] == [
         'response.events[4000]: added delta {"type": "delta", "delta": "or"}',
-        'response.events[4001]: added delta {"type": "delta", "delta": "not"}',
+        'response.events[4041]: added delta {"type": "delta", "delta": "not"}',
     ]
-    assert len(told(old, answer(b"or", *half, b"not", *half, b"or"))) > 3
+
+
+def test_random_letters_that_pad_an_event_are_no_difference() -> None:
+    old, new = (answering(b'{"type":"a","obfuscation":"%s"}' % pad) for pad in (b"xQ", b"aPz"))
+    assert told(old, new) == []
+    assert told(old, new, exact=True)[1:] == [
+        'response.events[0] (a).obfuscation: "xQ" -> "aPz"',
+        "response.stream.ends[0]: 19 -> 20",
+    ]
 
 
 def test_an_event_that_is_new_or_gone_does_not_shift_the_others() -> None:

@@ -207,6 +207,9 @@ def test_a_length_that_is_told_is_true_unless_the_body_is_broken_off() -> None:
     assert dict(with_fault("dup@e1", told).headers)["content-length"] == str(5 * LENGTH)
     assert dict(with_fault("cut@5", told).headers)["content-length"] == str(len(BODY))
     assert dict(with_fault("cut@5+eof", told).headers)["content-length"] == "5"
+    cut_and_more = with_fault("cut@5+insert@2=ab", told)
+    assert len(cut_and_more.body) == 7
+    assert dict(cut_and_more.headers)["content-length"] == str(len(BODY) + 2)
 
 
 def told(performance: Performance) -> list[str]:

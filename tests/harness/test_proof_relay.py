@@ -64,6 +64,9 @@ def test_several_mishaps_in_one_turn_leave_one_end_and_charge_the_right_account(
         ("slow-client responses streamed leave", 31),
         ("retry chat whole stop", 47),
         ("refresh responses streamed kill", 83),
+        ("unauthorized chat streamed kill", 83),
+        ("no-connection responses streamed leave", 13),
+        ("no-connection chat whole stop", 13),
     ],
 )
 def test_a_turn_that_is_hit_at_any_step_leaves_nothing_behind(turn: str, every: int) -> None:
@@ -106,6 +109,10 @@ def test_time_stands_still_while_a_thread_works() -> None:
         "text chat whole wire@300+fin",
         "refresh chat streamed leave@93",
         "mishaps text chat streamed 429 / cut@40+rst / 401",
+        # An event with encrypted reasoning that is no JSON passes as it came.
+        "mishaps reasoning responses streamed corrupt@820",
+        "story expire ; refresh cut ; leave@93 text chat streamed whole ; wait 400s",
+        "long-mixed chat whole wire@70000+rst",
     ],
 )
 def test_the_command_runs_one_case_again(case: str) -> None:

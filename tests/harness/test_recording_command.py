@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
-import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -24,14 +21,15 @@ from harness.cassettes import file
 from harness.recording.command import OriginError, origin_of
 from harness.relay_process import relay_settings
 from harness.simulator import Simulator
+from tests.fakes.harness_process import HarnessProcess, serving_relay
 from tests.fakes.no_tls import NO_TLS
 from tests.fakes.relay import OpenTurn, ask, eventually, post_bytes
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.cassettes.model import Origin
 
-_ROOT: Final = Path(__file__).parents[2]
-_LISTENING: Final = re.compile(rb"harness listening on (http://127\.0\.0\.1:\d+)\n")
 _UNIX: Final = pytest.mark.skipif(sys.platform == "win32", reason="needs Unix's signals and modes")
 NEAR, FAR = "http://127.0.0.1:1/backend-api/codex", "https://chatgpt.com/backend-api/codex"
 
@@ -117,23 +115,15 @@ async def test_it_serves_and_records_and_a_killed_one_leaves_a_readable_cassette
             config = tmp_path / "config.yaml"
             await trio.Path(config).write_text(json.dumps(settings))
             options = ["--config", config, "--out", out, "--name", "first", "--port", "0"]
-            process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "harness", "record", *map(str, options)],
-                stderr=subprocess.PIPE,
-                cwd=_ROOT,
-                env={**os.environ, "HOME": str(tmp_path)},
-            )
-            try:
-                url = await _url_told_by(process)
-                async with httpx.AsyncClient(
-                    base_url=url, trust_env=False, verify=NO_TLS, timeout=60
-                ) as http:
-                    answer = await http.post("/v1/responses", json=ask("hello"))
-                    assert answer.status_code == 200
-                    await _kill_in_the_middle(process, url, out / "first.yaml")
-            finally:
-                process.kill()
-                await process.wait()
+            async with (
+                serving_relay("record", *options, home=tmp_path) as running,
+                httpx.AsyncClient(
+                    base_url=running.url, trust_env=False, verify=NO_TLS, timeout=60
+                ) as http,
+            ):
+                answer = await http.post("/v1/responses", json=ask("hello"))
+                assert answer.status_code == 200
+                await _kill_in_the_middle(running, out / "first.yaml")
             nursery.cancel_scope.cancel()
     cassette = file.read(out / "first.yaml")
     assert (cassette.about.complete, cassette.about.origin) == (False, "simulator")
@@ -145,22 +135,12 @@ async def test_it_serves_and_records_and_a_killed_one_leaves_a_readable_cassette
     assert [name for name in os.listdir(out) if not name.startswith(".")] == ["first.yaml"]
 
 
-async def _kill_in_the_middle(process: trio.Process, url: str, path: Path) -> None:
+async def _kill_in_the_middle(running: HarnessProcess, path: Path) -> None:
     """Begin a turn that hangs, wait until it is on the disk, and kill the recorder."""
-    host, port = url.removeprefix("http://").split(":")
+    host, port = running.url.removeprefix("http://").split(":")
     async with await trio.open_tcp_stream(host, int(port)) as stream:
         await stream.send_all(post_bytes("/v1/responses", ask("[sim fault=hang]")))
         await OpenTurn(stream).until(b"Hello")
         await eventually(lambda: path.exists() and b"sim fault=hang" in path.read_bytes())
-        process.send_signal(signal.SIGKILL)
-        await process.wait()
-
-
-async def _url_told_by(process: trio.Process) -> str:
-    assert process.stderr is not None
-    told = b""
-    while (line := _LISTENING.search(told)) is None or b"codexrelay listening" not in told:
-        block = await process.stderr.receive_some()
-        assert block, told
-        told += block
-    return line[1].decode()
+        running.process.send_signal(signal.SIGKILL)
+        await running.process.wait()

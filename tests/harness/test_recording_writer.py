@@ -11,6 +11,7 @@ import httpx
 import pytest
 import trio
 import trio.testing
+from hypercorn.typing import ASGIFramework
 
 from codexrelay.protocol.raw import dump
 from harness.cassettes import file
@@ -44,6 +45,8 @@ class Talk:
     says: list[bytes] = attrs.field(factory=list)
     more: trio.Event = attrs.field(factory=trio.Event)
     left: bool = False
+    #: Serves it instead.
+    app: ASGIFramework | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve it; started when all of `says` is sent, over when `more` is set."""
@@ -78,7 +81,7 @@ class Talk:
             "query_string": b"",
             "headers": self.headers,
         }
-        await self.recorder.around_app(app)(scope, receive, send)  # type: ignore[arg-type]
+        await self.recorder.around_app(self.app or app)(scope, receive, send)  # type: ignore[arg-type]
 
     async def at_once(self) -> None:
         """Serve it to its end."""
@@ -114,6 +117,14 @@ async def test_nothing_is_written_when_nothing_has_come(tmp_path: Path) -> None:
     recorder = recorder_into(tmp_path)
     await recorder._write(last=True)
     assert not os.listdir(tmp_path)
+
+
+async def test_only_what_asks_a_model_is_a_turn(tmp_path: Path) -> None:
+    recorder = recorder_into(tmp_path)
+    for path in ("/v1/responses", "/v1/chat/completions", "/v1/responses/compact", "/elsewhere"):
+        await Talk(recorder, path=path).at_once()
+    await written(recorder, last=True)
+    assert (recorder.recorded[0].counts.turns, recorder.recorded[0].counts.interactions) == (3, 4)
 
 
 async def test_what_has_not_changed_is_not_written_again(tmp_path: Path) -> None:
@@ -184,7 +195,7 @@ async def test_a_secret_that_is_learnt_late_is_still_in_no_cassette(tmp_path: Pa
     cassette = await written(recorder, last=True)
     assert TOKEN.encode() not in (tmp_path / f"{NAME}.yaml").read_bytes()
     early, late = cassette.interactions
-    assert early.request.body == dump({"input": f"what is {'x' * (len(TOKEN) - 5)}1?"})
+    assert early.request.body == dump({"input": "what is xxx-xxxxxxxxxxxxxxxxxxx1?"})
     assert early.response.status == late.response.status == 200
     assert recorder.recorded[0].counts.left_out == 0
     assert cassette.about.redacted["token"] == 2
@@ -279,6 +290,56 @@ async def test_a_disk_that_is_full_for_a_while_costs_nothing(
     assert recorder.failed
     (one,) = (await written(recorder, last=True)).interactions
     assert one.response.body == b"kept"
+
+
+async def test_what_waits_for_a_full_disk_does_not_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    recorder = recorder_into(tmp_path)
+    monkeypatch.setattr("harness.recording.recorder.MAX_WAITING_BYTES", 4)
+    with monkeypatch.context() as full:
+        full.setattr(writer, "write_bytes", no_room)
+        await Talk(recorder, says=[b"waits"]).at_once()
+        await Talk(recorder, says=[b"kept, as nobody knows yet"]).at_once()
+        await recorder._write(last=False)
+        await Talk(recorder, asked=b"too", says=[b"much"]).at_once()
+    await written(recorder)
+    await Talk(recorder, says=[b"kept again"]).at_once()
+    answers = [one.response for one in (await written(recorder, last=True)).interactions]
+    assert [one.body for one in answers] == [
+        b"waits",
+        b"kept, as nobody knows yet",
+        b"",
+        b"kept again",
+    ]
+    assert [one.stream.complete for one in answers] == [True, True, False, True]
+
+
+async def test_a_full_cassette_waits_for_what_its_last_request_still_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is all sent, and the task that sent it asks one thing more."""
+    monkeypatch.setattr(reel, "MAX_INTERACTIONS", 1)
+    recorder = recorder_into(tmp_path, name=None)
+    transport = recorder.around_transport(
+        "local", httpx.MockTransport(lambda _: httpx.Response(200, stream=httpx.ByteStream(b"")))
+    )
+
+    async def app(_: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": ()})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await recorder._write(last=False)
+        await transport.handle_async_request(httpx.Request("GET", "http://127.0.0.1/x"))
+
+    await Talk(recorder, app=app).at_once()
+    await recorder._write(last=True)
+    (one,) = recorder.recorded
+    client, upstream = file.read(one.path).interactions
+    assert upstream.caused_by == client.number
 
 
 async def test_the_recording_is_finished_when_its_owner_is_cancelled(tmp_path: Path) -> None:

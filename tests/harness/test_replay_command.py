@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
+import signal
+import sys
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
+import trio
 from click.testing import CliRunner
 
 from harness.cassettes import file
 from harness.replay import library
 from harness.replay.command import replay
 from harness.replay.inside import accounts_for, flags_for
+from tests.fakes.harness_process import serving_relay
+from tests.fakes.no_tls import NO_TLS
+from tests.fakes.recorded import recording
+from tests.fakes.relay import ask
 from tests.fakes.replayed import BACKEND, cassette, recorded
 
 if TYPE_CHECKING:
@@ -45,6 +54,7 @@ def test_a_cassette_that_cannot_be_read_is_told_with_its_problems(tmp_path: Path
     ("arguments", "said"),
     [
         (("--speed", "fast"), "a number above 0, instant or causal"),
+        (("--port", "99999"), "65535"),
         (("--fault", "explode@3"), "explode"),
         (("--config", "config.yaml"), "config.yaml"),
         (("--relay", "--track", "client"), "--relay"),
@@ -104,3 +114,35 @@ def test_the_relay_has_as_many_accounts_as_were_used() -> None:
     assert len(accounts_for([on(1, "a"), on(2, "b"), on(3, "a")])) == 2
     assert [one.expired for one in accounts_for([refresh, on(2, "a")])] == [True]
     assert [one.expired for one in accounts_for([])] == [False]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs Unix's signals")
+async def test_a_relay_on_a_cassette_answers_as_the_recorded_one_and_says_how_it_went(
+    tmp_path: Path,
+) -> None:
+    hello = ask("hello", stream=True)
+    async with recording(tmp_path) as taped:
+        recorded_answer = await taped.relay.http.post(
+            "/v1/responses", json=ask("hello", stream=True)
+        )
+
+    command = ("replay", taped.path, "--relay", "--port", 0, "--speed", "instant")
+    with trio.fail_after(120):
+        async with (
+            serving_relay(*command, home=tmp_path) as running,
+            httpx.AsyncClient(
+                base_url=running.url, trust_env=False, verify=NO_TLS, timeout=60
+            ) as http,
+        ):
+            answer = await http.post("/v1/responses", json=hello)
+            running.process.send_signal(signal.SIGINT)
+            status = await running.until_ended()
+
+    assert texts_of(answer) == texts_of(recorded_answer) != []
+    assert status == 0, running.told
+    assert b"no problem" in running.told.splitlines()[-1]
+
+
+def texts_of(answer: httpx.Response) -> list[str]:
+    """Return what the model said, which no stand-in is part of."""
+    return re.findall(r'"delta":"([^"]*)"', answer.text)

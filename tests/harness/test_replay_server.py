@@ -186,6 +186,14 @@ async def test_an_answer_has_no_body_where_http_has_none() -> None:
     assert (missed.status_code, missed.content) == (400, b"")
 
 
+async def test_two_lengths_that_differ_are_both_left_out() -> None:
+    lengths = (("content-length", "7"), ("content-length", "8"))
+    async with serving(recorded(headers=lengths)) as server:
+        got = await on_the_wire(server, post())
+
+    assert got.endswith(b"5\r\nhello\r\n0\r\n\r\n")
+
+
 async def test_a_header_goes_out_with_the_bytes_it_had() -> None:
     async with serving(recorded(headers=(("x-said", "caf\u00e9"),))) as server:
         got = await on_the_wire(server, post())

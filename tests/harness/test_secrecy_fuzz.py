@@ -90,6 +90,16 @@ def as_base64(text: str, rng: random.Random) -> str:
     return encoded.decode().rstrip("=") if rng.random() < 0.5 else encoded.decode()
 
 
+def as_lines(text: str, rng: random.Random) -> str:
+    """As `base64 FILE` prints it."""
+    before, after = (rng.randbytes(rng.randint(50, 90)) for _ in range(2))
+    # As above: no byte that would begin an escape.
+    before = before.replace(b"\\", b"/").replace(b"%", b"/")
+    encoded = base64.b64encode(before + text.encode() + after).decode()
+    width, end = rng.choice((64, 76)), rng.choice(("\n", "\r\n", "\n  "))
+    return end.join([*(encoded[at : at + width] for at in range(0, len(encoded), width)), ""])
+
+
 def as_hex(text: str, rng: random.Random) -> str:
     return text.encode().hex()
 
@@ -100,6 +110,8 @@ FORMS = (plain, as_json, as_url, as_base64)
 def written(secret: str, rng: random.Random) -> str:
     if rng.random() < 0.1:
         return as_hex(secret, rng)
+    if rng.random() < 0.1:
+        return rng.choice((plain, as_json, as_url))(as_lines(secret, rng), rng)
     return rng.choice(FORMS)(rng.choice(FORMS)(secret, rng), rng)
 
 
@@ -120,7 +132,8 @@ def oracle(data: bytes, depth: int = 3) -> set[bytes]:
     )
     once.add(unescaped.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode())
     once.add(urllib.parse.unquote_to_bytes(data))
-    for run in re.findall(rb"[A-Za-z0-9+/_-]{11,}", data):
+    unwrapped = re.sub(rb"\s*\n\s*", b"", data)
+    for run in re.findall(rb"[A-Za-z0-9+/_-]{11,}", data + b" " + unwrapped):
         for shift in range(4):
             aligned = run[shift:].translate(bytes.maketrans(b"-_", b"+/"))
             once.add(base64.b64decode(aligned[: len(aligned) // 4 * 4]))

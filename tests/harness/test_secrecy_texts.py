@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -80,3 +81,22 @@ def test_of_an_answer_only_what_it_repeats_is_filled() -> None:
 
 def test_a_body_that_was_cut_off_is_filled_to_its_end() -> None:
     assert Filler().request(b'{"content": "Half a sent') == b'{"content": "xxxx x xxxx'
+
+
+def test_a_programs_machine_is_filled_and_the_relays_own_name_is_left() -> None:
+    codex = "codex_exec/0.169.0 (Debian 12.0.0; x86_64) xterm (codex_exec; 0.169.0)"
+    headers = (
+        ("user-agent", codex),
+        ("x-stainless-os", "Linux"),
+        ("x-stainless-runtime-version", "v22.1.0"),
+        ("x-stainless-lang", "js"),
+    )
+    upstream = interaction(headers=headers)
+    client = Filler().interaction(attrs.evolve(upstream, track="client"))
+    assert client.request.headers == (
+        ("user-agent", "codex_exec/0.169.0 (xxxxxx 00.0.0; x00_00) xterm (codex_exec; 0.169.0)"),
+        ("x-stainless-os", "xxxxx"),
+        ("x-stainless-runtime-version", "x00.0.0"),
+        ("x-stainless-lang", "js"),
+    )
+    assert Filler().interaction(upstream) == upstream

@@ -51,8 +51,6 @@ class Sent:
     """A turn's request as a program sent it."""
 
     name: str
-    #: The row of the matrix; of a capture, its folder.
-    row: str
     conversation: str
     path: str
     #: A capture's as sent; a cassette has the names in lower case.
@@ -83,10 +81,17 @@ class Sent:
         return [item for item in given if is_object(item)]
 
 
-def recordings_of(profile: str) -> list[Sent]:
-    """Return the recorded requests of a profile's program, conversation by conversation."""
+def recordings_of(profile: str, *scenarios: str) -> list[Sent]:
+    """Return the recorded requests of a profile's program, conversation by conversation.
+
+    Of the scenarios named; of all that are undisturbed if none is.
+    """
     program = _PROGRAMS.get(profile, profile)
-    found = list(_recorded(program)) if (CASSETTES / program).is_dir() else []
+    found = [
+        sent
+        for sent in _recorded(program)
+        if not scenarios or sent.conversation.partition(" ")[2] in scenarios
+    ]
     assert found, (
         f"the profile {profile} has no recordings: its program needs a driver in "
         "harness/compat/drivers (and, if that has another name, a line in this module), and then "
@@ -139,7 +144,6 @@ def _turns_of(path: Path) -> Iterator[Sent]:
         if one.request.method == "POST":
             yield Sent(
                 name=f"{row}/{scenario}/{one.number}",
-                row=row,
                 conversation=f"{row} {scenario}",
                 path=urlsplit(one.request.uri).path,
                 headers=dict(one.request.headers),
@@ -152,7 +156,6 @@ def _sent(content: JsonObject, path: Path, *, conversation: str) -> Sent:
     assert isinstance(headers, dict | list)
     return Sent(
         name=f"{path.parent.name}/{path.stem}",
-        row=path.parent.name,
         conversation=conversation,
         path=get_text(content, "path") or "",
         headers=dict(headers),  # type: ignore[arg-type]  # pairs or an object, of texts

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
-from codexrelay.protocol.raw import Json, JsonObject, get_list, get_object, is_object, parse_object
+from codexrelay.protocol.raw import Json, JsonObject, get_list, is_object, parse_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,10 +29,20 @@ def digest_of(item: Json) -> str | None:
 
 
 def digests_in(done_events: Iterable[bytes]) -> Iterator[str]:
-    """Yield the digests in the data of `response.output_item.done` events."""
+    """Yield the digests in the data of `response.output_item.done` events.
+
+    Data that is no JSON has passed as it came, and is passed over here.
+    """
     for data in done_events:
-        if _MARK in data and (digest := digest_of(get_object(parse_object(data), "item"))):
+        if _MARK in data and (digest := digest_of(_item_in(data))) is not None:
             yield digest
+
+
+def _item_in(done_event: bytes) -> Json:
+    try:
+        return parse_object(done_event).get("item")
+    except ValueError:
+        return None
 
 
 def digests_of(body: JsonObject) -> Iterator[str]:
