@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -45,8 +46,12 @@ class Upstream:
 
     @property
     def gave_output(self) -> bool:
-        """The model has begun to answer, so that the turn is committed to this attempt."""
-        return any(is_output(event) for event in self.events)
+        """The model has begun to answer, so that the turn is committed to this attempt.
+
+        Behind an event that is no JSON nothing counts: nobody reads on.
+        """
+        sound = itertools.takewhile(lambda event: event.payload is not None, self.events)
+        return any(map(is_output, sound))
 
     @property
     def terminal(self) -> Event | None:

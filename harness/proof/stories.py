@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from harness.proof.virtual import Clocks
 
 _EXACT_S: Final = 1e-6
+#: No answer is played for longer.
+_LONGEST_S: Final = 120.0
 _MOST_STEPS: Final = 7
 #: A turn takes about so many steps of tasks.
 _TASK_STEPS: Final = 400
@@ -228,6 +230,8 @@ class _Teller:
             trio.lowlevel.remove_instrument(instrument)
         await trio.sleep(SETTLE_S)
         asked = stage.upstream.turns[asked_before:]
+        if any(one.over_at_s is None and not one.watched for one in asked):
+            await trio.sleep(_LONGEST_S)
         stage.upstream.script.clear()
         problems = self._charge(asked, case, left=instrument.hit_at_s is not None)
         attempts = [oracle.Upstream.of(one.sent) for one in asked]
@@ -283,5 +287,5 @@ def _stayed(asked: list[Asked], left_at_s: float) -> list[str]:
     return [
         f"the client left at {left_at_s:g} s and upstream was left at {one.over_at_s} s"
         for one in asked
-        if one.over_at_s is None or one.over_at_s > left_at_s + _EXACT_S
+        if one.watched and (one.over_at_s is None or one.over_at_s > left_at_s + _EXACT_S)
     ]

@@ -125,6 +125,8 @@ class Asked:
     sent: bytearray = attrs.field(factory=bytearray)
     #: When the relay left before the end; None if it did not.
     left_at_s: float | None = None
+    #: The relay's leaving shows at once. If not, it shows when more is sent to it.
+    watched: bool = True
     #: When nothing more was to be done for it.
     over_at_s: float | None = None
 
@@ -245,7 +247,9 @@ async def _perform(stream: trio.SocketStream, play: Play, asked: Asked, *, unrea
     `unread` says that a byte of the request is still in the socket.
     """
     if play.end == "rst":
-        # The last byte of the request stays where it is: it makes the close a reset.
+        # The last byte of the request stays where it is: it makes the close a reset, and hides
+        # whether the relay has left.
+        asked.watched = False
         await _send(stream, play, asked)
         return False
     if unread:
