@@ -52,7 +52,7 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup)
 def main() -> None:
-    """Simulated backend, demo and real agents, to try the relay without an account."""
+    """Simulated backends, recordings and real agents, to try the relay without an account."""
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import re
 import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -35,8 +36,10 @@ from harness.compat.scenarios import SCENARIOS, Scenario
 from harness.proof import virtual
 from harness.proof.wires import Door
 from harness.replay.ledger import Ledger
+from harness.replay.matching import key_of_interaction
 from harness.replay.transport import ReplayTransport
 from harness.simulator import Simulator
+from harness.simulator.accounts import SimulatedAccount
 
 if TYPE_CHECKING:
     import httpx
@@ -48,6 +51,10 @@ if TYPE_CHECKING:
 #: Where backends are looked for that nothing was recorded of; nobody is there.
 _NOBODY: Final = "http://openai-codex"
 _TURN: Final = "/responses"
+#: Names the account in an answer of the relay.
+_ACCOUNT: Final = "x-codexrelay-account"
+#: What an account of the simulator may be called; one of another name is called as ours.
+_ACCOUNT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 #: Made anew for the connection at hand.
 _OF_THE_CONNECTION: Final = frozenset(
     {
@@ -92,12 +99,7 @@ async def _act(
     clocks: Clocks, *, cassette: Cassette, folder: Path, settings_file: Path | None
 ) -> Again:
     scenario = next((one for one in SCENARIOS if one.name == cassette.about.scenario), None)
-    expired = scenario is not None and scenario.expired
-    simulator = Simulator(
-        accounts=[attrs.evolve(account, expired=expired) for account in ACCOUNTS],
-        wall_clock=clocks.wall,
-        seed=0,
-    )
+    simulator = Simulator(accounts=_accounts(cassette, scenario), wall_clock=clocks.wall, seed=0)
     store = folder / "accounts"
     simulator.write_store(store)
     settings = _settings(cassette, scenario, store=store, folder=folder, file=settings_file)
@@ -127,6 +129,25 @@ async def _act(
             await clients.ask()
             drain.begin()
     return Again(answers=clients.answers, problems=ledger.problems())
+
+
+def _accounts(cassette: Cassette, scenario: Scenario | None) -> Sequence[SimulatedAccount]:
+    """Return accounts that stand for those of the recording.
+
+    Its answers tell their names; if tokens were renewed before anything else, theirs have run out.
+    """
+    if scenario is not None:
+        return [attrs.evolve(account, expired=scenario.expired) for account in ACCOUNTS]
+    told = dict.fromkeys(
+        value
+        for one in cassette.track("client")
+        for name, value in one.response.headers
+        if name == _ACCOUNT and _ACCOUNT_NAME.fullmatch(value)
+    )
+    upstream = sorted(cassette.track("upstream"), key=lambda one: one.number)
+    expired = bool(upstream) and key_of_interaction(upstream[0]).is_refresh
+    named = [SimulatedAccount(name) for name in told] or ACCOUNTS
+    return [attrs.evolve(account, expired=expired) for account in named]
 
 
 def _settings(

@@ -62,5 +62,6 @@ def golden(paths: tuple[Path, ...], settings_file: Path | None, *, write: bool) 
     except (CassetteError, ConfigError) as error:
         click.echo(str(error), err=True)
         sys.exit(_UNUSABLE)
-    click.echo(f"{count} cassettes, {differ} answered otherwise", err=True)
+    cassettes = "1 cassette" if count == 1 else f"{count} cassettes"
+    click.echo(f"{cassettes}, {differ} answered otherwise", err=True)
     sys.exit(_DIFFERS if differ else 0)

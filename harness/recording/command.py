@@ -21,6 +21,7 @@ from codexrelay.config.rules import is_loopback
 from harness.cassettes.model import Origin
 from harness.recording.known import known_secrets
 from harness.recording.recorder import Recorder
+from harness.recording.worker import InProcess
 from harness.recording.writer import Said
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
 _NAME: Final = re.compile(r"\w[\w.-]*", re.ASCII)
 _SUFFIX: Final = ".yaml"
-#: How long the thread that writes may hold up the streams, in seconds. Python's default of 5 ms is
-#: what each event would wait for while a cassette is being written; this is a fifth (measured).
+#: How long the thread that takes what is recorded to the process that writes it may hold up the
+#: streams, in seconds; Python's default is 5 ms.
 _SWITCH_S: Final = 0.0005
 
 
@@ -129,23 +130,26 @@ class _Session:
         """Serve until a signal ends it, and record."""
         settings, words = live.settings, self.said
         world = serve.world_of(settings)
-        recorder = self.recorder = Recorder(
-            folder=self.folder,
-            name=self.name,
-            said=Said(
-                origin=origin_of(settings, words.origin),
-                client=words.client,
-                client_version=words.client_version,
-                scenario=words.scenario,
-            ),
-            secrets=await trio.to_thread.run_sync(known_secrets, settings, world),
-            wall_clock=time.time,
+        secrets = await trio.to_thread.run_sync(known_secrets, settings, world)
+        said = Said(
+            origin=origin_of(settings, words.origin),
+            client=words.client,
+            client_version=words.client_version,
+            scenario=words.scenario,
         )
-        sys.setswitchinterval(_SWITCH_S)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(recorder.keep_writing)
-            await serve.serve_live(live, world=self._recorded(world, recorder))
-            nursery.cancel_scope.cancel()
+        worker = await trio.to_thread.run_sync(InProcess.start, said, secrets)
+        try:
+            recorder = self.recorder = Recorder(
+                folder=self.folder, name=self.name, worker=worker, wall_clock=time.time
+            )
+            sys.setswitchinterval(_SWITCH_S)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(recorder.keep_writing)
+                await serve.serve_live(live, world=self._recorded(world, recorder))
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(worker.close)
 
     def end(self) -> int:
         """Say what was recorded; return the exit status."""

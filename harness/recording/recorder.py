@@ -7,9 +7,8 @@ request, but belongs to the process, and so has no cause.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,16 +17,15 @@ import attrs
 import structlog
 import trio
 
-from harness.cassettes.beside import Beside
 from harness.recording.client_side import RecordedApp
+from harness.recording.draft import Counts
 from harness.recording.frames import RecordedFrames
 from harness.recording.place import uri_upstream
-from harness.recording.reel import Counts, Reel
-from harness.recording.screen import Screen
+from harness.recording.reel import Reel
 from harness.recording.tape import MAX_BODY_BYTES, Tape
 from harness.recording.upstream_side import RecordedTransport
-from harness.recording.writer import Job, Pacer, Said, work
-from harness.secrecy.secrets import Secrets
+from harness.recording.worker import Worker, WorkerError
+from harness.recording.writer import Job, Pacer
 
 if TYPE_CHECKING:
     import httpx
@@ -35,6 +33,8 @@ if TYPE_CHECKING:
 
     from harness.cassettes.model import Headers
     from harness.recording.frames import FrameStream
+    from harness.recording.tape import Taken
+    from harness.recording.writer import Worked
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("harness.recording")
 
@@ -44,12 +44,13 @@ LAST_S: Final = 120.0
 MAX_WAITING_BYTES: Final = 256 * 2**20
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(eq=False, kw_only=True)
 class Recorded:
     """A cassette that has been written."""
 
     path: Path
-    counts: Counts
+    #: As of the last writing.
+    counts: Counts = attrs.field(factory=Counts)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -57,8 +58,8 @@ class Recorder:
     """Records one relay, into one cassette or, one after the other, several."""
 
     folder: Path
-    said: Said
-    secrets: Secrets = attrs.field(repr=False)
+    #: It knows what is secret. Whoever gives it closes it, when `keep_writing` is over.
+    worker: Worker
     #: Unix seconds.
     wall_clock: Callable[[], float]
     #: Of the only cassette, without `.yaml`; None: as many as are needed, named by their times.
@@ -68,6 +69,8 @@ class Recorder:
     failed: bool = attrs.field(default=False, init=False)
     #: The last writing failed, and nothing has been written since.
     _stuck: bool = attrs.field(default=False, init=False)
+    #: Nothing can be written any more: what comes is let go of.
+    _over: bool = attrs.field(default=False, init=False)
     #: It was told that bodies are not kept, since it got stuck.
     _told: bool = attrs.field(default=False, init=False)
     #: All cassettes so far.
@@ -124,6 +127,8 @@ class Recorder:
 
     def _has_room(self) -> bool:
         """Whether bodies can be kept: what cannot be written must not fill the memory."""
+        if self._over:
+            return False
         if not self._stuck:
             return True
         waiting = sum(reel.unwritten_bytes for reel in self._reels)
@@ -145,19 +150,19 @@ class Recorder:
         return None
 
     def _open_reel(self) -> Reel:
-        if not self._reels or self._reels[-1].is_full:
+        if not self._reels or (self._reels[-1].is_full and not self._over):
             now = datetime.fromtimestamp(self.wall_clock(), UTC)
             path = self._free_path(now)
             reel = Reel(
+                key=len(self.recorded),
                 path=path,
                 date=now.date().isoformat(),
                 began_unix_s=round(now.timestamp(), 3),
-                screen=Screen(self.secrets, Beside(path)),
                 endless=self.name is not None,
                 max_body_bytes=self.max_body_bytes,
             )
             self._reels.append(reel)
-            self.recorded.append(Recorded(path=reel.path, counts=reel.counts))
+            self.recorded.append(Recorded(path=reel.path))
         return self._reels[-1]
 
     def _free_path(self, now: datetime) -> Path:
@@ -196,20 +201,35 @@ class Recorder:
                 log.error("the recording could not be finished in time", seconds=LAST_S)
 
     async def _write(self, *, last: bool) -> None:
-        jobs = []
+        if self._over:
+            for reel in self._reels:
+                reel.settle(reel.finished)
+            return
+        jobs, todo = [], []
         for reel in self._reels:
-            mark, taken = reel.mark, reel.take()  # no checkpoint between them
+            mark, finished, taken = reel.mark, reel.finished, reel.take()  # no checkpoint between
             # Whose answer is all sent may still ask something upstream.
             asked = any(reel is asking for asking, _ in self._asking.values())
             is_done = reel.is_full and not asked and all(one.is_finished for one in taken)
             over = last or is_done
             if over or mark != reel.written_mark:
-                jobs.append(Job(reel=reel, mark=reel.mark_when_settled, taken=taken, last=over))
-        why: str | None = None
+                jobs.append(_job(reel, taken, last=over))
+                todo.append((reel, reel.mark_when_settled, finished))
+        if not jobs:
+            return
+        worked: Worked | None = None
         try:
-            await trio.to_thread.run_sync(partial(work, jobs, self.said), abandon_on_cancel=last)
-        except OSError as error:
-            why = error.strerror or str(error)
+            worked = await trio.to_thread.run_sync(self.worker.work, jobs, abandon_on_cancel=last)
+            why = worked.why
+        except WorkerError as error:
+            why = str(error)
+        if worked is None:
+            log.error("nothing more is recorded: what writes it has ended", why=why)
+            self._over = self.failed = True
+            return
+        for reel, _, _ in todo:
+            reel.kept |= worked.kept[reel.key]
+            self.recorded[reel.key].counts = worked.counts[reel.key]
         if why is not None:
             if not self._stuck:
                 log.error("the recording cannot be written", why=why)
@@ -218,8 +238,19 @@ class Recorder:
         if self._stuck:
             log.info("the recording can be written again")
             self._stuck = self._told = False
-        for job in jobs:
-            job.reel.written_mark = job.mark
-            job.reel.settle(job.taken)
-        done = [job.reel for job in jobs if job.last]
-        self._reels = [reel for reel in self._reels if not any(reel is one for one in done)]
+        for reel, mark, finished in todo:
+            reel.written_mark = mark
+            reel.settle(finished)
+        done = {job.key for job in jobs if job.last}
+        self._reels = [reel for reel in self._reels if reel.key not in done]
+
+
+def _job(reel: Reel, taken: Sequence[Taken], *, last: bool) -> Job:
+    return Job(
+        key=reel.key,
+        path=reel.path,
+        date=reel.date,
+        began_unix_s=reel.began_unix_s,
+        taken=taken,
+        last=last,
+    )

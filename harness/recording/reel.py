@@ -1,48 +1,38 @@
-"""One cassette while it is being recorded: what has been begun in it, and what is written."""
+"""One cassette while it is being recorded: what has been begun in it. The event loop's alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 import attrs
 import trio
 
-from codexrelay.profiles import recognise
-from codexrelay.profiles.profile import Kind
-from codexrelay.protocol.raw import JsonObject, parse_object
-from harness.recording.screen import Screen, Shown
 from harness.recording.tape import Tape
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
 
-    from harness.cassettes.model import Headers, Interaction, Track
+    from harness.cassettes.model import Headers, Track
     from harness.recording.tape import Taken
 
 #: When a cassette has so much in it, the next request begins another: what is written over and over
 #: stays small, all day long.
 MAX_INTERACTIONS: Final = 200
 MAX_REEL_BYTES: Final = 16 * 2**20
-#: End the paths at which a client asks a model.
-_TURNS: Final = ("/responses", "/responses/compact", "/chat/completions")
 
 
 @attrs.define(eq=False, kw_only=True)
 class Reel:
-    """One cassette. The event loop begins and takes; one thread at a time works on what is taken.
+    """One cassette, and what has been noted of it. What is taken, a `writer.Writer` works on."""
 
-    Its fields up to `tapes` are the loop's, the rest is the working thread's.
-    """
-
+    #: No two cassettes of a recording have the same.
+    key: int
     path: Path
     #: Day of the recording.
     date: str
     #: When it began, Unix seconds.
     began_unix_s: float
-    screen: Screen
     #: It is the only one: however much comes, it goes here.
     endless: bool = False
     max_body_bytes: int
@@ -55,11 +45,8 @@ class Reel:
     tapes: list[Tape] = attrs.field(factory=list)
     #: As it was when it was written last; see `mark`.
     written_mark: object = None
-
-    #: Those that are finished, by number.
-    shown: dict[int, Shown] = attrs.field(factory=dict)
-    counts: Counts = attrs.field(factory=lambda: Counts())
-    programs: Programs = attrs.field(factory=lambda: Programs())
+    #: Of `tapes`, those that are finished and need not be taken again: their numbers.
+    kept: frozenset[int] = frozenset()
 
     def begin(
         self,
@@ -113,82 +100,17 @@ class Reel:
         """What `mark` will be once all that is finished now is settled, and nothing has come."""
         return (self.begun, [tape.mark for tape in self.tapes if tape.ended is None])
 
+    @property
+    def finished(self) -> frozenset[int]:
+        """The numbers of those that are not settled, and to which nothing can come any more."""
+        return frozenset(tape.number for tape in self.tapes if tape.ended is not None)
+
     def take(self) -> tuple[Taken, ...]:
         """Return what may have changed since it was taken last."""
-        return tuple(tape.taken() for tape in self.tapes)
+        return tuple(tape.taken() for tape in self.tapes if tape.number not in self.kept)
 
-    def settle(self, taken: Sequence[Taken]) -> None:
-        """Let go of those that were finished when they were taken: they are written."""
-        done = {id(one.tape) for one in taken if one.is_finished}
-        self.settled_bytes += sum(tape.size_bytes for tape in self.tapes if id(tape) in done)
-        self.tapes = [tape for tape in self.tapes if id(tape) not in done]
-
-
-@attrs.define
-class Counts:
-    """What is in a cassette, for whoever recorded it."""
-
-    #: Requests of clients for an answer of a model.
-    turns: int = 0
-    interactions: int = 0
-    incomplete: int = 0
-    #: What could not be made safe, and is not in it.
-    left_out: int = 0
-    redacted: Mapping[str, int] = attrs.field(factory=dict)
-
-    def add(self, one: Interaction) -> None:
-        """Count an interaction that is finished."""
-        self.interactions += 1
-        self.turns += is_turn(one)
-        self.incomplete += not one.response.stream.complete
-
-
-@attrs.define
-class Programs:
-    """The client programs whose requests are in a cassette."""
-
-    #: By name, in order of appearance; the version None where the program does not say it.
-    versions: dict[str, dict[str | None, None]] = attrs.field(factory=dict)
-
-    def see(self, one: Interaction) -> None:
-        """Take note of whose request it is."""
-        name, version = program_of(one)
-        self.versions.setdefault(name, {})[version] = None
-
-    @property
-    def name(self) -> str | None:
-        """All their names; None before there was one."""
-        return ", ".join(self.versions) or None
-
-    @property
-    def version(self) -> str | None:
-        """The version, if there is one program of one version."""
-        found = [version for versions in self.versions.values() for version in versions]
-        return found[0] if len(found) == 1 else None
-
-
-def is_turn(one: Interaction) -> bool:
-    """Tell whether a client asks for an answer of a model."""
-    if one.track != "client" or one.request.method != "POST":
-        return False
-    return urlsplit(one.request.uri).path.endswith(_TURNS)
-
-
-def program_of(one: Interaction) -> tuple[str, str | None]:
-    """Return which program's request it is, as the relay sees it or it says itself; its version."""
-    headers = dict(one.request.headers)
-    profile = recognise(headers, {})
-    if profile.kind is not Kind.PROGRAM:  # known by its tools, perhaps
-        profile = recognise(headers, _object(one.request.body))
-    product = headers.get("user-agent", "").partition(" ")[0]
-    name, _, version = product.partition("/")
-    if profile.kind is not Kind.ANY or not name:
-        name = profile.name
-    return name, version if version[:1].isdigit() else None
-
-
-def _object(body: bytes) -> JsonObject:
-    try:
-        return parse_object(body)
-    except ValueError:
-        return {}
+    def settle(self, numbers: AbstractSet[int]) -> None:
+        """Let go of these: they were finished when they were taken, and are written."""
+        self.settled_bytes += sum(tape.size_bytes for tape in self.tapes if tape.number in numbers)
+        self.tapes = [tape for tape in self.tapes if tape.number not in numbers]
+        self.kept -= numbers

@@ -1,7 +1,7 @@
 """One request and its answer while they are under way.
 
 Noting a block is an append and a look at the clock; everything that costs more is done later, by
-whoever writes it down, in another thread.
+whoever writes it down, in another process.
 """
 
 from __future__ import annotations
@@ -129,9 +129,16 @@ class Tape:
             self.ended = end
 
     def taken(self) -> Taken:
-        """Return all that is noted so far, for another thread to work on."""
+        """Return all that is noted so far, for somebody else to work on."""
         return Taken(
-            tape=self,
+            track=self.track,
+            number=self.number,
+            began_at_s=self.began_at_s,
+            caused_by=self.caused_by,
+            method=self.method,
+            uri=self.uri,
+            request_headers=self.request_headers,
+            max_body_bytes=self.max_body_bytes,
             sent=tuple(self.sent.pieces),
             received=tuple(self.received.pieces),
             at_s=tuple(self.received.at_s),
@@ -160,9 +167,17 @@ class Tape:
 
 @attrs.frozen(kw_only=True)
 class Taken:
-    """What was noted of a request and its answer at one moment. Belongs to no thread."""
+    """What was noted of a request and its answer at one moment. It may go to another process."""
 
-    tape: Tape
+    track: Track
+    number: int
+    #: As in `Tape`, like the rest.
+    began_at_s: float
+    caused_by: int | None
+    method: str
+    uri: str
+    request_headers: Headers = attrs.field(repr=False)
+    max_body_bytes: int
     sent: Sequence[bytes] = attrs.field(repr=False)
     received: Sequence[bytes] = attrs.field(repr=False)
     at_s: Sequence[float]
@@ -181,12 +196,11 @@ class Taken:
 
     def interaction(self) -> Interaction:
         """Return it as a cassette holds it, with every secret still in it."""
-        tape = self.tape
         sent, sent_headers, sent_coding = _plain(
-            self.sent, tape.request_headers, max_bytes=tape.max_body_bytes
+            self.sent, self.request_headers, max_bytes=self.max_body_bytes
         )
         received, headers, coding = _plain(
-            self.received, self.headers, max_bytes=tape.max_body_bytes
+            self.received, self.headers, max_bytes=self.max_body_bytes
         )
         chunks = [(at_s, piece) for at_s, piece in zip(self.at_s, received, strict=True) if piece]
         ends, end = list[int](), 0
@@ -202,13 +216,13 @@ class Taken:
         elif whole:
             whole = is_whole(headers, body, ended=how)
         return Interaction(
-            track=tape.track,
-            number=tape.number,
-            began_at_s=tape.began_at_s,
-            caused_by=tape.caused_by,
+            track=self.track,
+            number=self.number,
+            began_at_s=self.began_at_s,
+            caused_by=self.caused_by,
             request=Request(
-                method=tape.method,
-                uri=tape.uri,
+                method=self.method,
+                uri=self.uri,
                 headers=sent_headers,
                 body=b"".join(sent),
                 coding=sent_coding,

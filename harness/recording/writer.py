@@ -96,7 +96,10 @@ class Writer:
                 why = error.strerror or str(error)
         worked = Worked(
             counts={job.key: draft.counts for job, draft, _ in todo},
-            kept={job.key: frozenset(draft.shown) for job, draft, _ in todo},
+            kept={
+                job.key: frozenset(one.number for one in job.taken if one.number in draft.shown)
+                for job, draft, _ in todo
+            },
             why=why,
         )
         if why is None:

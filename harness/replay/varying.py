@@ -41,6 +41,8 @@ _KEYS: Final = frozenset(
 #: Objects that a program tells of itself in; all their ids vary.
 _OF_ITSELF: Final = frozenset({"client_metadata", "metadata", "x-codex-turn-metadata"})
 _ID_ENDINGS: Final = ("_id", "-id")
+#: Keys and headers that say when a limit ends, as a moment or as seconds from now.
+_RESET: Final = re.compile(r"(?:^|[_-])resets?[_-](?:at|in|after)(?:[_-]seconds)?\Z")
 #: Keys whose texts are meant for people and models: JSON in them is a text too.
 _TEXTS: Final = frozenset(
     {"content", "definition", "description", "instructions", "output", "text", "title"}
@@ -130,14 +132,16 @@ class StandIns:
         `key` is where it stands; `of_itself` says that it is what a program tells of itself.
         """
         match value:
+            case bool() | None:
+                return value
+            case int() | float() | str() if _RESET.search(key):
+                return "<moment>"
             case dict():
                 return self._object(value, of_itself=of_itself or key in _OF_ITSELF)
             case list():
                 return [self.value(inner, key=key, of_itself=of_itself) for inner in value]
             case str():
                 return self._told(value, key=key, of_itself=of_itself or key in _OF_ITSELF)
-            case bool():
-                return value
             case int() | float() if any(low <= value < high for low, high in _MOMENTS):
                 return "<moment>"
             case _:

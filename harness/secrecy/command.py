@@ -56,7 +56,7 @@ def scan(
     no_person: bool,
     allow_files: tuple[Path, ...],
 ) -> None:
-    r"""Look for secrets in files of any kind, and in all files below folders.
+    """Look for secrets in files of any kind, and in all files below folders.
 
     Finds the exact values of the account files in --store (without one, of the relay's own store,
     if there is one), of --value-file, and of who is logged in; and what looks like a token, a key,
@@ -72,8 +72,8 @@ def scan(
     Before each commit, as .git/hooks/pre-commit:
 
     \b
-        git diff --cached --name-only --diff-filter=d -z |
-            xargs -0 -r python -m harness scan
+    git diff --cached --name-only --diff-filter=d -z |
+        xargs -0 -r python -m harness scan
     """
     secrets = Secrets() if no_person else Secrets.of_person()
     own = Path(os.environ.get(_STORE_VARIABLE) or DEFAULT_STORAGE_PATH)

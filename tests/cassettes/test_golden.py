@@ -17,7 +17,7 @@ from harness.golden.judging import differences
 from harness.proof.wires import UNSUPPORTED
 
 if TYPE_CHECKING:
-    from harness.cassettes.model import Cassette, Response
+    from harness.cassettes.model import Cassette, Interaction, Response
 
 FOLDER: Final = Path(__file__).parents[2] / "cassettes"
 FILES: Final = sorted(FOLDER.glob("*/*/*.yaml"))
@@ -58,6 +58,25 @@ def test_every_program_is_recorded_in_ten_scenarios_and_in_each_of_its_ways() ->
         name: len(found) for name, found in recorded.items() if len(found) < LEAST_SCENARIOS
     } == {}
     assert rows == {variant.name for driver in DRIVERS for variant in driver.variants}
+
+
+@in_virtual_time
+def test_a_recording_of_no_scenario_is_answered_by_accounts_of_the_recorded_names() -> None:
+    conversation = file.read(FOLDER / "sdk" / "text" / "sdk-chat.yaml")
+    renamed = attrs.evolve(
+        conversation,
+        about=attrs.evolve(conversation.about, scenario=None),
+        interactions=tuple(_answered_by(one, "sim-1") for one in conversation.interactions),
+    )
+    assert differences(renamed) == ()
+
+
+def _answered_by(one: Interaction, account: str) -> Interaction:
+    headers = tuple(
+        (name, account if name == "x-codexrelay-account" else value)
+        for name, value in one.response.headers
+    )
+    return attrs.evolve(one, response=attrs.evolve(one.response, headers=headers))
 
 
 # --- that it can fail

@@ -11,7 +11,8 @@ import trio
 
 from harness.cassettes import file
 from harness.recording.recorder import Recorder
-from harness.recording.writer import Said
+from harness.recording.worker import InThread
+from harness.recording.writer import Said, Writer
 from harness.secrecy.secrets import Secrets
 from tests.fakes.relay import LiveRelay, relaying
 
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
 NAME = "the-recording"
 
 
-def recorder_into(folder: Path, **more: object) -> Recorder:
-    """Return a recorder that knows no secrets; they are learnt."""
+def recorder_into(folder: Path, *, secrets: Secrets | None = None, **more: object) -> Recorder:
+    """Return a recorder that writes in a thread; without `secrets` it knows none: it learns."""
+    writer = Writer(Said(origin="simulator"), Secrets() if secrets is None else secrets)
     given: dict[str, object] = {
         "folder": folder,
         "name": NAME,
-        "said": Said(origin="simulator"),
-        "secrets": Secrets(),
+        "worker": InThread(writer),
         "wall_clock": time.time,
     }
     return Recorder(**(given | more))  # type: ignore[arg-type]

@@ -144,6 +144,16 @@ def test_random_letters_that_pad_an_event_are_no_difference() -> None:
     ]
 
 
+def test_when_a_limit_ends_is_no_difference() -> None:
+    def limited(after: str, at: int) -> Cassette:
+        headers = (("x-codex-primary-reset-after-seconds", after), ("x-codex-plan-type", "plus"))
+        event = b'data: {"type":"codex.rate_limits","reset_after_seconds":%s,"reset_at":%d}\n\n'
+        return one(headers=headers, body=event % (after.encode(), at))
+
+    assert told(limited("3598", 1795857153), limited("3591", 1795859722)) == []
+    assert told(limited("3598", 1795857153), limited("3591", 1795859722), exact=True)
+
+
 def test_an_event_that_is_new_or_gone_does_not_shift_the_others() -> None:
     old = answering(b'{"type":"a","n":1}', b'{"type":"b","n":2}', b'{"type":"c","n":3}')
     new = answering(b'{"type":"x"}', b'{"type":"a","n":1}', b'{"type":"c","n":4}')

@@ -143,4 +143,5 @@ async def _kill_in_the_middle(running: HarnessProcess, path: Path) -> None:
         await OpenTurn(stream).until(b"Hello")
         await eventually(lambda: path.exists() and b"sim fault=hang" in path.read_bytes())
         running.process.send_signal(signal.SIGKILL)
-        await running.process.wait()
+        # At its end there is nobody left who could say anything: neither does the writing process.
+        await running.until_ended()

@@ -233,8 +233,9 @@ async def test_what_redaction_has_missed_is_left_out_and_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(screen, "Redactor", BlindRedactor)
-    recorder = recorder_into(tmp_path)
-    recorder.secrets.add(TOKEN, "token")
+    secrets = Secrets()
+    secrets.add(TOKEN, "token")
+    recorder = recorder_into(tmp_path, secrets=secrets)
     talk = Talk(recorder, says=[b"so far ", TOKEN.encode()])
     async with trio.open_nursery() as nursery:
         await nursery.start(talk.run)
@@ -245,7 +246,7 @@ async def test_what_redaction_has_missed_is_left_out_and_said(
         (one,) = cassette.interactions
         assert dict(one.request.headers) == {LEFT_OUT: "a secret was still in it: token"}
         assert one.response.body == b""
-    assert not scan_bytes((tmp_path / f"{NAME}.yaml").read_bytes(), recorder.secrets)
+    assert not scan_bytes((tmp_path / f"{NAME}.yaml").read_bytes(), secrets)
     assert recorder.recorded[0].counts.left_out == 1
 
 
@@ -264,8 +265,9 @@ async def test_a_secret_in_a_form_and_one_in_an_answer_of_the_issuer_are_learnt(
 
 
 async def test_what_was_under_way_is_counted_once_in_the_report(tmp_path: Path) -> None:
-    recorder = recorder_into(tmp_path)
-    recorder.secrets.add(TOKEN, "token")
+    secrets = Secrets()
+    secrets.add(TOKEN, "token")
+    recorder = recorder_into(tmp_path, secrets=secrets)
     talk = Talk(recorder, says=[TOKEN.encode(), b" and more"])
     async with trio.open_nursery() as nursery:
         await nursery.start(talk.run)
