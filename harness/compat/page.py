@@ -69,6 +69,8 @@ class Facts:
     version: str
     #: Whether the run could have reached anything but this machine, in words.
     sealed: str
+    #: What the programs went through.
+    relay: str = "codexrelay"
 
 
 def page(results: Sequence[Result], missing: Mapping[str, str], facts: Facts) -> str:
@@ -86,9 +88,9 @@ def page(results: Sequence[Result], missing: Mapping[str, str], facts: Facts) ->
         "<!DOCTYPE html>",
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>codexrelay compat: {good} of {len(results)}</title>",
+        f"<title>{_text(facts.relay)} compat: {good} of {len(results)}</title>",
         f"<style>{_STYLE}</style></head><body>",
-        '<h1 id="top">Agents through codexrelay</h1>',
+        f'<h1 id="top">Agents through {_text(facts.relay)}</h1>',
         f'<p class="facts">{_text(told)}</p>',
         '<div class="matrix"><table><thead><tr><th></th>',
         *(f'<th scope="col"><span>{_text(column)}</span></th>' for column in columns),

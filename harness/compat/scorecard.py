@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
+
 from harness.compat.report import aligned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from harness.compat.cell import Result
     from harness.compat.target import Score, Scorecard
 
 
@@ -45,6 +48,16 @@ def reasons(cards: Iterable[Scorecard]) -> str:
             f"{card.target}: - {why_not}: {_counted(names)}" for why_not, names in left_out.items()
         ]
     return "".join(f"{line}\n" for line in lines)
+
+
+def results_of(cards: Iterable[Scorecard]) -> tuple[Result, ...]:
+    """Return the results for the reports that know one relay: a row for each relay and variant."""
+    return tuple(
+        attrs.evolve(score.result, variant=f"{card.target}/{score.variant}")
+        for card in cards
+        for score in card.scores
+        if score.result is not None
+    )
 
 
 def total(card: Scorecard) -> str:

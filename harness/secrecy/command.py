@@ -74,7 +74,7 @@ def scan(
     \b
     git diff --cached --name-only --diff-filter=d -z |
         xargs -0 -r python -m harness scan
-    """
+    """  # noqa: D301  (click wants the character, not two that mean it)
     secrets = Secrets() if no_person else Secrets.of_person()
     own = Path(os.environ.get(_STORE_VARIABLE) or DEFAULT_STORAGE_PATH)
     for store in stores or ((own,) if own.is_dir() else ()):

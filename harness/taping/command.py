@@ -57,6 +57,9 @@ def tape(clients: tuple[str, ...], scenarios: tuple[str, ...], folder: Path) -> 
         if not clients or {driver.name, *(one.name for one in driver.variants)} & set(clients)
     ]
     chosen = [scenario for scenario in SCENARIOS if not scenarios or scenario.name in scenarios]
+    every_command = dict.fromkeys((driver.name for driver in drivers), ())
+    if not cells_of(drivers, chosen, commands=every_command, only=clients):
+        raise click.UsageError("none of these columns is for one of these rows")
     commands, missing = find_all(drivers, folder=agents_folder(os.environ), npm=run_npm)
     for name, reason in missing.items():
         click.echo(f"{name}: left out: {reason}", err=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import attrs
 import pytest
 import trio
@@ -13,6 +15,12 @@ from harness.compat.command import compat, exit_status
 from harness.compat.drivers import all_drivers
 from harness.compat.matrix import cells_of, run_cells
 from harness.compat.scenarios import SCENARIOS
+from harness.taping.command import tape
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import click
 
 COMMANDS = {driver.name: ("true",) for driver in all_drivers()}
 CELLS = cells_of(all_drivers(), SCENARIOS, commands=COMMANDS, only=["pi"])
@@ -181,10 +189,25 @@ def test_the_exit_status_is_0_only_if_all_went_well(
     assert exit_status(results, missing, skip_missing=skip) == status
 
 
-def test_a_column_that_is_for_none_of_the_rows_is_refused() -> None:
-    result = CliRunner().invoke(compat, ["--clients", "droid,codex-lite", "--scenario", "adapted"])
+@pytest.mark.parametrize("command", [compat, tape])
+def test_a_column_that_is_for_none_of_the_rows_is_refused(command: click.Command) -> None:
+    result = CliRunner().invoke(command, ["--clients", "droid,codex-lite", "--scenario", "adapted"])
     assert result.exit_code == 2
     assert "none of these columns is for one of these rows" in result.output
+
+
+def test_to_replay_what_nobody_has_recorded_is_refused(tmp_path: Path) -> None:
+    asked = ["--clients", "sdk-chat", "--scenario", "text", "--replay", str(tmp_path)]
+    result = CliRunner().invoke(compat, asked)
+    assert result.exit_code == 2
+    assert "is of one of these cells" in result.output
+
+
+def test_a_relay_that_runs_already_has_no_recorded_backend(tmp_path: Path) -> None:
+    asked = ["--target", "http://127.0.0.1:9", "--replay", str(tmp_path)]
+    result = CliRunner().invoke(compat, asked)
+    assert result.exit_code == 2
+    assert "--replay is for our own relay" in result.output
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,11 @@ def test_the_page_is_well_formed_and_each_cell_leads_to_its_transcript() -> None
     assert "droid was left out: no npm" in reader.text
 
 
+def test_the_page_names_the_relays_that_were_measured() -> None:
+    text = page([GOOD], {}, attrs.evolve(FACTS, relay="ours, theirs"))
+    assert "Agents through ours, theirs" in read(text).text
+
+
 def test_the_page_says_everything_as_text_and_loads_nothing() -> None:
     text = page([GOOD, attrs.evolve(BAD, variant=NASTY)], {NASTY: NASTY}, FACTS)
     reader = read(text)

@@ -23,7 +23,7 @@ from harness.compat.drivers.openai_sdk import DRIVER
 from harness.compat.install import find, run_npm
 from harness.compat.remote import BackendError, RemoteBackend, remote_backend
 from harness.compat.scenarios import SCENARIOS
-from harness.compat.scorecard import reasons, side_by_side
+from harness.compat.scorecard import reasons, results_of, side_by_side
 from harness.compat.target import (
     FOR_ANY_RELAY,
     Bench,
@@ -219,6 +219,17 @@ def test_each_failure_and_each_dash_has_its_reason_in_a_line() -> None:
     assert reasons(CARDS) == (
         "theirs: pi-chat drop: exit status 0 (and 1 more)\ntheirs: - one account only: exhausted\n"
     )
+
+
+def test_in_a_report_each_relay_has_rows_of_its_own() -> None:
+    results = results_of(CARDS)
+    assert [(one.variant, one.scenario, one.ok) for one in results] == [
+        ("ours/pi-chat", "tool", True),
+        ("ours/pi-chat", "drop", True),
+        ("ours/pi-chat", "exhausted", True),
+        ("theirs/pi-chat", "tool", True),
+        ("theirs/pi-chat", "drop", False),
+    ]
 
 
 def test_one_failure_of_one_relay_is_no_success() -> None:

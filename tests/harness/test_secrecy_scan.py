@@ -35,6 +35,12 @@ def test_what_is_clean_says_nothing(tmp_path: Path) -> None:
     assert (result.exit_code, result.output) == (0, "")
 
 
+def test_the_hook_stands_in_the_help_as_it_is_written() -> None:
+    told = CliRunner().invoke(scan, ["--help"]).output
+    assert "-z |\n      xargs -0 -r python -m harness scan\n" in told
+    assert "\\b" not in told
+
+
 def test_a_path_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
     assert run(tmp_path / "missing").exit_code == 2
 
