@@ -12,6 +12,7 @@ import attrs
 
 from codexrelay.protocol.delivery import Delivery
 from codexrelay.protocol.delivery import Wire as Wire
+from codexrelay.protocol.raw import JsonObject
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -21,6 +22,26 @@ if TYPE_CHECKING:
 
 #: Turns an answer of one protocol into one of the other while it comes.
 Transducer: TypeAlias = Delivery
+
+
+@attrs.define(eq=False, kw_only=True)
+class SocketTurn:
+    """What a turn brings for a backend that may be spoken to over a WebSocket.
+
+    One for each leg of a turn; its attempts share it, and the backend keeps count in it.
+    """
+
+    #: The relay's session: what one connection serves at a time.
+    session: str
+    #: Its client speaks WebSocket.
+    from_socket: bool
+    #: Where the turn only warms the backend up (`generate` false): the id of the relay's own
+    #: answer, for when no WebSocket can be had. Nothing of such a turn goes over HTTP.
+    warm_up_id: str | None = None
+    #: How often a handshake was tried for the turn.
+    handshakes: int = 0
+    #: A WebSocket has failed it: HTTP from now on.
+    gives_up: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -40,6 +61,10 @@ class UpstreamRequest:
     delivers: Wire = "responses"
     #: Makes what turns one answer of the target into what is to be delivered; None: it is that.
     translated_by: Callable[[], Transducer] | None = attrs.field(default=None, repr=False)
+    #: `body` as the object that it says; empty where nobody needs it.
+    content: JsonObject = attrs.field(factory=dict, repr=False)
+    #: What a backend with WebSockets must know of the turn; None: it goes over HTTP.
+    socket: SocketTurn | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -80,3 +105,9 @@ class Backend(Protocol):
         self, request: UpstreamRequest, account: Account
     ) -> AbstractAsyncContextManager[Attempt]:
         """Return the attempt of `request` on `account`."""
+
+    def takes_sockets(self, *, from_socket: bool) -> bool:
+        """Tell whether a turn would go over a WebSocket now; `from_socket`: its client speaks one.
+
+        Where it says no, warm-ups are answered by the relay itself.
+        """

@@ -65,6 +65,10 @@ class HttpBackend:
         finally:
             await attempt.close()
 
+    def takes_sockets(self, *, from_socket: bool) -> bool:  # noqa: ARG002  (for those who do)
+        """See `Backend.takes_sockets`."""
+        return False
+
     def url(self, path: str) -> httpx.URL:
         """Return the URL of `path` (with its query) below the base URL."""
         url = self._urls.get(path)

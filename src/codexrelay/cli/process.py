@@ -28,6 +28,7 @@ from codexrelay.backends.transports import trust
 from codexrelay.backends.transports.connection import Origin
 from codexrelay.backends.transports.direct import DirectTransport
 from codexrelay.backends.transports.stock import StockTransport
+from codexrelay.backends.websocket import Dial
 from codexrelay.config.proxies import Named, ways
 from codexrelay.errors import ConfigError, Problem
 from codexrelay.relay.active import ActiveTurns
@@ -71,6 +72,11 @@ def _direct(_backend: str, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBa
     return transport
 
 
+def _unchanged(_backend: str, dial: Dial) -> Dial:
+    """Put nothing before a backend's WebSockets."""
+    return dial
+
+
 @attrs.frozen(kw_only=True)
 class World:
     """What the process takes from outside; tests bring their own."""
@@ -95,6 +101,8 @@ class World:
     #: Stands between a backend, by its canonical name, and its connections, and sees all that goes
     #: to the backend and its sign-in service.
     around_transport: Callable[[str, httpx.AsyncBaseTransport], httpx.AsyncBaseTransport] = _direct
+    #: Stands likewise before its WebSockets.
+    around_dial: Callable[[str, Dial], Dial] = _unchanged
 
 
 @attrs.frozen(kw_only=True)

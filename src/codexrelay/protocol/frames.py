@@ -1,0 +1,85 @@
+"""Events as WebSocket messages and as server-sent events: the same JSON in two wrappings.
+
+Inside the relay an answer is server-sent events, whatever carried it here; at a WebSocket's end
+each event is one text message, whose text is the event's own (wire notes 7).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from codexrelay.protocol import sse
+from codexrelay.protocol.raw import dump, get_text, is_object, parse
+
+if TYPE_CHECKING:
+    from codexrelay.protocol.raw import JsonObject
+
+#: As the backend writes its events: the type stands first.
+_TYPE: Final = re.compile(rb'\{"type":\s?"([\w.]++)"')
+#: An event as the backend writes it over HTTP.
+_PLAIN: Final = re.compile(rb"event: [^\n\r]*+\ndata: ([^\n\r]++)\n\n")
+
+
+def type_of(text: bytes) -> str:
+    """Return the type that a message names; empty if it is no JSON object or names none."""
+    if found := _TYPE.match(text):
+        return found[1].decode("ascii")
+    try:
+        value = parse(text)
+    except ValueError:
+        return ""
+    return (get_text(value, "type") or "") if is_object(value) else ""
+
+
+def as_event(text: bytes) -> bytes:
+    """Return a message as a server-sent event; `messages` gives the same text back.
+
+    A line break in it, which JSON allows between its tokens, makes a second data line; one written
+    with a carriage return comes back without that.
+    """
+    name = type_of(text)
+    if b"\n" not in text and b"\r" not in text:
+        return (
+            b"event: %s\ndata: %s\n\n" % (name.encode(), text) if name else b"data: %s\n\n" % text
+        )
+    lines = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+    head = b"event: %s\n" % name.encode() if name else b""
+    return head + b"".join(b"data: %s\n" % line for line in lines) + b"\n"
+
+
+def messages(whole: bytes) -> list[bytes]:
+    """Return the texts of whole server-sent events, one message each; comments make none."""
+    texts: list[bytes] = []
+    at = 0
+    while (plain := _PLAIN.match(whole, at)) is not None:
+        texts.append(plain[1])
+        at = plain.end()
+    if at < len(whole):
+        texts += [event.data for raw in sse.split(whole[at:]) if (event := sse.read(raw))]
+    return texts
+
+
+def create(
+    body: JsonObject, *, previous_response_id: str | None = None, generate: bool = True
+) -> bytes:
+    """Return the message that asks for a response; `body` is that of a request over HTTP.
+
+    Raises:
+        ValueError: it cannot be serialised.
+    """
+    asked: JsonObject = {"type": "response.create", **body}
+    if previous_response_id is not None:
+        asked["previous_response_id"] = previous_response_id
+    if not generate:
+        asked["generate"] = False
+    return dump(asked)
+
+
+def error(status: int, error: JsonObject, headers: dict[str, str]) -> bytes:
+    """Return the message that refuses what was asked; the WebSocket stays usable behind it.
+
+    With `status` and `status_code` in one message Codex CLI 0.169 cannot read it, and waits until
+    its idle timeout (measured).
+    """
+    return dump({"type": "error", "status": status, "error": error, "headers": {**headers}})
