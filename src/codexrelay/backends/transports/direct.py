@@ -8,18 +8,10 @@ from typing import TYPE_CHECKING, Final
 import httpx
 import trio
 
-from codexrelay.backends.transports.connection import (
-    Origin,
-    closed_on_error,
-    connect,
-    open_tcp,
-    receive_room,
-)
+from codexrelay.backends.transports.connection import Origin, closed_on_error, open_tcp
+from codexrelay.backends.transports.dialling import Dialler
 from codexrelay.backends.transports.exchange import Exchange, Timeouts
 from codexrelay.backends.transports.idle import IdleConnections
-from codexrelay.backends.transports.proxy import ProxyTimeout
-from codexrelay.backends.transports.trust import trusting
-from codexrelay.backends.transports.tunnel import open_tunnel
 from codexrelay.protocol.progress import Progress
 
 if TYPE_CHECKING:
@@ -55,22 +47,17 @@ class DirectTransport(httpx.AsyncBaseTransport):
         """Make a transport that is not connected to anything yet.
 
         Args:
-            ssl_context: for HTTPS, targets' and proxies'; None means httpx's default, made when it
-                is first needed.
-            proxies: the proxy on the way to a target; to all others there is none. They stay as
-                they are, so that all connections to a target have come the same way, and idle ones
-                can take each other's place.
+            ssl_context: see `Dialler`.
+            proxies: see `Dialler`; they stay as they are, so that idle connections to a target can
+                take each other's place.
             max_idle: most idle connections kept per origin; 0 keeps none.
             idle_s: how long an idle connection may be used again, in seconds.
-            opening: opens the connections that do not go through a proxy.
+            opening: see `Dialler`.
         """
-        self._ssl_context = ssl_context
-        self._proxies = proxies or {}
+        self._dialler = Dialler(ssl_context=ssl_context, proxies=proxies, opening=opening)
         self._idle = IdleConnections(max_idle, idle_s)
-        self._opening = opening
         # For `busy_connections` alone. Weak, so that nothing needs to be taken out again.
         self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
-        self._room = receive_room()
 
     @property
     def idle_connections(self) -> int:
@@ -104,7 +91,8 @@ class DirectTransport(httpx.AsyncBaseTransport):
             except (httpx.NetworkError, httpx.RemoteProtocolError):
                 if exchange.response.heard or not isinstance(request.stream, httpx.ByteStream):
                     raise
-        fresh = await self._connect(origin, timeouts.connect_s)
+        fresh = await self._dialler.open(origin, within_s=timeouts.connect_s)
+        self._connections.add(fresh)
         exchange = Exchange.of(request, fresh, timeouts)
         progress.follow(exchange.reached)
         return await self._perform(exchange, request)
@@ -112,29 +100,6 @@ class DirectTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close the idle connections; the others are closed at the end of their responses."""
         self._idle.close()
-
-    async def _connect(self, origin: Origin, within_s: float) -> Connection:
-        proxy = self._proxies.get(origin)
-        with trio.move_on_after(within_s):
-            connection = await self._open(origin, proxy)
-            self._connections.add(connection)
-            return connection
-        if proxy is None:
-            raise httpx.ConnectTimeout(f"no connection to {origin} within {within_s} s")
-        raise ProxyTimeout(f"the way was {proxy}")
-
-    async def _open(self, origin: Origin, proxy: Proxy | None) -> Connection:
-        if proxy is None:
-            context = self._tls_context() if origin.scheme == "https" else None
-            return await connect(origin, room=self._room, context=context, opening=self._opening)
-        under_tls = "https" in (origin.scheme, proxy.origin.scheme)
-        context = self._tls_context() if under_tls else None
-        return await open_tunnel(proxy, origin, room=self._room, context=context)
-
-    def _tls_context(self) -> ssl.SSLContext:
-        if self._ssl_context is None:
-            self._ssl_context = trusting(None)
-        return self._ssl_context
 
     async def _perform(self, exchange: Exchange, request: httpx.Request) -> httpx.Response:
         with closed_on_error(exchange.connection):
