@@ -40,6 +40,8 @@ class RelayProcess:
     log: list[str]
     #: Its exit status, once it has been stopped.
     status: int | None = None
+    #: Its process id.
+    pid: int | None = None
 
 
 @attrs.frozen
@@ -95,6 +97,7 @@ def relay_settings(
     routes: Mapping[str, Sequence[str]] | None = None,
     others: Mapping[str, Mapping[str, object]] | None = None,
     compaction: Mapping[str, object] | None = None,
+    websocket: str | None = None,
 ) -> dict[str, object]:
     """Return the configuration of a relay that knows Codex and the accounts in `store`.
 
@@ -103,7 +106,8 @@ def relay_settings(
     `adaptations` what it does for single programs. `asks_for_models` says whether it asks the
     backend for its models, which it does behind the scenes after its first turn. `routes` are its
     ways through several backends, `others` its backends of other kinds (see `other_backend`), and
-    `compaction` is that block.
+    `compaction` is that block. `websocket` says which turns go to Codex over one; None leaves it to
+    the relay.
     """
     accounts = {"storage_path": str(store), "allow_legacy_fallback": False}
     codex = {
@@ -113,7 +117,12 @@ def relay_settings(
         # Adaptations see no calls otherwise.
         "default_capabilities": {"bypass_tool_call_reactor": False} if adaptations else {},
     }
-    backend = {"type": "openai-codex", "api_base_url": api_base_url, "extra": {"codex": codex}}
+    backend = {
+        "type": "openai-codex",
+        "api_base_url": api_base_url,
+        "extra": {"codex": codex},
+        **({} if websocket is None else {"websocket": websocket}),
+    }
     return {
         "server": server or {},
         "sessions": {"state_path": STATE_FOLDER},
@@ -180,6 +189,7 @@ async def running_relay(
                 relay = await nursery.start(_read_log, process.stderr)
             if patience.cancelled_caught:
                 raise RelayStartError(f"no port within {START_S:.0f} s")
+            relay.pid = process.pid
             yield relay
             process.terminate()
             # The log ends when the process does.

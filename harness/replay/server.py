@@ -13,15 +13,16 @@ import trio
 from codexrelay.protocol.raw import dump
 from harness.cassettes.model import Interaction
 from harness.cassettes.performance import Chunk, Performance, performance_of
-from harness.replay.frames import FrameScript
+from harness.replay.frames import FrameScript, script_of
 from harness.replay.ledger import TRACKS, Ledger, Miss
 from harness.replay.matching import WEBSOCKET, key_of
 from harness.replay.pace import Pace
 from harness.replay.steps import steps_of
-from harness.replay.websocket import SWITCHED, is_upgrade, serve_websocket
+from harness.replay.websocket import serve_websocket
 from harness.simulator.arrival import arrived
 from harness.simulator.loopback import Loopback
 from harness.simulator.steps import reply
+from harness.simulator.wire import SWITCHED, is_upgrade
 
 if TYPE_CHECKING:
     from codexrelay.protocol.raw import JsonObject
@@ -102,9 +103,14 @@ class ReplayServer(Loopback):
             body = (Chunk(0.0, dump(error)),)
             script = FrameScript(Performance(status=status, chunks=body))
         else:
-            gate = functools.partial(self.ledger.until_begun, taken.recording)
             performance = self.change(taken.recording.interaction, taken.count)
-            script = FrameScript(performance, self.pace, gate)
+            script = script_of(
+                self.ledger,
+                taken,
+                pace=self.pace,
+                change=self.change,
+                performance=performance,
+            )
         return functools.partial(self._serve_websocket, request, seen, script)
 
     async def _serve_websocket(

@@ -19,9 +19,12 @@ from harness.replay.pace import Pace
 from harness.replay.server import Change, as_recorded, ignore_miss, miss_answer
 from harness.replay.steps import steps_of
 from harness.simulator.steps import (
+    Binary,
     Chunk,
     Close,
+    CloseFrame,
     Cut,
+    Deafen,
     End,
     Hang,
     Head,
@@ -178,6 +181,8 @@ class _Player:
             case Reset():
                 await trio.lowlevel.checkpoint()
                 raise httpx.ConnectError(f"no connection to {_WHO}, as recorded")
+            case Binary() | CloseFrame() | Deafen():
+                raise AssertionError(f"{step!r} is a WebSocket's, and this is none")
             case _:
                 assert_never(step)
 

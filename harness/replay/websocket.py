@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import hashlib
 from collections.abc import Callable, Mapping
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
@@ -16,8 +13,8 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.frame_protocol import Opcode
 from wsproto.utilities import RemoteProtocolError
 
-from harness.recording.frames import CLOSING_S
 from harness.replay.frames import MISS_CODE, FrameScript, reason_of
+from harness.simulator import wire
 from harness.simulator.connection import reset
 from harness.simulator.steps import Close, Reset
 
@@ -29,8 +26,8 @@ if TYPE_CHECKING:
 End: TypeAlias = Close | Reset | None
 
 _RECEIVE_BYTES: Final = 64 * 1024
-#: RFC 6455, 1.3.
-_MAGIC: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+#: Most seconds that a client is given to answer a close frame.
+CLOSING_S: Final = 5.0
 #: Of one handshake. Extensions would change the frames on the wire.
 _OF_THE_HANDSHAKE: Final = frozenset(
     {
@@ -42,20 +39,9 @@ _OF_THE_HANDSHAKE: Final = frozenset(
         "upgrade",
     }
 )
-#: The status of a WebSocket.
-SWITCHED: Final = 101
 #: Recorded ends that are not silence.
 _ENDS: Final[Mapping[str, Close | Reset]] = {"eof": Close(), "reset": Reset()}
-_FINAL: Final = 0x80
 _OPCODES: Final = {"text": Opcode.TEXT, "bin": Opcode.BINARY, "close": Opcode.CLOSE}
-_SHORT_BYTES: Final = 125
-_MIDDLE_BYTES: Final = 0xFFFF
-
-
-def is_upgrade(headers: Headers) -> bool:
-    """Tell whether a request asks for a WebSocket."""
-    named = dict(headers)
-    return named.get("upgrade", "").lower() == "websocket" and "sec-websocket-key" in named
 
 
 async def serve_websocket(
@@ -74,8 +60,10 @@ async def serve_websocket(
     performance = script.performance
     try:
         await _sleep_until_head(script)
-        if performance.status == SWITCHED:
-            await stream.send_all(_head(101, handshake_headers(asked, performance.headers)))
+        if performance.status == wire.SWITCHED:
+            await stream.send_all(
+                wire.head(wire.SWITCHED, handshake_headers(asked, performance.headers))
+            )
             end = await WebSocketTalk(script, on_miss).run(stream, early)
         else:
             end = await _refuse(stream, performance)
@@ -98,7 +86,7 @@ async def _refuse(stream: trio.abc.Stream, performance: Performance) -> End:
         body = performance.body
         kept = tuple(pair for pair in performance.headers if pair[0] not in _OF_THE_HANDSHAKE)
         headers = (*kept, ("content-length", str(len(body))), ("connection", "close"))
-        await stream.send_all(_head(performance.status, headers) + body)
+        await stream.send_all(wire.head(performance.status, headers) + body)
     end = _ENDS.get(performance.end)
     if end is None:
         while await stream.receive_some(_RECEIVE_BYTES):
@@ -106,26 +94,10 @@ async def _refuse(stream: trio.abc.Stream, performance: Performance) -> End:
     return end
 
 
-def _head(status: int, headers: Headers) -> bytes:
-    try:
-        reason = HTTPStatus(status).phrase
-    except ValueError:
-        reason = ""
-    lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers)]
-    return "".join(f"{line}\r\n" for line in (*lines, "")).encode("latin-1")
-
-
 def handshake_headers(asked: Headers, recorded: Headers) -> Headers:
     """Return the headers of the 101 that answers a request, with those that were recorded."""
-    key = dict(asked).get("sec-websocket-key", "").encode("latin-1")
-    accept = base64.b64encode(hashlib.sha1(key + _MAGIC, usedforsecurity=False).digest())
     kept = tuple((name, value) for name, value in recorded if name not in _OF_THE_HANDSHAKE)
-    return (
-        ("upgrade", "websocket"),
-        ("connection", "Upgrade"),
-        ("sec-websocket-accept", accept.decode()),
-        *kept,
-    )
+    return wire.handshake_headers(asked, kept)
 
 
 @attrs.define(eq=False)
@@ -188,8 +160,10 @@ class WebSocketTalk:
                     case TextMessage() | BytesMessage():
                         message.append(event.data)
                         if event.message_finished:
-                            await self._hear(stream, _joined(message))
+                            await self._hear(stream, wire.joined(message))
                             message.clear()
+                    case Ping() if self.script.is_silent:
+                        pass  # nobody is there any more
                     case Ping():
                         async with self._said:
                             await stream.send_all(frames.send(event.response()))
@@ -213,7 +187,7 @@ class WebSocketTalk:
             self._playing.cancel()
             self.on_miss(miss)
             async with self._said:
-                await stream.send_all(close_bytes(MISS_CODE, reason_of(miss).encode()))
+                await stream.send_all(wire.close_frame(MISS_CODE, reason_of(miss).encode()))
 
     async def _hear_close(
         self, stream: trio.abc.Stream, frames: Connection, event: CloseConnection
@@ -231,29 +205,5 @@ class WebSocketTalk:
 def as_bytes(frame: Frame) -> bytes:
     """Return a recorded frame as it stands on the wire, whatever it holds."""
     if frame.kind == "close":
-        return close_bytes(frame.code, frame.data)
-    return _wire(_OPCODES[frame.kind], frame.data)
-
-
-def close_bytes(code: int | None, reason: bytes) -> bytes:
-    """Return a close frame; without a code it says nothing."""
-    return _wire(Opcode.CLOSE, b"" if code is None else code.to_bytes(2, "big") + reason)
-
-
-def _wire(opcode: Opcode, data: bytes) -> bytes:
-    # Not wsproto's: that one refuses what a fault may want to say, such as a text in no UTF-8.
-    if len(data) <= _SHORT_BYTES:
-        length = bytes((len(data),))
-    elif len(data) <= _MIDDLE_BYTES:
-        length = b"\x7e" + len(data).to_bytes(2, "big")
-    else:
-        length = b"\x7f" + len(data).to_bytes(8, "big")
-    return bytes((_FINAL | opcode,)) + length + data
-
-
-def _joined(parts: list[str | bytes | bytearray]) -> str | bytes:
-    """Return the message of some parts, which are all texts or all bytes."""
-    texts = [part for part in parts if isinstance(part, str)]
-    if texts:  # one of no letters is a text as well
-        return "".join(texts)
-    return b"".join(part for part in parts if not isinstance(part, str))
+        return wire.close_frame(frame.code, frame.data)
+    return wire.frame(_OPCODES[frame.kind], frame.data)

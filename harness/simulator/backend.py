@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -15,11 +16,19 @@ from harness.simulator.accounts import SimulatedAccount, some_accounts, write_ac
 from harness.simulator.arrival import RefusedError
 from harness.simulator.chance import Chance
 from harness.simulator.conditions import Condition
-from harness.simulator.faults import BEFORE, DEFAULT_WAIT_S, FAULTS
+from harness.simulator.faults import (
+    AT_HANDSHAKES,
+    AT_MESSAGES,
+    AT_REQUESTS,
+    BEFORE,
+    DEFAULT_WAIT_S,
+    FAULTS,
+    OF_CONNECTIONS,
+)
 from harness.simulator.ids import Ids
 from harness.simulator.issuer import Issuer, TokenPair
 from harness.simulator.quota import DEFAULT_RESET_S, Quota
-from harness.simulator.seen import Seen
+from harness.simulator.seen import Seen, SeenSocket
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,14 +48,28 @@ class SimulatedBackend:
     plans: catalogue.Plans = attrs.field(factory=dict, converter=catalogue.plans_with)
     #: Decides about main requests for which no fault waits; None spoils none.
     chance: Chance | None = None
+    #: Serves WebSockets; if not, asking for one is answered 426.
+    websockets: bool = True
+    #: Age at which a WebSocket takes no more messages, in seconds (wire notes 7).
+    socket_life_s: float = 3600.0
+    #: Seconds between two pings on a WebSocket; None sends none.
+    ping_every_s: float | None = None
+    #: How many of its latest responses a WebSocket knows for `previous_response_id`; a failed turn
+    #: also costs it the one that it went on from (OpenAI's guide to WebSocket mode).
+    remembered: int = 1
     #: Source of ids and tokens: two simulators with different seeds share none.
     seed: int = 0
     #: What was asked, in the order of arrival.
     seen: list[Seen] = attrs.field(factory=list, init=False)
+    #: The WebSockets that were opened, in order.
+    sockets: list[SeenSocket] = attrs.field(factory=list, init=False)
+    #: Number of each WebSocket that is open -> closes it with a code, or resets it.
+    closers: dict[int, Callable[[int | None], object]] = attrs.field(factory=dict, init=False)
     ids: Ids = attrs.field(init=False)
     issuer: Issuer = attrs.field(init=False)
     #: The tag of the catalogue; answers to model requests carry it in `x-models-etag`.
     models_etag: str = attrs.field(init=False)
+    _socket_numbers: Iterator[int] = attrs.field(factory=lambda: itertools.count(1), init=False)
     _signed_in: dict[str, TokenPair] = attrs.field(factory=dict, init=False)
     _quotas: dict[str, Quota] = attrs.field(factory=dict, init=False)
     _conditions: dict[str, Condition] = attrs.field(factory=dict, init=False)
@@ -114,7 +137,9 @@ class SimulatedBackend:
     def queue_faults(self, *names: str, account: str | None = None) -> None:
         """Spoil the answers to the next main model requests, one each, in this order.
 
-        With an `account`, of its requests alone; those faults come before the others.
+        With an `account`, of its requests alone; those faults come before the others. Warm-ups are
+        no main requests. Faults of handshakes wait for those, and what only a WebSocket can do
+        waits for its messages, while faults behind them go on.
 
         Raises:
             ValueError: a name is not in `FAULTS`, or there is no such account; none is queued.
@@ -125,21 +150,43 @@ class SimulatedBackend:
                 raise ValueError(f"no fault is called {name!r}; known: {', '.join(sorted(FAULTS))}")
         self._faults.setdefault(owner, deque()).extend(names)
 
-    def next_fault(self, account: SimulatedAccount) -> str | None:
-        """Take the fault that waits for a main request of `account`, else leave it to chance."""
-        if waiting := self._waiting_for(account):
-            return waiting.popleft()
-        return self.chance(account) if self.chance is not None else None
+    def next_fault(
+        self, account: SimulatedAccount, possible: Container[str] = AT_REQUESTS
+    ) -> str | None:
+        """Take the fault that waits for a main request of `account`, else leave it to chance.
+
+        `possible` are those that it can meet.
+        """
+        if (taken := self._take(account, possible)) is not None or self.chance is None:
+            return taken
+        rolled = self.chance(account)
+        return rolled if rolled in possible else None
+
+    def connection_fault(self, account: SimulatedAccount) -> str | None:
+        """Take the next fault of a message if it is one of its connection."""
+        possible = AT_MESSAGES | OF_CONNECTIONS
+        if self._first(account, possible) not in OF_CONNECTIONS:
+            return None
+        return self._take(account, OF_CONNECTIONS)
+
+    def refuses_handshake(self, account: SimulatedAccount) -> bool:
+        """Whether a fault waits for the account's next handshake."""
+        return self._first(account, AT_HANDSHAKES) is not None
+
+    def handshake_fault(self, account: SimulatedAccount) -> str | None:
+        """Take the fault that waits for a handshake of `account`."""
+        return self._take(account, AT_HANDSHAKES)
 
     @property
     def cuts_off(self) -> bool:
         """Whether the next fault of any account does not wait for the request's body."""
-        return any(waiting and waiting[0] in BEFORE for waiting in self._faults.values())
+        return any(self._waiting(owner, AT_REQUESTS) in BEFORE for owner in self._faults)
 
     def fault_while_arriving(self, account: SimulatedAccount) -> str | None:
         """Take the next fault if it is one that does not wait for the request's body."""
-        waiting = self._waiting_for(account)
-        return waiting.popleft() if waiting and waiting[0] in BEFORE else None
+        if self._first(account, AT_REQUESTS) not in BEFORE:
+            return None
+        return self._take(account, AT_REQUESTS)
 
     def set_condition(
         self, name: str, condition: str | None, *, wait_s: float = DEFAULT_WAIT_S
@@ -196,6 +243,21 @@ class SimulatedBackend:
         """Take the account's usage limit away."""
         self.quota(self.account(name)).unlimit()
 
+    def new_socket(self) -> int:
+        """Return the number of a WebSocket that is being opened."""
+        return next(self._socket_numbers)
+
+    def close_sockets(self, code: int | None = 1000) -> None:
+        """Close every WebSocket with this code, or reset it (None), after the answer under way.
+
+        Raises:
+            ValueError: no close frame has that code.
+        """
+        if code is not None and not 1000 <= code < 5000:
+            raise ValueError(f"a close frame has no code {code}")
+        for close in self.closers.values():
+            close(code)
+
     def reset(self, *, pace_s: float | None = None) -> None:
         """Forget what was seen, what was to go wrong and what was used; change the pace, if told.
 
@@ -204,6 +266,7 @@ class SimulatedBackend:
         """
         self.issuer.unexpire()
         self.seen.clear()
+        self.sockets[:] = [socket for socket in self.sockets if socket.open]
         self._faults.clear()
         self._conditions.clear()
         for account in self.accounts:
@@ -231,5 +294,16 @@ class SimulatedBackend:
             )
         return account
 
-    def _waiting_for(self, account: SimulatedAccount) -> deque[str] | None:
-        return self._faults.get(account.name) or self._faults.get(None)
+    def _take(self, account: SimulatedAccount, possible: Container[str]) -> str | None:
+        for owner in (account.name, None):
+            if (found := self._waiting(owner, possible)) is not None:
+                self._faults[owner].remove(found)
+                return found
+        return None
+
+    def _first(self, account: SimulatedAccount, possible: Container[str]) -> str | None:
+        own = self._waiting(account.name, possible)
+        return self._waiting(None, possible) if own is None else own
+
+    def _waiting(self, owner: str | None, possible: Container[str]) -> str | None:
+        return next((name for name in self._faults.get(owner, ()) if name in possible), None)

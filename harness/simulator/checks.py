@@ -12,19 +12,23 @@ from harness.simulator.ids import is_foreign
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from codexrelay.protocol.raw import JsonObject
+    from codexrelay.protocol.raw import Json, JsonObject
     from harness.simulator.accounts import SimulatedAccount
     from harness.simulator.catalogue import Plans
 
 #: The first line is known from the backend's own refusals, the second from what every client of it
-#: strips; the third is other protocols' vocabulary, and what agents write for a relay's eyes only.
+#: strips; the third is other protocols' vocabulary, what agents write for a relay's eyes only, and
+#: what only a WebSocket's messages have.
 UNSUPPORTED: Final = (
     *("max_output_tokens", "previous_response_id", "messages", "temperature", "top_p"),
     *("max_tokens", "metadata", "user", "safety_identifier", "prompt_cache_retention"),
     *("truncation", "context_management", "stop", "logprobs", "n", "seed"),
     *("frequency_penalty", "presence_penalty", "max_completion_tokens", "reasoning_effort"),
     *("response_format", "functions", "function_call", "codex_capabilities"),
+    *("type", "generate"),
 )
+#: What a message may have all the same.
+_OF_MESSAGES: Final = frozenset({"type", "generate", "previous_response_id"})
 #: Type of a tool call item -> its output's type, and what the backend calls the two.
 _PAIRS: Final = {
     "function_call": ("function_call_output", "function call"),
@@ -39,6 +43,30 @@ def refusal(body: JsonObject, account: SimulatedAccount, plans: Plans) -> JsonOb
     if body.get("store") is not False:
         return {"detail": "Store must be set to false"}
     return compact_refusal(body, account, plans)
+
+
+def message_refusal(
+    message: JsonObject, whole: JsonObject, account: SimulatedAccount, plans: Plans
+) -> JsonObject | None:
+    """Return the same for a WebSocket's message that stands for the request `whole`.
+
+    There is no other way than streaming, so `stream` may be absent.
+    """
+    if message.get("stream", True) is not True:
+        return {"detail": "Stream must be set to true"}
+    if not isinstance(message.get("generate", True), bool):
+        return {"detail": "Generate must be a boolean"}
+    if not isinstance(message.get("input"), list):
+        return {"detail": "Input must be a list"}
+    if message.get("store") is not False:
+        return {"detail": "Store must be set to false"}
+    return compact_refusal(whole, account, plans)
+
+
+def whole_request(message: JsonObject, earlier: Iterable[Json]) -> JsonObject:
+    """Return the request that a message stands for, with the items `earlier` before its own."""
+    body = {name: value for name, value in message.items() if name not in _OF_MESSAGES}
+    return {**body, "input": [*earlier, *get_list(message, "input")]}
 
 
 def compact_refusal(body: JsonObject, account: SimulatedAccount, plans: Plans) -> JsonObject | None:

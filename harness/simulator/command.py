@@ -91,6 +91,24 @@ def _of_accounts(
     help="Let one account reach its usage limit in so many turns; may be repeated.",
 )
 @click.option(
+    "--websockets/--no-websockets",
+    default=True,
+    show_default=True,
+    help="Serve WebSockets; if not, a request for one is answered 426.",
+)
+@click.option(
+    "--ping-every-s",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds between two pings on a WebSocket (default: none).",
+)
+@click.option(
+    "--socket-life-s",
+    type=click.FloatRange(min=0),
+    default=3600.0,
+    show_default=True,
+    help="Age in seconds at which a WebSocket takes no more messages.",
+)
+@click.option(
     "--record",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Append each request as a line of JSON, without tokens.",
@@ -104,6 +122,9 @@ def simulate(
     plans: dict[str, str],
     conditions: dict[str, str],
     limits: dict[str, str],
+    websockets: bool,  # noqa: FBT001  (click passes by name)
+    ping_every_s: float | None,
+    socket_life_s: float,
     record: Path | None,
 ) -> None:
     """Serve a simulated Codex backend and sign-in service on 127.0.0.1 until interrupted.
@@ -118,6 +139,9 @@ def simulate(
         accounts=_with_plans(some_accounts(accounts), plans),
         pace_s=pace_ms / 1000,
         port=port,
+        websockets=websockets,
+        ping_every_s=ping_every_s,
+        socket_life_s=socket_life_s,
         on_ended=writing_to(record),
     )
     simulator.queue_faults(*faults)

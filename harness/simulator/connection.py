@@ -16,9 +16,12 @@ from harness.simulator.arrival import HttpRequest
 from harness.simulator.seen import Seen
 from harness.simulator.steps import (
     Answer,
+    Binary,
     Chunk,
     Close,
+    CloseFrame,
     Cut,
+    Deafen,
     End,
     Hang,
     Head,
@@ -157,7 +160,7 @@ class Connection:
                 self._changed(seen)
                 told = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
                 self._queue(h11.Response(status_code=status, headers=told))
-            case Chunk(data):
+            case Chunk(data) | Binary(data):
                 self._queue(h11.Data(data=data))
                 if len(self._out) >= _FLUSH_BYTES:
                     await self._flush()
@@ -174,10 +177,10 @@ class Connection:
                 self._queue(h11.EndOfMessage())
                 self._ending = True
                 await self._flush()
-            case Hang():
+            case Hang() | Deafen():
                 await self._flush()
                 await trio.sleep_forever()
-            case Close():
+            case Close() | CloseFrame():
                 await self._flush()
                 await trio.aclose_forcefully(self._stream)
             case Reset():

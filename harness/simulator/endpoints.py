@@ -9,9 +9,15 @@ import trio
 from codexrelay.protocol.raw import get_number, get_text, is_object
 from harness.simulator import catalogue, responses
 from harness.simulator.arrival import RefusedError
-from harness.simulator.faults import DEFAULT_WAIT_S
+from harness.simulator.faults import (
+    DEFAULT_WAIT_S,
+    OF_HANDSHAKES,
+    UPGRADE_REQUIRED,
+    Situation,
+)
 from harness.simulator.quota import DEFAULT_RESET_S
 from harness.simulator.steps import Answer, reply
+from harness.simulator.wire import is_upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +26,8 @@ if TYPE_CHECKING:
     from harness.simulator.arrival import Arrival
     from harness.simulator.backend import SimulatedBackend
 
+#: What a handshake's `openai-beta` says (wire notes 7).
+BETA: Final = "responses_websockets=2026-02-06"
 Endpoint: TypeAlias = "Callable[[SimulatedBackend, Arrival], Answer]"
 
 
@@ -55,9 +63,31 @@ def cuts_off(backend: SimulatedBackend, arrival: Arrival) -> bool:
     return arrival.seen.fault is not None
 
 
-def _websocket(_backend: SimulatedBackend, _arrival: Arrival) -> Answer:
-    # The one refusal after which Codex CLI goes on over HTTP at once (wire notes 7).
-    return reply(426, {"detail": "Upgrade Required"})
+def opens(backend: SimulatedBackend, arrival: Arrival) -> bool:
+    """Tell whether this is a request for a WebSocket that is granted; its account is noted."""
+    http = arrival.http
+    if http.method != "GET" or not http.path.endswith("/responses"):
+        return False
+    if not backend.websockets or not is_upgrade(http.headers):
+        return False
+    try:
+        account = backend.identify(arrival)
+    except RefusedError:
+        return False
+    return http.header("openai-beta") == BETA and not backend.refuses_handshake(account)
+
+
+def _websocket(backend: SimulatedBackend, arrival: Arrival) -> Answer:
+    """Answer a request for a WebSocket that is not granted."""
+    if not backend.websockets or not is_upgrade(arrival.http.headers):
+        return reply(426, UPGRADE_REQUIRED)
+    arrival.seen.transport = "ws"
+    account = backend.identify(arrival)
+    fault = arrival.seen.fault = backend.handshake_fault(account)
+    if fault is None:
+        raise RefusedError(400, {"detail": f"The header openai-beta must be {BETA}"})
+    situation = Situation(quota=backend.quota(account), now_unix_s=arrival.now_unix_s)
+    return OF_HANDSHAKES[fault](situation)
 
 
 def _models(backend: SimulatedBackend, arrival: Arrival) -> Answer:
@@ -149,6 +179,10 @@ def _seen(backend: SimulatedBackend, arrival: Arrival) -> Answer:
     return reply(200, [seen.as_json() for seen in backend.seen if seen is not arrival.seen])
 
 
+def _sockets(backend: SimulatedBackend, _arrival: Arrival) -> Answer:
+    return reply(200, [socket.as_json() for socket in backend.sockets])
+
+
 def _expire(backend: SimulatedBackend, arrival: Arrival) -> Answer:
     return _done(lambda: backend.expire(_named(arrival)))
 
@@ -178,6 +212,11 @@ def _reset(backend: SimulatedBackend, arrival: Arrival) -> Answer:
     return reply(200, {"accounts": names, "now_s": trio.current_time()})
 
 
+def _close(backend: SimulatedBackend, arrival: Arrival) -> Answer:
+    code = get_number(arrival.json_object(), "code")
+    return _done(lambda: backend.close_sockets(None if code is None else int(code)))
+
+
 def _unlimit(backend: SimulatedBackend, arrival: Arrival) -> Answer:
     return _done(lambda: backend.unlimit(_named(arrival)))
 
@@ -198,6 +237,8 @@ def _done(act: Callable[[], None]) -> Answer:
 ENDPOINTS: Final[tuple[tuple[str, str, Endpoint], ...]] = (
     ("POST", "/_sim/faults", _faults),
     ("GET", "/_sim/seen", _seen),
+    ("GET", "/_sim/sockets", _sockets),
+    ("POST", "/_sim/close", _close),
     ("POST", "/_sim/reset", _reset),
     ("POST", "/_sim/expire", _expire),
     ("POST", "/_sim/revoke", _revoke),

@@ -1,7 +1,13 @@
 """The ways in which an answer goes wrong, by name.
 
-Two tables: `INSTEAD` answers in place of the model, `WITHIN` spoils the stream of a 200. What the
-bodies look like: wire notes 2.4, 3 and 4.2, and observed frames.
+Four tables: `INSTEAD` answers in place of the model, `WITHIN` spoils the stream of a 200, both over
+HTTP and over a WebSocket; `OF_MESSAGES` holds what only a WebSocket can do, `OF_HANDSHAKES` what
+becomes of one that is asked for. A fault waits until something comes that it can happen to, others
+behind it or not. What the bodies look like: wire notes 2.4, 3, 4.2 and 7, and observed frames.
+
+Over a WebSocket a refusal is one error message with the status; a reset and a close without
+an answer come without a close frame; a stream that ends too early is a close frame 1000; half an
+event is half a frame; and pings are answered through every silence but the half-open one.
 
 | fault | what the client gets |
 | --- | --- |
@@ -21,8 +27,30 @@ bodies look like: wire notes 2.4, 3 and 4.2, and observed frames.
 | `limit_event`, `throttle_event` | usage limit, too fast: inside the 200, before any output |
 | `failed`, `error_event` | failure after the first delta |
 | `drop`, `eof`, `cut`, `hang` | after the first delta: reset, clean end, half an event, silence |
+| `drop_created` | reset after `response.created` |
+| `oversized` | all is well, but an event of 4 MiB comes after the first delta |
+| `late` | all is well, but one more delta comes 50 ms after the terminal event |
 | `garbage` | a web page and broken JSON after the first delta, then the rest |
 | `no_usage`, `no_output` | all is well, but the terminal event has no `usage`, or `output: []` |
+
+Over a WebSocket only; CODE is 1000, 1009 or 1011:
+
+| fault | what the client gets |
+| --- | --- |
+| `closeCODE_early`, `closeCODE_created` | close frame before any event, after `response.created` |
+| `closeCODE` | close frame after the first delta |
+| `half_open_early`, `half_open` | no event, or no second delta; and never a pong again |
+| `connection_limit` | `websocket_connection_limit_reached`, for the rest of the connection |
+| `previous_not_found` | the connection has forgotten its responses |
+| `binary` | the first delta is a binary message |
+
+Instead of a WebSocket:
+
+| fault | what the client gets |
+| --- | --- |
+| `upgrade400`, `upgrade404`, `upgrade426` | a refusal with that status |
+| `upgrade401`, `upgrade429`, `upgrade403html`, `upgrade500`, `upgrade503` | as over HTTP |
+| `upgrade_drop`, `upgrade_reset`, `upgrade_hang` | connection closed, reset, silence |
 """
 
 from __future__ import annotations
@@ -39,11 +67,15 @@ from harness.simulator.issuer import EXPIRED_401
 from harness.simulator.quota import Quota
 from harness.simulator.steps import (
     Answer,
+    Binary,
     Chunk,
     Close,
+    CloseFrame,
     Cut,
+    Deafen,
     End,
     Hang,
+    Pause,
     Reset,
     Step,
     reply,
@@ -61,6 +93,8 @@ OVERLOADED: Final[JsonObject] = {
     "code": "server_is_overloaded",
     "message": "Our servers are currently overloaded. Please try again later.",
 }
+#: The one refusal after which Codex CLI goes on over HTTP at once (wire notes 7).
+UPGRADE_REQUIRED: Final[JsonObject] = {"detail": "Upgrade Required"}
 #: Status and body for a workspace that is no more (wire notes 2.4, not confirmed there).
 DEACTIVATED: Final[tuple[int, JsonObject]] = (402, {"detail": {"code": "deactivated_workspace"}})
 #: The wait that a throttle asks for, in seconds.
@@ -74,6 +108,13 @@ _PAGE: Final = (
     b"<html>\n<head><title>%s</title></head>\n<body>\n<center><h1>%s</h1></center>\n"
     b"</body>\n</html>\n"
 )
+_OVERSIZED_CHARACTERS: Final = 4 * 2**20
+_LATE_S: Final = 0.05
+_CODES: Final[Mapping[int, str]] = {
+    1000: "",
+    1009: "message too big",
+    1011: "keepalive ping timeout",
+}
 _FORBIDDEN: Final = b"403 Forbidden"
 _BAD_GATEWAY: Final = b"502 Bad Gateway"
 
@@ -178,6 +219,12 @@ Events: TypeAlias = "Iterator[JsonObject]"
 Spoil: TypeAlias = "Callable[[Events, ResponseStream, Situation], Iterator[Step]]"
 
 
+def unspoilt(events: Events) -> Iterator[Step]:
+    """Yield the steps of a stream that nothing spoils."""
+    yield from map(chunk, events)
+    yield End()
+
+
 def _handshake(events: Events) -> Iterator[Step]:
     """Yield `response.created` and `response.in_progress`."""
     yield chunk(next(events))
@@ -195,6 +242,21 @@ def _until_first_delta(events: Events) -> Iterator[Step]:
 def _after_first_delta(*steps: Step) -> Spoil:
     def spoil(events: Events, _stream: ResponseStream, _situation: Situation) -> Iterator[Step]:
         yield from _until_first_delta(events)
+        yield from steps
+
+    return spoil
+
+
+def _early(*steps: Step) -> Spoil:
+    def spoil(_events: Events, _stream: ResponseStream, _situation: Situation) -> Iterator[Step]:
+        yield from steps
+
+    return spoil
+
+
+def _created(*steps: Step) -> Spoil:
+    def spoil(events: Events, _stream: ResponseStream, _situation: Situation) -> Iterator[Step]:
+        yield chunk(next(events))
         yield from steps
 
     return spoil
@@ -260,8 +322,35 @@ def _garbage(events: Events, _stream: ResponseStream, _situation: Situation) -> 
     yield End()
 
 
-def _hang_first(_events: Events, _stream: ResponseStream, _: Situation) -> Iterator[Step]:
-    yield Hang()
+def _oversized(events: Events, stream: ResponseStream, _situation: Situation) -> Iterator[Step]:
+    yield from _until_first_delta(events)
+    yield chunk(
+        stream.event(
+            "response.image_generation_call.partial_image",
+            item_id=stream.ids.of("ig"),
+            output_index=0,
+            partial_image_b64="A" * _OVERSIZED_CHARACTERS,
+            partial_image_index=0,
+        )
+    )
+    yield from map(chunk, events)
+    yield End()
+
+
+def _late(events: Events, stream: ResponseStream, _situation: Situation) -> Iterator[Step]:
+    yield from map(chunk, events)
+    yield Pause(_LATE_S)
+    item_id = stream.ids.of("msg")
+    yield chunk(
+        stream.event(
+            "response.output_text.delta",
+            content_index=0,
+            delta="too late",
+            item_id=item_id,
+            output_index=0,
+        )
+    )
+    yield End()
 
 
 def _completed(change: Callable[[JsonObject], object]) -> Spoil:
@@ -286,13 +375,68 @@ WITHIN: Final[Mapping[str, Spoil]] = {
     "limit_event": _limit_event,
     "throttle_event": _throttle_event,
     "drop": _after_first_delta(Reset()),
+    "drop_created": _created(Reset()),
+    "oversized": _oversized,
+    "late": _late,
     "eof": _after_first_delta(End()),
     "cut": _cut,
     "garbage": _garbage,
     "hang": _after_first_delta(Hang()),
-    "hang_first": _hang_first,
+    "hang_first": _early(Hang()),
     "no_usage": _completed(lambda response: response.pop("usage")),
     "no_output": _completed(lambda response: response.update(output=[])),
 }
 
-FAULTS: Final = frozenset(INSTEAD) | frozenset(WITHIN)
+
+def _binary(events: Events, _stream: ResponseStream, _situation: Situation) -> Iterator[Step]:
+    for event in events:
+        step = chunk(event)
+        if step.delta:
+            yield Binary(dump(event))
+            break
+        yield step
+    yield from unspoilt(events)
+
+
+def _closes() -> Iterator[tuple[str, Spoil]]:
+    for code, reason in _CODES.items():
+        close = CloseFrame(code, reason)
+        yield f"close{code}_early", _early(close)
+        yield f"close{code}_created", _created(close)
+        yield f"close{code}", _after_first_delta(close)
+
+
+#: Faults that only a message can meet.
+OF_MESSAGES: Final[Mapping[str, Spoil]] = {
+    **dict(_closes()),
+    "half_open_early": _early(Deafen()),
+    "half_open": _after_first_delta(Deafen()),
+    "binary": _binary,
+}
+
+#: Faults of the connection, which come before it looks into the message: a prompt cannot ask for
+#: them.
+CONNECTION_LIMIT: Final = "connection_limit"
+FORGET: Final = "previous_not_found"
+OF_CONNECTIONS: Final = frozenset({CONNECTION_LIMIT, FORGET})
+
+#: Faults that meet the request for a WebSocket.
+OF_HANDSHAKES: Final[Mapping[str, Callable[[Situation], Answer]]] = {
+    "upgrade400": lambda _: reply(400, {"detail": "Bad Request"}),
+    "upgrade401": INSTEAD["401"],
+    "upgrade403html": INSTEAD["403html"],
+    "upgrade404": lambda _: reply(404, {"detail": "Not Found"}),
+    "upgrade426": lambda _: reply(426, UPGRADE_REQUIRED),
+    "upgrade429": INSTEAD["429"],
+    "upgrade500": INSTEAD["500"],
+    "upgrade503": INSTEAD["503"],
+    "upgrade_drop": INSTEAD["drop_early"],
+    "upgrade_reset": INSTEAD["reset_early"],
+    "upgrade_hang": INSTEAD["hang_early"],
+}
+
+#: What a request can meet, a message, a handshake.
+AT_REQUESTS: Final = frozenset(INSTEAD) | frozenset(WITHIN)
+AT_MESSAGES: Final = AT_REQUESTS | frozenset(OF_MESSAGES)
+AT_HANDSHAKES: Final = frozenset(OF_HANDSHAKES)
+FAULTS: Final = AT_MESSAGES | OF_CONNECTIONS | AT_HANDSHAKES

@@ -85,6 +85,22 @@ class Quota:
             ("x-codex-credits-unlimited", "False"),
         )
 
+    def event(self, *, now_unix_s: float) -> JsonObject:
+        """Return the event with which a WebSocket tells what the headers tell over HTTP."""
+        return {
+            "type": "codex.rate_limits",
+            "plan_type": self.plan,
+            "rate_limits": {
+                "allowed": True,
+                "limit_reached": False,
+                "primary": _told(self.used_percent, PRIMARY_S, self.resets_at_unix_s, now_unix_s),
+                "secondary": _told(41, SECONDARY_S, self.weekly_resets_at_unix_s, now_unix_s),
+            },
+            "code_review_rate_limits": None,
+            "credits": {"has_credits": False, "unlimited": False, "balance": None},
+            "promo": None,
+        }
+
     def limit_error(self, *, now_unix_s: float) -> JsonObject:
         """Return the error object of a 429 for a spent window (wire notes 4.2)."""
         return {
@@ -123,6 +139,17 @@ def _window(
     return {
         "used_percent": used_percent,
         "limit_window_seconds": length_s,
+        "reset_after_seconds": _whole(resets_at_unix_s - now_unix_s),
+        "reset_at": int(resets_at_unix_s),
+    }
+
+
+def _told(
+    used_percent: int, length_s: int, resets_at_unix_s: float, now_unix_s: float
+) -> JsonObject:
+    return {
+        "used_percent": used_percent,
+        "window_minutes": length_s // 60,
         "reset_after_seconds": _whole(resets_at_unix_s - now_unix_s),
         "reset_at": int(resets_at_unix_s),
     }

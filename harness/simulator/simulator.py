@@ -10,9 +10,12 @@ from harness.simulator import endpoints
 from harness.simulator.arrival import arrived
 from harness.simulator.backend import SimulatedBackend
 from harness.simulator.loopback import Loopback
+from harness.simulator.messages import opened
+from harness.simulator.websocket import SocketTalk
 
 if TYPE_CHECKING:
     from harness.simulator.arrival import HttpRequest
+    from harness.simulator.connection import Takeover
     from harness.simulator.seen import Seen
     from harness.simulator.steps import Answer
 
@@ -44,6 +47,15 @@ class Simulator(SimulatedBackend, Loopback):
             return None
         self.seen.append(arrival.seen)
         return arrival.seen
+
+    def upgrade(self, request: HttpRequest) -> Takeover | None:
+        """Return who serves the WebSocket that a request is granted; None: it is granted none."""
+        arrival = arrived(request, now_unix_s=self.wall_clock())
+        if not endpoints.opens(self, arrival):
+            return None
+        rules = opened(self, arrival)
+        self._changed(arrival.seen)
+        return SocketTalk(rules, self._changed).run
 
     def answer_to(self, request: HttpRequest) -> tuple[Seen, Answer]:
         """Return the record of a request that has arrived whole, and the steps of its answer."""

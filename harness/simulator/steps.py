@@ -83,7 +83,41 @@ class Cut:
     data: bytes
 
 
-Step: TypeAlias = Head | Chunk | Pause | Until | Wait | End | Hang | Close | Reset | Cut
+@attrs.frozen
+class CloseFrame:
+    """Close a WebSocket with this code; anything else just as `Close`."""
+
+    code: int
+    reason: str = ""
+
+
+@attrs.frozen
+class Deafen:
+    """Hear the client no more and say nothing, not even a pong; only its leaving is noticed."""
+
+
+@attrs.frozen
+class Binary:
+    """Send these bytes as a binary message of a WebSocket; of anything else as a chunk."""
+
+    data: bytes
+
+
+Step: TypeAlias = (
+    Head
+    | Chunk
+    | Pause
+    | Until
+    | Wait
+    | End
+    | Hang
+    | Close
+    | Reset
+    | Cut
+    | CloseFrame
+    | Deafen
+    | Binary
+)
 #: Lazy, because a stream may be long; performed once.
 Answer: TypeAlias = "Iterable[Step]"
 

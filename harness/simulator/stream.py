@@ -58,6 +58,11 @@ class ResponseStream:
         status = "incomplete" if script.incomplete else "completed"
         yield self.event(f"response.{status}", response=self._response(status))
 
+    def warmed_up(self) -> Iterator[JsonObject]:
+        """Yield the events of a response without output."""
+        yield self.event("response.created", response=self._response("in_progress"))
+        yield self.event("response.completed", response=self._response("completed"))
+
     def failed(self, error: JsonObject) -> JsonObject:
         """Return the event that ends the stream here as failed."""
         return self.event("response.failed", response=self._response("failed") | {"error": error})
@@ -207,7 +212,7 @@ class ResponseStream:
             "output": list(self._output) if over else [],
             "parallel_tool_calls": request.get("parallel_tool_calls", True),
             "presence_penalty": 0.0,
-            "previous_response_id": None,
+            "previous_response_id": get_text(request, "previous_response_id"),
             "prompt_cache_key": get_text(request, "prompt_cache_key"),
             "prompt_cache_retention": "24h",
             "reasoning": _reasoning_echo(get_object(request, "reasoning")),

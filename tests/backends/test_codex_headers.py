@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 import trio
 
-from codexrelay.backends.codex import identity
+from codexrelay.backends.codex import headers, identity
 from codexrelay.backends.codex.settings import CodexBackendSettings
 from codexrelay.protocol.raw import get_list, is_object
 from harness.simulator import Simulator
@@ -295,3 +295,28 @@ async def test_a_client_that_leaves_with_the_terminal_event_is_remembered(tmp_pa
             async with relay.open_turn(request(*items, prompt_cache_key="p")) as turn:
                 await turn.until(b'"type":"response.completed"')
     assert [b"\r\nx-codex-turn-state: s-1\r\n" in head for head in asked] == [False, True]
+
+
+def test_a_handshake_has_what_a_client_says_of_its_session_and_nothing_of_a_body() -> None:
+    client = {
+        "x-codex-window-id": "w:0",
+        "x-codex-turn-metadata": "{}",
+        "x-codex-routing-hint": "model=gpt-5.5",
+        headers.LITE: "true",
+        "x-openai-subagent": "review",
+    }
+    request = headers.request_headers(
+        client, session_id="s", turn_state="t", accept="text/event-stream"
+    )
+    names = [name for name, _ in headers.handshake_headers(request)]
+    assert names == [
+        "openai-beta",
+        "x-client-request-id",
+        "session-id",
+        "thread-id",
+        "x-codex-window-id",
+        "x-codex-turn-metadata",
+        "x-codex-routing-hint",
+        "x-openai-subagent",
+        "x-codex-turn-state",
+    ]

@@ -34,8 +34,8 @@ DOCUMENTED = {
     f"{CODEX}.renderer.modules": "no code is loaded",
     f"{CODEX}.streaming.max_retries": "budgets.turn_s",
     f"{CODEX}.streaming.retry_backoff_seconds": "budgets.turn_s",
-    f"{CODEX}.websocket.enabled": "over HTTP",
-    f"{CODEX}.websocket.beta_mode": "over HTTP",
+    f"{CODEX}.websocket.enabled": "backends.openai_codex.websocket",
+    f"{CODEX}.websocket.beta_mode": "auto, on or off",
     f"{CODEX}.model_catalog.codex_binary_path": "no other program",
     **{
         f"{CODEX}.gpt55_unsupported_free_plan_downgrade.{name}": "models.aliases"
@@ -81,7 +81,7 @@ DOCUMENTED = {
     "dynamic_compression.declarative_rule_files": "no rules",
     "session.session_continuity.enabled": "`sessions`",
     "session.b2bua.enabled": "`sessions`",
-    "responses_api.websocket.frontend_enabled": "over HTTP",
+    "responses_api.websocket.frontend_enabled": "without any setting",
     "model_defaults.openai-codex:gpt-5.5.limits.context_window": "codexrelay models",
     "usage_window_warmup.enabled": "no client has asked",
     "usage_window_warmup.entries": "no client has asked",

@@ -61,6 +61,7 @@ def test_the_variables_have_the_names_that_are_documented() -> None:
         "DYNAMIC_COMPRESSION_DISABLE_CATEGORIES": "dynamic_compression.disable_categories",
         "OPENAI_API_BASE_URL": "backends.openai_codex.api_base_url",
         "OPENAI_CODEX_PATH": "backends.openai_codex.auth_path",
+        "OPENAI_CODEX_WEBSOCKET": "backends.openai_codex.websocket",
         "CODEX_CA_CERTIFICATE": "backends.openai_codex.ca_file",
         "OPENAI_CODEX_QUOTA_REMAINING_ALERTS_ENABLED": f"{quota}_alerts_enabled",
         "OPENAI_CODEX_QUOTA_REMAINING_THRESHOLDS": f"{quota}_alert_thresholds_percent",

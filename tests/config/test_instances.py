@@ -159,6 +159,7 @@ def test_every_key_of_a_further_block_can_be_given_and_leaves_the_first_one_alon
         "transport": "httpx",
         "proxy": "none",
         "ca_file": __file__,
+        "websocket": "on",
         "identity": "relay",
         "weight": 0,
         "budgets.connect_s": 2.5,

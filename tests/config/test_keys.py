@@ -27,6 +27,7 @@ RELOADABLE = (
     "server.log_level",
     "backends.openai_codex.timeout",
     "backends.openai_codex.budgets.",
+    "backends.openai_codex.websocket",
     "backends.openai_codex.identity",
     "backends.openai_codex.weight",
     "backends.openai_codex.extra.reasoning_effort",

@@ -123,6 +123,7 @@ SOME_VALUES: list[tuple[str, str, object]] = [
     (f"{BACKEND}.transport", "httpx", "httpx"),
     (f"{BACKEND}.proxy", "http://proxy.test:3128", "http://proxy.test:3128"),
     (f"{BACKEND}.ca_file", f"'{__file__}'", __file__),
+    (f"{BACKEND}.websocket", "off", "off"),
     (f"{BACKEND}.identity", "client", "client"),
     (f"{BACKEND}.weight", "3", 3),
     (f"{BACKEND}.budgets.connect_s", "1", 1.0),

@@ -42,7 +42,10 @@ def recorder_into(folder: Path, *, secrets: Secrets | None = None, **more: objec
 def before(recorder: Recorder, world: World) -> World:
     """Return the world with a recorder in its seams."""
     return attrs.evolve(
-        world, around_app=recorder.around_app, around_transport=recorder.around_transport
+        world,
+        around_app=recorder.around_app,
+        around_transport=recorder.around_transport,
+        around_dial=recorder.around_dial,
     )
 
 

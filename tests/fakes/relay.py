@@ -213,6 +213,9 @@ class LiveRelay:
         }
         for instance in relay.instances.members:
             backend = instance.backend
+            if isinstance(backend, CodexBackend) and backend.sockets is not None:
+                held.setdefault("upstream sockets", 0)
+                held["upstream sockets"] += backend.sockets.busy
             if isinstance(backend, CodexBackend) and isinstance(backend.transport, DirectTransport):
                 held.setdefault("upstream connections", 0)
                 held["upstream connections"] += backend.transport.busy_connections

@@ -12,7 +12,7 @@ from trio.testing import memory_stream_pair
 from codexrelay.protocol.raw import get_object
 from harness.simulator import FAULTS, SimulatedAccount, Simulator
 from harness.simulator.accounts import some_accounts
-from harness.simulator.faults import INSTEAD, WITHIN
+from harness.simulator.faults import INSTEAD, OF_CONNECTIONS, OF_HANDSHAKES, OF_MESSAGES, WITHIN
 from tests.fakes.simulated import events_of, raw_request, request, simulated, user
 
 if TYPE_CHECKING:
@@ -25,8 +25,10 @@ _HELLO: Final = request(user("hello"))
 
 
 def test_a_fault_stands_in_one_table_only() -> None:
-    assert not INSTEAD.keys() & WITHIN.keys()
-    assert set(FAULTS) == INSTEAD.keys() | WITHIN.keys()
+    tables = (INSTEAD, WITHIN, OF_MESSAGES, OF_HANDSHAKES, OF_CONNECTIONS)
+    names = [name for table in tables for name in table]
+    assert len(set(names)) == len(names)
+    assert set(names) == FAULTS
 
 
 async def faulty(fault: str) -> tuple[httpx.Response, Seen]:

@@ -24,9 +24,11 @@ BORDERS = {
     "server/lightening": 2,
     "server/session_file": 1,  # the disk border: turns go on without what is kept
     "server/tcp": 2,  # the request border below the web framework: one request, one connection
+    "server/websocket": 1,  # the request border of a message: the WebSocket goes on
     "sessions/registry": 1,  # task border: a session actor
     "accounts/refresh": 1,  # task border: a token refresh
     "config/live": 1,  # task border: the configuration is read again
+    "backends/codex/sockets/connection": 1,  # task border: a WebSocket
     "backends/codex/catalogue": 1,  # task border: the model list is asked for behind the scenes
 }
 

@@ -15,8 +15,9 @@ from codexrelay.config.settings import ServerSettings
 from codexrelay.protocol import sse
 from codexrelay.protocol.raw import parse_object
 from codexrelay.relay import climb
-from harness.simulator import FAULTS, SimulatedAccount, Simulator
+from harness.simulator import SimulatedAccount, Simulator
 from harness.simulator.accounts import some_accounts
+from harness.simulator.faults import AT_REQUESTS
 from tests.fakes.chat_client import ChatClient
 from tests.fakes.relay import ask, ask_chat, relaying
 
@@ -65,6 +66,7 @@ BEFORE: Final[Mapping[str, Told]] = {
     "drop_early": Told(502, "upstream_connection_error", "the backend broke before it answered"),
     "reset_early": Told(502, "upstream_connection_error", "the backend broke before it answered"),
     "reset_sending": Told(502, "upstream_connection_error", "the backend broke before it answered"),
+    "drop_created": Told(502, "upstream_connection_error", "the connection to the backend broke"),
     "hang_early": Told(504, "upstream_timeout_headers", "budgets.headers_s"),
     "hang_first": Told(504, "upstream_timeout_first_event", "budgets.first_event_s"),
 }
@@ -79,8 +81,10 @@ WITHIN: Final[Mapping[str, Told]] = {
 }
 #: Ends one way or the other: what cannot be read may stand in a part that nobody needs.
 GARBAGE: Final = "garbage"
-#: Shapes of a good answer that real clients choke on.
-MENDED: Final = ("no_usage", "no_output")
+#: Shapes of a good answer that real clients choke on, and what is large.
+MENDED: Final = ("no_usage", "no_output", "oversized")
+#: What comes behind the terminal event of a stream, which is handed on to a client of HTTP.
+LATE: Final = "late"
 
 #: Short for the three that hang, long enough for a busy machine in the others.
 _SHORT: Final = {
@@ -90,8 +94,8 @@ _SHORT: Final = {
 }
 
 
-def test_every_fault_of_the_simulator_has_its_row() -> None:
-    assert {*BEFORE, *WITHIN, GARBAGE, *MENDED} == FAULTS
+def test_every_fault_of_a_request_has_its_row() -> None:
+    assert {*BEFORE, *WITHIN, GARBAGE, LATE, *MENDED} == AT_REQUESTS
 
 
 async def everyway(relay: LiveRelay, text: str) -> dict[str, httpx.Response]:
@@ -198,9 +202,7 @@ async def test_garbage_in_a_stream_leaves_no_client_with_two_endings_or_none(
 
 
 @pytest.mark.parametrize("fault", MENDED)
-async def test_a_terminal_event_that_clients_choke_on_is_completed(
-    tmp_path: Path, fault: str
-) -> None:
+async def test_what_clients_choke_on_is_mended(tmp_path: Path, fault: str) -> None:
     async with relaying(tmp_path) as relay:
         answers = await everyway(relay, f"[sim fault={fault}]")
     streamed = terminal_of(answers["responses streamed"])["response"]

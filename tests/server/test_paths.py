@@ -82,7 +82,6 @@ async def test_a_slash_too_many_is_overlooked(
         pytest.param(b"OPTIONS *", _CLOSE, 404, id="OPTIONS for all"),
         pytest.param(b"OPTIONS /v1/responses", _CLOSE, 405, id="OPTIONS"),
         pytest.param(b"BREW /v1/responses", _CLOSE, 405, id="no such method"),
-        pytest.param(b"GET /v1//responses", _UPGRADE, 426, id="WebSocket"),
         pytest.param(b"GET /nothing/", _UPGRADE, 404, id="WebSocket for nothing"),
         pytest.param(b"GET /v1/models", _UPGRADE, 400, id="WebSocket for GET"),
     ],

@@ -16,7 +16,7 @@ from codexrelay.backends.codex.settings import CodexBackendSettings
 from codexrelay.config.settings import ServerSettings
 from codexrelay.protocol import sse
 from codexrelay.protocol.hold import Hold, Output
-from codexrelay.protocol.raw import dump, get_list, get_object, parse_object
+from codexrelay.protocol.raw import dump, get_list, parse_object
 from harness.simulator import Simulator
 from tests.fakes import responses_events as events
 from tests.fakes.recordings import Recorded, recorded_streams
@@ -504,21 +504,6 @@ async def test_a_sign_of_life_never_stands_inside_an_event(tmp_path: Path) -> No
 
 
 # --- the way in
-
-
-async def test_a_websocket_is_told_to_use_post_at_once(tmp_path: Path) -> None:
-    upgrade = (
-        b"GET /v1/responses HTTP/1.1\r\nhost: localhost\r\nconnection: Upgrade\r\n"
-        b"upgrade: websocket\r\nsec-websocket-version: 13\r\n"
-        b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
-    async with relaying(tmp_path) as relay, relay.connect() as client:
-        await client.send(upgrade)
-        answer = await client.receive_rest()
-    head, _, body = answer.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 426 ")
-    assert b"connection: close" in head.lower()
-    assert get_object(parse_object(body), "error")["code"] == "upgrade_not_supported"
 
 
 async def test_one_connection_serves_one_turn_after_the_other(tmp_path: Path) -> None:

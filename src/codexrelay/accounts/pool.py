@@ -62,7 +62,7 @@ class Ask:
     rejected: frozenset[str] = frozenset()
     #: The id to choose if it can be chosen: the turn was on it.
     again: str | None = None
-    #: The id that made what the request holds, or began its user turn.
+    #: The id that made what the request holds, or began its user turn, or has a WebSocket for it.
     claim: str | None = None
     #: The request begins a user turn: a session that had to leave its account may return.
     opens: bool = False

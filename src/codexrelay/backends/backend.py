@@ -6,7 +6,7 @@ Faults are values here, because the ladder decides about them; exceptions are bu
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import attrs
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from codexrelay.accounts.account import Account
     from codexrelay.protocol.faults import Fault, Reached
+
+#: What carries an attempt: a WebSocket, HTTP, or nothing, where the relay answers itself.
+Via: TypeAlias = Literal["websocket", "http", "relay"]
 
 #: Turns an answer of one protocol into one of the other while it comes.
 Transducer: TypeAlias = Delivery
@@ -42,6 +45,8 @@ class SocketTurn:
     handshakes: int = 0
     #: A WebSocket has failed it: HTTP from now on.
     gives_up: bool = False
+    #: What the latest attempt has gone over; None: there was none, or it had nowhere to go.
+    via: Via | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -110,4 +115,11 @@ class Backend(Protocol):
         """Tell whether a turn would go over a WebSocket now; `from_socket`: its client speaks one.
 
         Where it says no, warm-ups are answered by the relay itself.
+        """
+
+    def warm_account(self, session: str, *, from_socket: bool) -> str | None:
+        """Return the account with which a session has a WebSocket that waits for its next turn.
+
+        What the turn goes on from is known there and nowhere else. None: there is none, or the turn
+        would not go over it.
         """

@@ -69,6 +69,10 @@ class HttpBackend:
         """See `Backend.takes_sockets`."""
         return False
 
+    def warm_account(self, session: str, *, from_socket: bool) -> str | None:  # noqa: ARG002
+        """See `Backend.warm_account`."""
+        return None
+
     def url(self, path: str) -> httpx.URL:
         """Return the URL of `path` (with its query) below the base URL."""
         url = self._urls.get(path)

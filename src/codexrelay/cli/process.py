@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -21,13 +22,17 @@ from codexrelay.accounts.sources import Sources
 from codexrelay.accounts.store import AccountStore
 from codexrelay.accounts.turnstile import Turnstile
 from codexrelay.backends.codex.backend import CodexBackend
+from codexrelay.backends.codex.sockets.pool import open_sockets
 from codexrelay.backends.openai.backend import OpenAIBackend
 from codexrelay.backends.openai.opening import opened
 from codexrelay.backends.openai.place import block_named, shown
 from codexrelay.backends.transports import trust
 from codexrelay.backends.transports.connection import Origin
+from codexrelay.backends.transports.dialling import Dialler
 from codexrelay.backends.transports.direct import DirectTransport
+from codexrelay.backends.transports.proxy import Proxy
 from codexrelay.backends.transports.stock import StockTransport
+from codexrelay.backends.transports.websocket import WebSocketDial
 from codexrelay.backends.websocket import Dial
 from codexrelay.config.proxies import Named, ways
 from codexrelay.errors import ConfigError, Problem
@@ -46,8 +51,7 @@ from codexrelay.server.session_file import SessionFile, open_session_file
 from codexrelay.sessions.registry import SessionRegistry
 
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from codexrelay.accounts.settings import ManagedOAuthSettings
     from codexrelay.backends.codex.settings import CodexBackendSettings
@@ -204,32 +208,39 @@ async def _instance(
     name: str, codex: CodexBackendSettings, world: World, turnstile: Turnstile
 ) -> AsyncIterator[Instance]:
     managed = codex.extra.codex.managed_oauth
-    way = transport_of(codex, instance=name, proxy_for=world.proxy_for)
-    async with way as connections:
+    roads = roads_to(_urls(codex), codex, backend=name, proxy_for=world.proxy_for)
+    async with AsyncExitStack() as stack:
+        connections = await stack.enter_async_context(roads.transport())
         transport = world.around_transport(name, connections)
-        async with open_lender(
-            sources_of(managed, world.legacy_folders(name)),
-            managed,
-            issuer_url=codex.extra.codex.oauth_issuer,
-            transport=transport,
-            wall_clock=world.wall_clock,
-            rng=world.rng,
-            turnstile=turnstile,
-        ) as lender:
-            instance = Instance(
-                name=name,
-                lender=lender,
-                backend=CodexBackend(
-                    transport=transport,
-                    base_url=httpx.URL(codex.api_base_url),
-                    connect_s=codex.budgets.connect_s,
-                    wall_clock=world.wall_clock,
-                    identity=codex.identity,
-                ),
-                budgets=_budgets(codex, name),
+        dial = world.around_dial(name, roads.dial())
+        sockets = await stack.enter_async_context(open_sockets(dial, block=block_named(name)))
+        lender = await stack.enter_async_context(
+            open_lender(
+                sources_of(managed, world.legacy_folders(name)),
+                managed,
+                issuer_url=codex.extra.codex.oauth_issuer,
+                transport=transport,
+                wall_clock=world.wall_clock,
+                rng=world.rng,
+                turnstile=turnstile,
             )
-            _configure(instance, codex)
-            yield instance
+        )
+        instance = Instance(
+            name=name,
+            lender=lender,
+            backend=CodexBackend(
+                transport=transport,
+                base_url=httpx.URL(codex.api_base_url),
+                connect_s=codex.budgets.connect_s,
+                wall_clock=world.wall_clock,
+                identity=codex.identity,
+                websocket=codex.websocket,
+                sockets=sockets,
+            ),
+            budgets=_budgets(codex, name),
+        )
+        _configure(instance, codex)
+        yield instance
 
 
 @asynccontextmanager
@@ -303,7 +314,10 @@ def _configure(instance: Instance, codex: CodexBackendSettings) -> None:
     if isinstance(instance.backend, CodexBackend):
         # Another one, over the same connections: an attempt that runs keeps its own.
         instance.backend = attrs.evolve(
-            instance.backend, connect_s=codex.budgets.connect_s, identity=codex.identity
+            instance.backend,
+            connect_s=codex.budgets.connect_s,
+            identity=codex.identity,
+            websocket=codex.websocket,
         )
 
 
@@ -347,9 +361,12 @@ async def transport_of(
     Raises:
         ConfigError: a proxy that does not work, or certificates that cannot be read.
     """
-    urls = (codex.api_base_url, codex.extra.codex.oauth_issuer)
-    async with way_to(urls, codex, backend=instance, proxy_for=proxy_for) as transport:
+    async with way_to(_urls(codex), codex, backend=instance, proxy_for=proxy_for) as transport:
         yield transport
+
+
+def _urls(codex: CodexBackendSettings) -> tuple[str, ...]:
+    return (codex.api_base_url, codex.extra.codex.oauth_issuer)
 
 
 @asynccontextmanager
@@ -361,19 +378,52 @@ async def way_to(
     proxy_for: Callable[[str], Named | None],
 ) -> AsyncIterator[httpx.AsyncBaseTransport]:
     """Open the way to the servers of a backend's block; for the rest see `transport_of`."""
+    roads = roads_to(urls, settings, backend=backend, proxy_for=proxy_for)
+    async with roads.transport() as transport:
+        yield transport
+
+
+@attrs.frozen(kw_only=True)
+class Roads:
+    """The way to the servers of a backend's block, for requests and for WebSockets."""
+
+    #: None: none is needed, as it seems; the usual one is made if it is after all.
+    ssl_context: ssl.SSLContext | None
+    proxies: Mapping[Origin, Proxy]
+    is_direct: bool
+
+    def transport(self) -> httpx.AsyncBaseTransport:
+        """Return a new transport."""
+        if self.is_direct:
+            return DirectTransport(ssl_context=self.ssl_context, proxies=self.proxies)
+        context = self.ssl_context or trust.trusting(None)
+        return StockTransport(ssl_context=context, proxies=self.proxies)
+
+    def dial(self) -> Dial:
+        """Return what opens WebSockets."""
+        return WebSocketDial(Dialler(ssl_context=self.ssl_context, proxies=self.proxies))
+
+
+def roads_to(
+    urls: Sequence[str],
+    settings: CodexBackendSettings | OpenAIBackendSettings,
+    *,
+    backend: str,
+    proxy_for: Callable[[str], Named | None],
+) -> Roads:
+    """Return the way to the servers of a backend's block; for the rest see `transport_of`."""
     block = f"backends.{backend.replace('-', '_')}"
     proxies = ways(urls, settings.proxy, key=f"{block}.proxy", proxy_for=proxy_for)
     origins = {Origin.of(httpx.URL(url)) for url in urls} | {p.origin for p in proxies.values()}
-    transport: httpx.AsyncBaseTransport
-    if settings.transport == "direct":
-        needed = settings.ca_file is not None or any(one.scheme == "https" for one in origins)
-        context = _trusting(settings.ca_file, key=f"{block}.ca_file") if needed else None
-        transport = DirectTransport(ssl_context=context, proxies=proxies)
-    else:
-        context = _trusting(settings.ca_file, key=f"{block}.ca_file")
-        transport = StockTransport(ssl_context=context, proxies=proxies)
-    async with transport:
-        yield transport
+    is_direct = settings.transport == "direct"
+    needed = settings.ca_file is not None or any(one.scheme == "https" for one in origins)
+    return Roads(
+        ssl_context=(
+            _trusting(settings.ca_file, key=f"{block}.ca_file") if needed or not is_direct else None
+        ),
+        proxies=proxies,
+        is_direct=is_direct,
+    )
 
 
 def _trusting(ca_file: str | None, *, key: str) -> ssl.SSLContext:

@@ -57,7 +57,7 @@ DROPPED: Final[Mapping[str, str]] = {
         "what went wrong decides whether a turn is tried again, not a number; budgets.turn_s "
         "bounds all its attempts"
     ),
-    f"{_CODEX}.websocket": "the backend is spoken to over HTTP: leave it out",
+    f"{_CODEX}.websocket": "write backends.openai_codex.websocket: auto, on or off",
     f"{_CODEX}.model_catalog.codex_binary_path": (
         "the relay starts no other program; it asks the backend for its models, and "
         "model_catalog.fallback_path names a list of your own"
@@ -74,7 +74,7 @@ DROPPED: Final[Mapping[str, str]] = {
         "nothing is translated unasked; profiles.adaptations switches on what a client needs"
     ),
     "backends.openai_codex_v2": (
-        "there is one kind of Codex backend, spoken to over HTTP: write openai_codex, or "
+        "there is one kind of Codex backend, whatever carries its turns: write openai_codex, or "
         "openai_codex.2 for one with accounts of its own"
     ),
     "backends.<name>.api_key": (
@@ -122,7 +122,10 @@ DROPPED: Final[Mapping[str, str]] = {
         "sessions are known by what clients send, and `sessions` says what is kept of them: "
         "max_sessions, idle_seconds, keep_days and state_path"
     ),
-    "responses_api": "clients are served over HTTP alone in this version: leave it out",
+    "responses_api": (
+        "clients may speak WebSocket at the paths of /v1/responses, without any setting; "
+        "backends.openai_codex.websocket is for the backend's side"
+    ),
     "model_defaults": (
         "limits of models are not configured in this version: they are the catalogue's, which "
         "`codexrelay models` shows"

@@ -29,6 +29,8 @@ _BOOLEANS: Final[Mapping[str, bool]] = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
     **dict.fromkeys(("0", "false", "no", "off"), False),
 }
+#: What YAML makes a boolean of, and may be a word as well.
+_SWITCH: Final[Mapping[bool, str]] = {True: "on", False: "off"}
 #: Characters of a text that a message repeats: prompts are long.
 _SHOWN: Final = 100
 #: Where a longer text has a URL with a login in it.
@@ -50,7 +52,8 @@ class Unreadable:
 def conform(value: object, wanted: object) -> object:
     """Return `value` in the representation of the annotation `wanted`.
 
-    A whole number becomes a float where one is wanted, a list a tuple. Nothing else is converted.
+    A whole number becomes a float where one is wanted, a list a tuple; and a boolean, as which YAML
+    reads a bare `on` or `off`, that word where it is a choice. Nothing else is converted.
     No setting means anything when its text is empty, so that is refused everywhere.
 
     Raises:
@@ -58,6 +61,8 @@ def conform(value: object, wanted: object) -> object:
     """
     if isinstance(value, Unreadable):
         raise ValueError(value.why)  # noqa: TRY004 - it stands for a value
+    if isinstance(value, bool) and (word := _SWITCH[value]) in _choices(wanted):
+        return word
     for member in _members(wanted):
         if _takes(value, member):
             return _represented(value, member)
@@ -178,6 +183,16 @@ def _members(wanted: object) -> tuple[object, ...]:
     # `float | None` is the first; `Literal["all"] | None` is the second before Python 3.14.
     is_union = get_origin(wanted) in (UnionType, Union)
     return get_args(wanted) if is_union else (wanted,)
+
+
+def _choices(wanted: object) -> tuple[object, ...]:
+    """Return the single values that the annotation takes."""
+    return tuple(
+        word
+        for member in _members(wanted)
+        if get_origin(member) is Literal
+        for word in get_args(member)
+    )
 
 
 def _takes(value: object, member: object) -> bool:

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from codexrelay.protocol.raw import Json
 
 
+#: Code of a turn that its client has interrupted.
+INTERRUPTED: Final = "interrupted"
+
+
 class FaultKind(enum.Enum):
     """Whose fault it was, and so what may follow."""
 
@@ -312,6 +316,11 @@ def shutting_down() -> Fault:
         "codexrelay is being stopped; send the request again",
         code="relay_shutting_down",
     )
+
+
+def interrupted() -> Fault:
+    """The client has asked for its turn to be ended, and waits for that end."""
+    return _own(FaultKind.REFUSED, "interrupted by the client", code=INTERRUPTED)
 
 
 def unforeseen() -> Fault:

@@ -32,13 +32,15 @@ def type_of(text: bytes) -> str:
     return (get_text(value, "type") or "") if is_object(value) else ""
 
 
-def as_event(text: bytes) -> bytes:
+def as_event(text: bytes, name: str | None = None) -> bytes:
     """Return a message as a server-sent event; `messages` gives the same text back.
+
+    `name` is its type, where that is known already.
 
     A line break in it, which JSON allows between its tokens, makes a second data line; one written
     with a carriage return comes back without that.
     """
-    name = type_of(text)
+    name = type_of(text) if name is None else name
     if b"\n" not in text and b"\r" not in text:
         return (
             b"event: %s\ndata: %s\n\n" % (name.encode(), text) if name else b"data: %s\n\n" % text

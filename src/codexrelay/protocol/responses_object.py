@@ -91,11 +91,27 @@ def failed(fault: Fault, notes: Notes, *, model: str, created_unix_s: int) -> Js
     It keeps the identity that the stream's announcement gave (the SDK refuses a stream whose
     response id changes), and the items that are finished.
     """
+    return _ended(notes, model=model, created_unix_s=created_unix_s) | {
+        "status": "failed",
+        "error": _error(fault),
+    }
+
+
+def interrupted(notes: Notes, *, model: str, created_unix_s: int) -> JsonObject:
+    """Return the response object of a turn that its client has interrupted; as for `failed`."""
+    return _ended(notes, model=model, created_unix_s=created_unix_s) | {
+        "status": "incomplete",
+        "incomplete_details": {"reason": "interrupted"},
+    }
+
+
+def _ended(notes: Notes, *, model: str, created_unix_s: int) -> JsonObject:
+    """Return what all response objects have that the relay ends itself."""
     return {
         **_SDK_DEMANDS,
         **_identity(notes, model=model, created_unix_s=created_unix_s),
-        "status": "failed",
-        "error": _error(fault),
+        "status": None,
+        "error": None,
         "incomplete_details": None,
         "instructions": None,
         "output": rebuild_output(_readable(notes.items)),

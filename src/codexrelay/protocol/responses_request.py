@@ -300,7 +300,7 @@ def _shape_input(changes: _Changes, shaping: Shaping, *, codex_shaped: bool) -> 
     """
     given = changes.body["input"]
     if isinstance(given, str):
-        changes.set("input", "a list with one user message", value=[_user_message(given)])
+        changes.set("input", "a list with one user message", value=[user_message(given)])
         return
     items = get_list(changes.body, "input")
     if shaping.capabilities.tool_text_format == "xml" and (back := read_back(items)) != items:
@@ -328,7 +328,8 @@ def _shape_input(changes: _Changes, shaping: Shaping, *, codex_shaped: bool) -> 
         changes.body["input"] = [item for _, item in kept]
 
 
-def _user_message(text: str) -> JsonObject:
+def user_message(text: str) -> JsonObject:
+    """Return the item that `input` means which is a text."""
     content: list[Json] = [{"type": "input_text", "text": text}]
     return {"type": "message", "role": "user", "content": content}
 

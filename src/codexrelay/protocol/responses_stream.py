@@ -14,8 +14,16 @@ import attrs
 
 from codexrelay.protocol import endings, events, faults, sse
 from codexrelay.protocol.answer import Terminal
-from codexrelay.protocol.raw import JsonObject, dump, get_object, get_text
-from codexrelay.protocol.responses_object import complete, failed
+from codexrelay.protocol.raw import (
+    Json,
+    JsonObject,
+    dump,
+    get_list,
+    get_object,
+    get_text,
+    parse_object,
+)
+from codexrelay.protocol.responses_object import complete, failed, interrupted, rebuild_output
 from codexrelay.protocol.responses_scan import Notes, look, only_deltas, pieces
 
 if TYPE_CHECKING:
@@ -32,6 +40,9 @@ class ResponsesStream:
     #: Named in an event of ours when the stream has not said them itself.
     model: str
     created_unix_s: int
+    #: Nothing may follow the terminal event: a client on a WebSocket would take it for a part of
+    #: its next answer.
+    ends_there: bool = False
     keep_alive: bytes = attrs.field(default=sse.comment("keep-alive"), init=False)
     terminal: Terminal | None = attrs.field(default=None, init=False)
     #: The response object that the client was given at the end; None unless it worked.
@@ -61,6 +72,37 @@ class ResponsesStream:
             "sequence_number": self.notes.next_number,
         }
         return sse.write(events.FAILED, dump(event))
+
+    def interrupt(self) -> bytes:
+        """Return the terminal event of an answer that its client has interrupted.
+
+        As for `fail`; nothing is called a fault. What has come of it so far is told as its output.
+        """
+        self._closed = True
+        self.terminal = self._terminal("incomplete", {})
+        event: JsonObject = {
+            "type": events.INCOMPLETE,
+            "response": interrupted(
+                self.notes, model=self.model, created_unix_s=self.created_unix_s
+            ),
+            "sequence_number": self.notes.next_number,
+        }
+        return sse.write(events.INCOMPLETE, dump(event))
+
+    @property
+    def output(self) -> list[Json] | None:
+        """The items of an answer that has ended well, as the client was told them; else None.
+
+        Those of the `response.output_item.done` events, which real clients keep, come first: the
+        list in the terminal event may be shorter (recorded).
+        """
+        if self.response is None:
+            return None
+        try:
+            done = rebuild_output(parse_object(data) for data in self.notes.items)
+        except ValueError:
+            done = []
+        return done or get_list(self.response, "output")
 
     def finish(self) -> bytes:
         """Return nothing: the terminal event is the last."""
@@ -100,6 +142,7 @@ class ResponsesStream:
         """
         if self.terminal is not None:  # an `error` is followed by `response.failed` (recorded)
             return b""
+        self._closed = self.ends_there
         response = get_object(event, "response")
         if name in events.FAILURES:
             given = _named(raw, name, event)

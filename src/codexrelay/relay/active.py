@@ -43,3 +43,23 @@ class ActiveTurns:
 
     def __len__(self) -> int:
         return len(self._scopes)
+
+
+@attrs.define(eq=False)
+class Interruption:
+    """How a client ends a turn of its own, and still gets its terminal event."""
+
+    happened: bool = attrs.field(default=False, init=False)
+    _scope: trio.CancelScope | None = attrs.field(default=None, init=False)
+
+    def interrupt(self) -> None:
+        """End the turn, or keep it from beginning; upstream is left at once."""
+        self.happened = True
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def ends(self, scope: trio.CancelScope) -> None:
+        """Say what the turn runs in."""
+        self._scope = scope
+        if self.happened:
+            scope.cancel()

@@ -69,7 +69,7 @@ class Wish:
     model: str | None = None
     offer: Offer = _NO_OFFER
     session: str | None = None
-    #: The account that made what the request holds, or began its user turn.
+    #: The account that made what the request holds, began its user turn, or has a WebSocket for it.
     claim: str | None = None
     #: The request begins a user turn.
     opens: bool = True

@@ -111,7 +111,8 @@ class Instances:
 
         Args:
             wanted: the instance that the model's name asks for; the family, or None, for any.
-            claim: the account that made what the request holds, or began its user turn.
+            claim: the account that made what the request holds, or began its user turn, or has a
+                WebSocket for it.
             session: the session, which an instance's strategy may have bound.
             opens: the request begins a user turn, so that a bound session may return.
 

@@ -10,6 +10,7 @@ import trio
 
 from codexrelay.accounts.pool import By
 from codexrelay.accounts.standing import PassedOver
+from codexrelay.backends.backend import Via
 from codexrelay.protocol.faults import Fault, Reached
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Tried:
     reached: Reached = Reached.NOT_SENT
     #: Its first output reached the client.
     served: bool = False
+    #: What carried it, where it might have been one or the other.
+    via: Via | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -1,16 +1,21 @@
-"""How an answer reaches its client: streamed event by event, or as one JSON body."""
+"""How an answer reaches its client: event by event, over HTTP or a WebSocket, or as one body."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Final, Protocol
 
+from codexrelay.protocol import frames
+from codexrelay.protocol.call_filter import FilteredStream
+from codexrelay.protocol.faults import INTERRUPTED
 from codexrelay.protocol.openai_errors import error_body
 
 if TYPE_CHECKING:
     from codexrelay.protocol.answer import Answer, StreamedAnswer, WholeAnswer
+    from codexrelay.protocol.call_filter import CallFilter
     from codexrelay.protocol.faults import Fault
     from codexrelay.protocol.raw import Headers
+    from codexrelay.protocol.responses_stream import ResponsesStream
     from codexrelay.relay.line import Line
 
 #: Longest wait that is told as it is: one wait, and the client's turn goes on.
@@ -66,6 +71,37 @@ class StreamedReply:
         if last := last + self.answer.finish():
             await line.write(last)
         await line.end()
+
+
+class FramedReply:
+    """Messages on a WebSocket: an event each. There are no headers, and the line stays open."""
+
+    headers: Headers = ()
+    #: Pings are the connection's business.
+    keep_alive: bytes | None = None
+
+    def __init__(self, answer: ResponsesStream, calls: CallFilter | None = None) -> None:
+        self._stream = answer
+        self.answer: StreamedAnswer = answer if calls is None else FilteredStream(answer, calls)
+
+    async def finish(self, line: Line, fault: Fault | None) -> None:
+        """See `Reply.finish`. Before the first event a fault is one message with its status."""
+        last = b"" if fault is None else self._told(line, fault)
+        if last := last + self.answer.finish():
+            await line.write(last)
+        await line.end()
+
+    def _told(self, line: Line, fault: Fault) -> bytes:
+        if fault.code == INTERRUPTED:
+            return self._stream.interrupt()
+        if line.opened:
+            return self.answer.fail(fault)
+        # What an HTTP client would see in the head.
+        headers = {
+            name.decode("ascii"): value.decode("latin-1")
+            for name, value in (*retry_after(fault), *line.own_headers)
+        }
+        return frames.as_event(frames.error(fault.status, fault.error, headers))
 
 
 class WholeReply:

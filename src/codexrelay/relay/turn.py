@@ -21,7 +21,7 @@ from codexrelay.protocol.answer import Terminal
 from codexrelay.protocol.chat_hold import ChatHold
 from codexrelay.protocol.faults import Fault
 from codexrelay.protocol.hold import Hold
-from codexrelay.relay.active import ActiveTurns
+from codexrelay.relay.active import ActiveTurns, Interruption
 from codexrelay.relay.climb import Served, climb
 from codexrelay.relay.instances import Instances
 from codexrelay.relay.leg import LEADS_ON, Later, Leg, Way, most_hopeful, unsuited
@@ -91,6 +91,8 @@ class Turn:
     ended: Callable[[Ending], None] = _nobody_is_told
     #: Told when it begins to wait in line for an account; must not fail.
     waits: Callable[[Record], None] = _nobody_looks
+    #: By which its client ends it, where there is a way to say so.
+    interruption: Interruption = attrs.field(factory=Interruption)
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -133,12 +135,14 @@ async def _run_to_an_end(run: _Run, relay: Relay) -> None:
     """Climb and move, until upstream has ended the turn or `run.fault` says why it did not."""
     try:
         with relay.active.enter(budget_s=run.budgets.turn_s) as scope:
+            run.turn.interruption.ends(scope)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(run.pulse)
                 run.fault = await run.climb()
                 nursery.cancel_scope.cancel()
         if scope.cancelled_caught:
-            run.fault = cut_short(relay, run.budgets)
+            was_interrupted = run.turn.interruption.happened
+            run.fault = faults.interrupted() if was_interrupted else cut_short(relay, run.budgets)
     except* Exception:  # noqa: BLE001 - the request border: the client gets its terminal event
         _log.exception("a turn was ended by an unforeseen error")
         run.fault = faults.unforeseen()
@@ -251,6 +255,7 @@ class _Run:
                 result = await self._try(attempt, request.delivers, instance, lease, tried)
             finally:  # also of one that its client leaves
                 tried.reached = attempt.reached
+                tried.via = None if request.socket is None else request.socket.via
             if isinstance(result, Served):
                 return result
             return attrs.evolve(result, reached=tried.reached)

@@ -12,14 +12,41 @@ from codexrelay.protocol.responses_whole import ResponsesWhole
 
 if TYPE_CHECKING:
     from codexrelay.protocol.chat_request import ChatTurn
+    from codexrelay.server.incoming import Incoming
     from codexrelay.server.services import Services
+    from codexrelay.sessions.history import Conversation
 
 
-def responses(model: str, services: Services, *, stream: bool) -> ResponsesStream | ResponsesWhole:
-    """Return the answer to a Responses client."""
+def responses(
+    model: str, services: Services, *, stream: bool, framed: bool = False
+) -> ResponsesStream | ResponsesWhole:
+    """Return the answer to a Responses client; `framed`: it is told on a WebSocket."""
+    if framed:
+        return framed_responses(model, services)
     now_unix_s = services.wall_clock()
     made = ResponsesStream if stream else ResponsesWhole
     return made(now_unix_s=now_unix_s, model=model, created_unix_s=int(now_unix_s))
+
+
+def framed_responses(model: str, services: Services) -> ResponsesStream:
+    """Return the answer to a Responses client on a WebSocket."""
+    now_unix_s = services.wall_clock()
+    return ResponsesStream(
+        now_unix_s=now_unix_s, model=model, created_unix_s=int(now_unix_s), ends_there=True
+    )
+
+
+def conversation(
+    incoming: Incoming, answer: ResponsesStream | ResponsesWhole
+) -> Conversation | None:
+    """Return what a client on a WebSocket can go on from by the id of an answer to it.
+
+    None if it is no such client, or the answer did not end well.
+    """
+    if incoming.framed is None or not isinstance(answer, ResponsesStream):
+        return None
+    output = answer.output
+    return None if output is None else incoming.framed.conversation(output)
 
 
 def chat(turn: ChatTurn, services: Services) -> ChatStream | ChatWhole:

@@ -10,6 +10,7 @@ from quart.routing import QuartMap, QuartRule
 
 from codexrelay.protocol.openai_errors import error_object
 from codexrelay.server import chat, compact, errors, guard, health, metrics, models, responses
+from codexrelay.server import websocket as responses_socket
 from codexrelay.server.asgi import RelayApp
 from codexrelay.server.incoming import headers_of, values_of
 
@@ -102,18 +103,8 @@ def _register_views(app: RelayApp, services: Services) -> None:
         return await metrics.answer(services)
 
     @app.endpoint(_WEBSOCKET)
-    async def websocket_responses() -> Response:
-        # 426: Codex CLI falls back to POST at once; 404 costs it 7 tries, 400 ends it (measured).
-        refusal = errors.response(
-            426,
-            error_object(
-                "WebSocket is not spoken here; send POST to the same path",
-                type="invalid_request_error",
-                code="upgrade_not_supported",
-            ),
-        )
-        refusal.headers["Connection"] = "close"  # as the server does behind a refused upgrade
-        return refusal
+    async def websocket_responses() -> None:
+        await responses_socket.answer(services)
 
 
 def _register_checks(app: RelayApp, services: Services) -> None:
@@ -127,7 +118,9 @@ def _register_checks(app: RelayApp, services: Services) -> None:
 
     @app.before_websocket
     async def check_websocket() -> Response | None:
-        return _refusal(websocket, services)
+        if (refusal := _refusal(websocket, services)) is not None:
+            return refusal
+        return _draining() if services.drain.draining else None
 
 
 def _refusal(asked: Request | Websocket, services: Services) -> Response | None:

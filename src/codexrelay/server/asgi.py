@@ -1,11 +1,13 @@
 """Quart's side of one request: what turns need beyond returning a body.
 
-Four things are added to quart-trio, on both of its version pairs (quart 0.22 with quart-trio 0.12,
+Five things are added to quart-trio, on both of its version pairs (quart 0.22 with quart-trio 0.12,
 quart 0.23 with 0.13). A view may return a `DeliveredResponse`, whose `deliver` sends the response
 itself, in the request's task and within the request's context: status and headers may wait for
 upstream, and an error before them goes through the application's error handlers like any other.
 The end of a response is safe from the disconnect that it causes. A path with a slash too many is
-served instead of redirected. And a `Host` that is no name reaches the checks instead of a 500.
+served instead of redirected. A WebSocket's view is cancelled when the client leaves, never told by
+an error, and has a `ClientSocket`. And a `Host` that is no name reaches the checks instead of a
+500.
 """
 
 from __future__ import annotations
@@ -18,15 +20,23 @@ import trio
 from hypercorn.typing import ASGISendCallable
 from quart import request
 from quart_trio import QuartTrio
-from quart_trio.asgi import TrioASGIHTTPConnection
-from quart_trio.wrappers import TrioResponse
+from quart_trio.asgi import TrioASGIHTTPConnection, TrioASGIWebsocketConnection
+from quart_trio.wrappers import TrioResponse, TrioWebsocket
 
+from codexrelay.server.client_socket import FRAMES, SOCKET, ClientSocket
+from codexrelay.server.framing import INTERNAL, NORMAL
 from codexrelay.server.tcp import WRITE_S
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from hypercorn.typing import ASGIReceiveCallable, ASGIReceiveEvent, ASGISendEvent, Scope
+    from hypercorn.typing import (
+        ASGIReceiveCallable,
+        ASGIReceiveEvent,
+        ASGISendEvent,
+        Scope,
+        WebsocketScope,
+    )
     from quart.ctx import RequestContext
     from quart.typing import ResponseReturnValue, ResponseTypes
     from quart.wrappers import Request
@@ -38,6 +48,7 @@ _log = logging.getLogger(__name__)
 #: Longer than the connection's own patience with a client that does not read.
 FINAL_SEND_S: Final = WRITE_S + 5.0
 _SENDER: Final = "codexrelay.sender"
+_MESSAGES: Final = "codexrelay.messages"
 
 Header: TypeAlias = tuple[bytes, bytes]
 
@@ -126,10 +137,95 @@ class RelayHTTPConnection(TrioASGIHTTPConnection):
             await super()._send_response(send, response)
 
 
+class RelayWebsocket(TrioWebsocket):
+    """Quart's object for a WebSocket."""
+
+    async def receive(self) -> str | bytes:
+        """Return the client's next message; cancelled when the client has left."""
+        await self.accept()
+        messages: trio.MemoryReceiveChannel[str | bytes] = self.scope[_MESSAGES]  # type: ignore[typeddict-item]
+        return await messages.receive()
+
+
+class RelayWebsocketConnection(TrioASGIWebsocketConnection):
+    """One WebSocket and its view.
+
+    quart-trio's own keeps messages for the view in a queue (10 in 0.12, without limit in 0.13),
+    cannot see a client leave while that queue is full, drops an empty binary message, and says 1000
+    to the client of a view that has failed.
+    """
+
+    def __init__(self, app: QuartTrio, scope: WebsocketScope) -> None:
+        """Begin."""
+        self.app = app
+        self.scope = scope
+        self._accepted = False
+        self._closed = False
+        self._disconnected = False  # quart 0.23 asks; its views are cancelled before that matters
+        # The message that waits here is one more than the server's own queue holds. The names are
+        # quart-trio's (0.12).
+        self.send_channel, self.receive_channel = trio.open_memory_channel[str | bytes](0)
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Run the view until it ends or the client leaves."""
+        websocket = self._create_websocket_from_scope(send)
+        extensions = self.scope.get("extensions") or {}
+        self.scope[_MESSAGES] = self.receive_channel  # type: ignore[typeddict-unknown-key]
+        self.scope[SOCKET] = ClientSocket(websocket, send, FRAMES in extensions)  # type: ignore[typeddict-unknown-key]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_hand_on, receive, self.send_channel, nursery.cancel_scope)
+            response = await self.app.handle_websocket(websocket)
+            if not self._accepted:
+                await self._answer(response, send)
+            elif not self._closed:
+                # Whatever a view returns behind its accept, it is the answer to its exception.
+                code = NORMAL if response is None else INTERNAL
+                await send({"type": "websocket.close", "code": code, "reason": ""})
+            nursery.cancel_scope.cancel()
+
+    async def _answer(self, response: ResponseTypes | None, send: ASGISendCallable) -> None:
+        """Refuse the handshake, with the view's HTTP response if there is one."""
+        if response is None or "websocket.http.response" not in (
+            self.scope.get("extensions") or {}
+        ):
+            await send({"type": "websocket.close", "code": NORMAL, "reason": ""})
+            return
+        # Of a plain werkzeug response it is there already.
+        data = response.get_data(as_text=False)
+        body = data if isinstance(data, bytes) else await data
+        headers = [(name.lower().encode(), value.encode()) for name, value in response.headers]
+        await send(
+            {
+                "type": "websocket.http.response.start",
+                "status": response.status_code,
+                "headers": headers,
+            }
+        )
+        await send({"type": "websocket.http.response.body", "body": body, "more_body": False})
+
+
+async def _hand_on(
+    receive: ASGIReceiveCallable,
+    view: trio.MemorySendChannel[str | bytes],
+    life: trio.CancelScope,
+) -> None:
+    """Hand the client's messages to the view; the client's leaving cancels it."""
+    while True:
+        message = await receive()
+        if message["type"] == "websocket.receive":
+            text = message.get("text")
+            await view.send(text if text is not None else message.get("bytes") or b"")
+        elif message["type"] == "websocket.disconnect":
+            life.cancel()
+            return
+
+
 class RelayApp(QuartTrio):
     """A quart-trio application whose views may return a `DeliveredResponse`."""
 
     asgi_http_class = RelayHTTPConnection  # type: ignore[mutable-override]
+    asgi_websocket_class = RelayWebsocketConnection  # type: ignore[mutable-override]
+    websocket_class = RelayWebsocket  # type: ignore[mutable-override]
 
     async def asgi_app(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable

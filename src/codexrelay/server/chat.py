@@ -78,6 +78,7 @@ async def _plan(incoming: Incoming, begun: Begun, services: Services) -> Planned
         body=body,
         session_id=session_id_for(body, begun.key.cache_key),
         renamed=incoming.renamed,
+        socket=turns.socket_turn(incoming, begun),
     )
     # A client that can be shown life is one that streams.
     wish = turns.wish_of(incoming, begun, requests, services, waits=chat.stream)

@@ -8,15 +8,21 @@ its window makes the server buffer the whole stream), so a relay must not offer 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import h11
-from hypercorn.events import Closed
-from hypercorn.protocol.events import Response
-from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
+from hypercorn.events import Closed, RawData
+from hypercorn.protocol.events import Request, Response
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
+
+from codexrelay.server.websocket_stream import WebSocketStream, asks_for_websocket
 
 if TYPE_CHECKING:
+    from hypercorn.events import Event
     from hypercorn.protocol.events import Event as StreamEvent
+    from hypercorn.protocol.http_stream import HTTPStream
+
+    from codexrelay.server.websocket_stream import Wire
 
 _VERSIONS: Final = frozenset({b"1.0", b"1.1"})
 _HTTP_VERSION_NOT_SUPPORTED: Final = 505
@@ -50,7 +56,26 @@ class _Requests(h11.Connection):
 
 
 class Http1Protocol(H11Protocol):
-    """hypercorn's HTTP/1.1 without the doors to HTTP/2."""
+    """hypercorn's HTTP/1.1 without the doors to HTTP/2, and with our own WebSockets."""
+
+    def __init__(self, *args: Any, wire: Wire) -> None:  # noqa: ANN401 - hypercorn's eight, as they are
+        """Take what hypercorn's takes, and the connection below."""
+        super().__init__(*args)
+        self._wire = wire
+        #: What this connection has become; None while it is one for HTTP requests.
+        self._websocket: WebSocketStream | None = None
+
+    @property
+    def websocket_is_open(self) -> bool:
+        """Whether frames can be sent."""
+        return self._websocket is not None and self._websocket.is_open
+
+    async def handle(self, event: Event) -> None:
+        """Take what happens on the connection."""
+        if self._websocket is not None and isinstance(event, RawData):
+            await self._websocket.receive(event.data)
+        else:
+            await super().handle(event)
 
     async def initiate(self) -> None:
         """Begin: to be called before anything is handled."""
@@ -69,8 +94,10 @@ class Http1Protocol(H11Protocol):
         """Whether bytes of the client may still be under way to us.
 
         True inside a request body, after a malformed request, with a pipelined request behind this
-        one, and on a WebSocket.
+        one, and on a WebSocket, until the client's close frame.
         """
+        if self._websocket is not None and self._websocket.client_has_closed:
+            return False
         connection = self.connection
         if isinstance(connection, H11WSConnection):
             connection = connection.h11_connection
@@ -89,19 +116,48 @@ class Http1Protocol(H11Protocol):
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Ignore an offered upgrade to anything but WebSocket (RFC 9110, 7.8 allows it)."""
-        upgrade = next((value for name, value in event.headers if name == b"upgrade"), b"")
-        if isinstance(self.connection, h11.Connection) and upgrade.lower() != b"websocket":
+        if isinstance(self.connection, h11.Connection) and not _is_for_websocket(event):
             # h11 stops reading behind a request that offers an upgrade until the response has
             # decided it; a client that leaves in the meantime would not be noticed. Java's HTTP
             # client offers h2c with every first request.
             self.connection._cstate.pending_switch_proposals.clear()  # noqa: SLF001
 
     async def _create_stream(self, request: h11.Request) -> None:
-        if request.http_version in _VERSIONS:
-            await super()._create_stream(request)
-        else:  # `PRI * HTTP/2.0`, or something from the future
+        if request.http_version not in _VERSIONS:  # `PRI * HTTP/2.0`, or from the future
             await self._send_error_response(_HTTP_VERSION_NOT_SUPPORTED)
             await self.send(Closed())
+        elif _is_for_websocket(request):
+            await self._become_websocket(request)
+        else:
+            await super()._create_stream(request)
+
+    async def _become_websocket(self, request: h11.Request) -> None:
+        self._websocket = WebSocketStream(
+            app=self.app,
+            config=self.config,
+            tasks=self.task_group,
+            client=self.client,
+            server=self.server,
+            send=self.stream_send,
+            wire=self._wire,
+            stream_id=STREAM_ID,
+        )
+        self.stream = cast("HTTPStream", self._websocket)  # hypercorn needs no more than it has
+        self.connection = H11WSConnection(cast("h11.Connection", self.connection))
+        await self._websocket.handle(
+            Request(
+                stream_id=STREAM_ID,
+                headers=list(request.headers),
+                http_version=request.http_version.decode(),
+                method=request.method.decode(),
+                raw_path=request.target,
+                state=self.connection_state,
+            )
+        )
+
+
+def _is_for_websocket(request: h11.Request) -> bool:
+    return asks_for_websocket(request.method, list(request.headers))
 
 
 def _with_close(response: Response) -> Response:

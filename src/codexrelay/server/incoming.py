@@ -1,6 +1,7 @@
 """A request as the routes see it: an id, headers with lower-case names, a JSON object.
 
-What it says to the relay has been taken out of the body, and what follows from it is known.
+What it says to the relay has been taken out of the body, and what follows from it is known. One
+that came as a message on a WebSocket is the same, with all that it goes on from in its input.
 """
 
 from __future__ import annotations
@@ -11,22 +12,50 @@ from typing import TYPE_CHECKING
 import attrs
 
 from codexrelay.backends.codex.headers import Renamed
+from codexrelay.errors import RequestError
 from codexrelay.profiles import recognise
 from codexrelay.profiles.profile import Profile
 from codexrelay.protocol import capabilities, relay_fields
 from codexrelay.protocol.capabilities import Capabilities, Dialect, Given
 from codexrelay.protocol.model_choice import ModelChoice
-from codexrelay.protocol.raw import JsonObject, get_object
+from codexrelay.protocol.raw import Json, JsonObject, get_list, get_object
 from codexrelay.protocol.relay_fields import RelayFields
+from codexrelay.protocol.responses_request import check_form, user_message
 from codexrelay.protocol.shaping import Shaping
 from codexrelay.server.decode import parse_body, read_body
 from codexrelay.server.models import choose_models
 from codexrelay.server.policy import Policy
+from codexrelay.sessions.history import Conversation
+from codexrelay.sessions.identity import SessionKey, client_of, session_key
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from quart import Request, Websocket
 
+    from codexrelay.protocol.client_frames import Create
     from codexrelay.server.services import Services
+
+
+@attrs.frozen(kw_only=True)
+class Framed:
+    """What a request is, besides, that came as a message on a WebSocket."""
+
+    #: The session of the answer that it goes on from; None where it goes on from none.
+    key: SessionKey | None = None
+    #: All that was said up to and with that answer.
+    before: Conversation = attrs.field(factory=Conversation)
+    #: What it adds to that.
+    added: list[Json] = attrs.field(repr=False)
+    #: It only warms the backend up: the id of the answer, if the relay gives it itself.
+    warm_up_id: str | None = None
+
+    def conversation(self, output: Iterable[Json]) -> Conversation | None:
+        """Return what is to be remembered once it has been answered; None if it cannot be."""
+        try:
+            return self.before.followed_by([*self.added, *output])
+        except ValueError:
+            return None
 
 
 @attrs.frozen(kw_only=True)
@@ -51,6 +80,8 @@ class Incoming:
     policy: Policy = attrs.field(repr=False)
     #: The models that it goes to if the one of `choice` does not serve it, in order.
     further: tuple[ModelChoice, ...] = attrs.field(default=(), repr=False)
+    #: None for one that is a POST.
+    framed: Framed | None = attrs.field(default=None, repr=False)
     _asked: _Asked | None = attrs.field(default=None, repr=False)
 
     @property
@@ -97,6 +128,96 @@ async def receive(request: Request, services: Services, *, route: Dialect) -> In
     return attrs.evolve(asked.turned_to(choices[0], services), further=choices[1:])
 
 
+@attrs.frozen(kw_only=True)
+class Handshake:
+    """What the request for a WebSocket says, for every message on it."""
+
+    #: As `Incoming.headers`.
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    in_header: tuple[Given, ...] = attrs.field(repr=False)
+
+    @classmethod
+    def of(cls, asked: Websocket) -> Handshake:
+        """Read it.
+
+        Raises:
+            RequestError: what it says to the relay cannot be meant.
+        """
+        headers = headers_of(asked)
+        return cls(headers=headers, in_header=_in_header(asked, headers))
+
+
+async def receive_message(create: Create, handshake: Handshake, services: Services) -> Incoming:
+    """Return the request that a message makes, with all of its input.
+
+    Raises:
+        RequestError: it is none; what it says to the relay cannot be meant; or the session does not
+            know the answer that it goes on from.
+    """
+    headers = create.over(handshake.headers)
+    body, said = relay_fields.split(create.body)
+    if create.previous_response_id is not None and body.get("input") is None:
+        body = body | {"input": []}
+    check_form(body)  # before its items are counted together with those it goes on from
+    given = body["input"]
+    added: list[Json] = [user_message(given)] if isinstance(given, str) else get_list(body, "input")
+    framed = Framed(
+        added=added, warm_up_id=None if create.generate else f"resp_{services.new_id()}"
+    )
+    if (previous := create.previous_response_id) is not None:
+        key, before = await _going_on_from(previous, headers, body, services)
+        framed = attrs.evolve(framed, key=key, before=before)
+        body = body | {"input": [*before.items, *added]}
+    choices = await _choices(body, services)
+    asked = _Asked(
+        id=f"req_{services.new_id()}",
+        route="openai-responses",
+        headers=headers,
+        body=body,
+        said=said,
+        in_header=handshake.in_header,
+        framed=framed,
+    )
+    return attrs.evolve(asked.turned_to(choices[0], services), further=choices[1:])
+
+
+async def _going_on_from(
+    response_id: str, headers: Mapping[str, str], body: JsonObject, services: Services
+) -> tuple[SessionKey, Conversation]:
+    """Return the session of an earlier answer, and what was said up to and with it.
+
+    A client that does not name its session is known again by the answer, and by its own key.
+
+    Raises:
+        RequestError: the session does not know it: the backend's own words, at which clients send
+            everything again (wire notes 7).
+    """
+    client = client_of(headers)
+
+    def lineage(response_id: str) -> SessionKey | None:
+        found = services.sessions.continued(response_id)
+        return found if found is not None and found.client == client else None
+
+    try:
+        key = session_key(
+            headers,
+            body | {"previous_response_id": response_id},
+            recognise(headers, body),
+            scoped=bool(services.settings.client_keys),
+            lineage=lineage,
+        )
+    except ValueError as error:
+        raise RequestError(message=str(error), code="invalid_json") from None
+    conversation = await services.sessions.recall(key, response_id)
+    if conversation is None:
+        raise RequestError(
+            message=f"Previous response with id '{response_id}' not found.",
+            param="previous_response_id",
+            code="previous_response_not_found",
+        )
+    return key, conversation
+
+
 async def _choices(body: JsonObject, services: Services) -> tuple[ModelChoice, ...]:
     """Read the model's name: whatever it may mean, in the order in which that is tried."""
     if not isinstance(named := body.get("model"), str):
@@ -115,6 +236,7 @@ class _Asked:
     body: JsonObject = attrs.field(repr=False)
     said: RelayFields = attrs.field(repr=False)
     in_header: tuple[Given, ...] = attrs.field(repr=False)
+    framed: Framed | None = attrs.field(default=None, repr=False)
 
     def turned_to(self, choice: ModelChoice, services: Services) -> Incoming:
         """Return what the request is to one model.
@@ -141,6 +263,7 @@ class _Asked:
             renamed=renamed,
             said=self.said,
             policy=policy,
+            framed=self.framed,
             asked=self,
         )
 
@@ -169,7 +292,7 @@ def configured(profile: Profile, policy: Policy) -> tuple[Given, ...]:
     return (profile.capabilities, policy.defaults, policy.agents.get(profile.name, {}))
 
 
-def _in_header(request: Request, headers: Mapping[str, str]) -> tuple[Given, ...]:
+def _in_header(request: Request | Websocket, headers: Mapping[str, str]) -> tuple[Given, ...]:
     if capabilities.HEADER not in headers:
         return ()
     sent = values_of(request, capabilities.HEADER.encode("ascii"))

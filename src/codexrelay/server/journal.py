@@ -182,6 +182,7 @@ def _attempt(tried: Tried, *, now_unix_s: float) -> JsonObject:
         "began_s": round(tried.began_s, 3),
         "took_s": None if tried.took_s is None else round(tried.took_s, 3),
         "reached": tried.reached.value,
+        "via": tried.via,
         "reasoning_stripped": tried.reasoning_stripped,
         "served": tried.served,
         "fault": None

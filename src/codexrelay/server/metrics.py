@@ -41,6 +41,8 @@ class Totals:
     #: By what has saved them.
     saved_bytes: Counter[str] = attrs.field(factory=Counter)
     saved_tokens: Counter[str] = attrs.field(factory=Counter)
+    #: WebSockets of clients that are open now.
+    client_sockets: int = 0
 
     def count(self, ending: Ending, lightened: Lightened, *, protocol: str) -> None:
         """Count a turn that has ended; `lightened` is the request of the leg that it was on."""
@@ -110,6 +112,11 @@ class _Figures(Collector):
         running, sessions = len(self._services.relay.active), len(self._services.sessions)
         yield GaugeMetricFamily("codexrelay_running_turns", "Turns that run now.", value=running)
         yield GaugeMetricFamily("codexrelay_sessions", "Sessions in memory.", value=sessions)
+        yield GaugeMetricFamily(
+            "codexrelay_client_websockets",
+            "WebSockets of clients that are open now.",
+            value=self._services.totals.client_sockets,
+        )
 
     def _of_sessions(self) -> Iterator[Metric]:
         """Tell of the sessions in memory that have saved something; the others would be noise."""

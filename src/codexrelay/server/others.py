@@ -22,7 +22,7 @@ from codexrelay.protocol.plain_request import PlainRequest, plain_request
 from codexrelay.protocol.raw import JsonObject, dump, get_list, get_text
 from codexrelay.protocol.responses_stream import ResponsesStream
 from codexrelay.relay.climb import Wish
-from codexrelay.relay.reply import StreamedReply, WholeReply
+from codexrelay.relay.reply import FramedReply, StreamedReply, WholeReply
 from codexrelay.server import answers
 from codexrelay.server.lightening import lighten
 from codexrelay.server.turns import Planned
@@ -62,7 +62,13 @@ async def plan(
         dropped=list(plain.dropped),
         changes=list(plain.changes),
     )
-    reply = _reply(plain, services)
+    reply: Reply
+    left_behind: Callable[[], LeftBehind] = LeftBehind
+    if framed := incoming.framed is not None:
+        answer = answers.framed_responses(plain.model, services)
+        reply, left_behind = FramedReply(answer), partial(_left_behind, incoming, answer)
+    else:
+        reply = _reply(plain, services)
     requests = OtherRequests(
         path=plain.path,
         body=plain.body,
@@ -72,13 +78,18 @@ async def plan(
     )
     return Planned(
         incoming=incoming,
-        wish=wish_of(incoming, other, waits=reply.keep_alive is not None),
+        # A client on a WebSocket is shown life by the connection.
+        wish=wish_of(incoming, other, waits=framed or reply.keep_alive is not None),
         requests=requests,
         reply=reply,
         passed_on=passed_on,
-        left_behind=LeftBehind,
+        left_behind=left_behind,
         lightened=lightened,
     )
+
+
+def _left_behind(incoming: Incoming, answer: ResponsesStream) -> LeftBehind:
+    return LeftBehind(conversation=answers.conversation(incoming, answer))
 
 
 def wish_of(incoming: Incoming, other: Other, *, waits: bool = False) -> Wish:

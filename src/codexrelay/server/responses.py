@@ -1,4 +1,4 @@
-"""`POST /v1/responses`: Responses in, Responses out."""
+"""`POST /v1/responses`: Responses in, Responses out; the same for a message on a WebSocket."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from codexrelay.protocol.call_filter import FilteredStream, FilteredWhole
 from codexrelay.protocol.encrypted import digests_in
 from codexrelay.protocol.responses_request import check_form, checked, is_codex_shaped, shape
 from codexrelay.protocol.responses_stream import ResponsesStream
-from codexrelay.relay.reply import StreamedReply, WholeReply
+from codexrelay.relay.reply import FramedReply, StreamedReply, WholeReply
 from codexrelay.server import answers, others, tool_calls, turns
 from codexrelay.server.explained import ExplainedReply
 from codexrelay.server.incoming import receive
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from codexrelay.protocol.call_filter import CallFilter
     from codexrelay.protocol.responses_whole import ResponsesWhole
     from codexrelay.relay.reply import Reply
+    from codexrelay.relay.turn import Turn
     from codexrelay.server.asgi import DeliveredResponse
     from codexrelay.server.incoming import Incoming
     from codexrelay.server.services import Services
@@ -42,15 +43,29 @@ _log = structlog.get_logger("codexrelay.responses")
 async def answer(request: Request, services: Services) -> DeliveredResponse:
     """Serve one Responses request."""
     incoming = await receive(request, services, route="openai-responses")
-    _check(incoming, services)  # what is no request begins no session
+    check(incoming, services)  # what is no request begins no session
     begun = await turns.begin(incoming, services)
     return await turns.respond(incoming, begun, services, protocol="responses", plan=_plan)
 
 
-def _check(incoming: Incoming, services: Services) -> None:
+async def turn(incoming: Incoming, begun: Begun, services: Services) -> Turn:
+    """Return the turn of a request that came otherwise.
+
+    Raises:
+        RequestError: the request cannot be made for the first of its models.
+    """
+    return await turns.turn_of(incoming, begun, services, protocol="responses", plan=_plan)
+
+
+def check(incoming: Incoming, services: Services) -> None:
+    """Make sure that it is a Responses request.
+
+    Raises:
+        RequestError: it is none, or none that its backend takes.
+    """
     # Another backend may keep responses, and says so itself if it does not.
-    check = checked if turns.other_of(incoming, services) is None else check_form
-    check(incoming.body)
+    checks = checked if turns.other_of(incoming, services) is None else check_form
+    checks(incoming.body)
 
 
 async def _plan(incoming: Incoming, begun: Begun, services: Services) -> Planned:
@@ -75,7 +90,9 @@ async def _plan(incoming: Incoming, begun: Begun, services: Services) -> Planned
         changes=list(shaped.changes),
         adjusted=adjusted,
     )
-    answer = answers.responses(shaped.model, services, stream=shaped.stream)
+    answer = answers.responses(
+        shaped.model, services, stream=shaped.stream, framed=incoming.framed is not None
+    )
     requests = UpstreamRequests(
         path=PATH,
         accept="text/event-stream",
@@ -84,6 +101,7 @@ async def _plan(incoming: Incoming, begun: Begun, services: Services) -> Planned
         body=body,
         session_id=session_id_for(body, begun.key.cache_key),
         renamed=incoming.renamed,
+        socket=turns.socket_turn(incoming, begun),
     )
     # A client that can be shown life is one that streams.
     wish = turns.wish_of(incoming, begun, requests, services, waits=shaped.stream)
@@ -91,21 +109,28 @@ async def _plan(incoming: Incoming, begun: Begun, services: Services) -> Planned
         incoming=incoming,
         wish=wish,
         requests=requests,
-        reply=ExplainedReply(_reply(answer, tool_calls.wanted(incoming, body, services))),
+        reply=ExplainedReply(_reply(incoming, answer, tool_calls.wanted(incoming, body, services))),
         passed_on=turns.family_passed_on(services),
-        left_behind=partial(_left_behind, answer, requests),
+        left_behind=partial(_left_behind, incoming, answer, requests),
         lightened=lightened,
         adjusted=adjusted,
     )
 
 
-def _reply(answer: ResponsesStream | ResponsesWhole, calls: CallFilter | None) -> Reply:
+def _reply(
+    incoming: Incoming, answer: ResponsesStream | ResponsesWhole, calls: CallFilter | None
+) -> Reply:
     if isinstance(answer, ResponsesStream):
+        if incoming.framed is not None:
+            return FramedReply(answer, calls)
         return StreamedReply(answer if calls is None else FilteredStream(answer, calls))
     return WholeReply(answer if calls is None else FilteredWhole(answer, calls))
 
 
 def _left_behind(
-    answer: ResponsesStream | ResponsesWhole, requests: UpstreamRequests
+    incoming: Incoming, answer: ResponsesStream | ResponsesWhole, requests: UpstreamRequests
 ) -> LeftBehind:
-    return LeftBehind(encrypted=(*requests.encrypted_sent, *digests_in(answer.notes.items)))
+    return LeftBehind(
+        encrypted=(*requests.encrypted_sent, *digests_in(answer.notes.items)),
+        conversation=answers.conversation(incoming, answer),
+    )

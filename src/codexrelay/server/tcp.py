@@ -31,6 +31,7 @@ from hypercorn.typing import (
 from hypercorn.utils import parse_socket_addr
 
 from codexrelay.server.drain import Drain
+from codexrelay.server.framing import PING
 from codexrelay.server.http1 import Http1Protocol
 from codexrelay.server.inbox import Inbox
 
@@ -47,6 +48,8 @@ WRITE_S: Final = 30.0
 #: In pieces a quarter of this size, a 5 MB body costs a sixth more CPU (measured).
 _RECEIVE_BYTES: Final = 262144
 _INBOX_BYTES: Final = 65536
+#: Messages of a WebSocket's client that wait for the application; then the client has to wait.
+_WEBSOCKET_MESSAGES: Final = 2
 #: Between two looks whether a client whose bytes we do not take has left.
 _LOOK_AGAIN_S: Final = 1.0
 _WRITE_BLOCK_BYTES: Final = 262144
@@ -66,6 +69,11 @@ class Patience:
     #: the kernel reset the connection, and a reset destroys what the client has not read yet: the
     #: very answer that told it to stop uploading.
     linger_s: float = 2.0
+    #: Between two pings to the client of a WebSocket that says nothing by itself. They also keep
+    #: proxies between us from taking the connection for a dead one.
+    ping_s: float = 15.0
+    #: A WebSocket from which nothing came for so long, not even a pong, has lost its client.
+    silence_s: float = 45.0
 
 
 class RequestTasks(TaskGroup):
@@ -81,16 +89,24 @@ class RequestTasks(TaskGroup):
         """Start the application for one request; return what hands it the client's messages.
 
         Messages for an application that has ended are dropped. (hypercorn's own would wait for it
-        to read them, and the connection with it.)
+        to read them, and the connection with it.) That the client of a WebSocket has left overtakes
+        the messages before it: the application is told if it listens, else it is cancelled.
         """
+        is_websocket = scope["type"] == "websocket"
         messages_in, messages = trio.open_memory_channel[ASGIReceiveEvent](
-            config.max_app_queue_size
+            _WEBSOCKET_MESSAGES if is_websocket else config.max_app_queue_size
         )
-        self.spawn(_run_app, app, scope, messages, send)
+        life = trio.CancelScope()
+        self.spawn(_run_app, app, scope, messages, send, life)
 
         async def put(message: ASGIReceiveEvent) -> None:
             with contextlib.suppress(trio.BrokenResourceError):
-                await messages_in.send(message)
+                if message["type"] != "websocket.disconnect":
+                    await messages_in.send(message)
+                elif messages_in.statistics().tasks_waiting_receive:
+                    messages_in.send_nowait(message)
+                else:
+                    life.cancel()
 
         return put
 
@@ -100,9 +116,11 @@ async def _run_app(
     scope: Scope,
     messages: trio.MemoryReceiveChannel[ASGIReceiveEvent],
     send: Callable[[ASGISendEvent | None], Awaitable[None]],
+    life: trio.CancelScope,
 ) -> None:
     try:
-        await app(scope, messages.receive, send, trio.to_thread.run_sync, trio.from_thread.run)
+        with life:
+            await app(scope, messages.receive, send, trio.to_thread.run_sync, trio.from_thread.run)
     except* Exception:  # noqa: BLE001 - the request border
         _log.exception("a request was ended by an unforeseen error")
     finally:
@@ -112,7 +130,7 @@ async def _run_app(
 
 @attrs.define(eq=False, kw_only=True)
 class ClientConnection:
-    """Serves the requests of one connection. Implements `drain.Drainable`."""
+    """Serves one connection. Implements `drain.Drainable` and `websocket_stream.Wire`."""
 
     app: AppWrapper
     config: Config
@@ -125,6 +143,10 @@ class ClientConnection:
     _life: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     #: The reading. Its deadline is the keep-alive time while idle, and the lingering at the end.
     _reading: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    #: Inside the reading. Its deadline is the next look at a WebSocket that says nothing.
+    _listening: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    #: When the client of a WebSocket last sent anything; None while this is none.
+    _heard_at_s: float | None = attrs.field(default=None, init=False)
     #: From the reading to the parsing.
     _inbox: Inbox = attrs.field(factory=lambda: Inbox(_INBOX_BYTES), init=False)
     #: Keeps the writes of a request and of a WebSocket's control frames apart.
@@ -180,13 +202,14 @@ class ClientConnection:
                 client,
                 server,
                 self._send,
+                wire=self,
             )
             await self._protocol.initiate()
             self._await_request()
             async with trio.open_nursery() as parsing:
                 parsing.start_soon(self._parse)
                 with self._reading:
-                    await self._read()
+                    await self._read(tasks)
                 # Nobody is there to be answered: also a write that still waits for the client ends,
                 # although it is shielded, and a request that came behind this one never begins.
                 self.stream.socket.close()
@@ -194,15 +217,53 @@ class ClientConnection:
                 parsing.cancel_scope.cancel()
             await self._protocol.handle(Closed())  # cancels the request under way
 
-    async def _read(self) -> None:
+    @property
+    def is_blocked(self) -> bool:
+        """Whether a write waits for the client to read."""
+        return self._writing.locked()
+
+    def opened(self) -> None:
+        """Take note that this is a WebSocket from here on."""
+        self._heard()
+
+    async def _read(self, tasks: TaskGroup) -> None:
         """Receive until the client leaves, however long the parsing is held up."""
-        while data := await self._receive():
-            self._inbox.add(data)
+        while True:
+            with self._listening:
+                await self._read_on()
+                return
+            if self._is_silent():
+                _log.info(
+                    "a WebSocket is cut: nothing came from its client for %g s",
+                    self.patience.silence_s,
+                )
+                return
+            if self._protocol.websocket_is_open and not self.is_blocked:
+                tasks.spawn(self.write, PING)
+            self._listening = trio.CancelScope(deadline=trio.current_time() + self.patience.ping_s)
+
+    async def _read_on(self) -> None:
+        while True:
             while self._inbox.is_full:
                 with trio.move_on_after(_LOOK_AGAIN_S) as waiting:
                     await self._inbox.until_room()
                 if waiting.cancelled_caught and _has_left(self._socket):
                     return
+            if not (data := await self._receive()):
+                return
+            self._inbox.add(data)
+            if self._heard_at_s is not None:
+                self._heard()
+
+    def _heard(self) -> None:
+        self._heard_at_s = trio.current_time()
+        self._listening.deadline = self._heard_at_s + self.patience.ping_s
+
+    def _is_silent(self) -> bool:
+        """Whether the client of a WebSocket is gone. Not if it is we who do not listen."""
+        if self._heard_at_s is None or self._inbox.is_full:
+            return False
+        return trio.current_time() - self._heard_at_s >= self.patience.silence_s
 
     async def _parse(self) -> None:
         # The keep-alive time may run out in the very moment in which a request arrives: then it is
@@ -220,7 +281,7 @@ class ClientConnection:
     async def _send(self, event: Event) -> None:
         """Do what the protocol wants done with the connection."""
         if isinstance(event, RawData):
-            await self._write(event.data)
+            await self.write(event.data)
         elif isinstance(event, Closed):
             await self._close()
         elif isinstance(event, Updated):
@@ -240,7 +301,9 @@ class ClientConnection:
             return
         self._closing = True
         self._inbox.close()
-        linger_s = self.patience.linger_s if self._protocol.client_may_be_sending else 0.0
+        # A client that does not even read what was written before is not waited for.
+        may_linger = self._protocol.client_may_be_sending and not self.is_blocked
+        linger_s = self.patience.linger_s if may_linger else 0.0
         self._reading.deadline = trio.current_time() + linger_s
         with contextlib.suppress(
             trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError
@@ -248,7 +311,7 @@ class ClientConnection:
             await self.stream.send_eof()
         await self._protocol.handle(Closed())
 
-    async def _write(self, data: bytes) -> None:
+    async def write(self, data: bytes) -> None:
         """Write all of `data`, or give the client up.
 
         Mostly the kernel has room, and asking it directly costs a tenth of the way through trio.

@@ -37,6 +37,8 @@ class TurnLog:
     model: str
     #: What the client calls itself.
     client: str | None
+    #: What carries its side where that is no HTTP.
+    client_over: str | None = None
     #: The session's id, of our making.
     session: str
 
@@ -97,6 +99,8 @@ class TurnLog:
             protocol=self.protocol,
             model=_model(record) or self.model,
             client=self.client,
+            **({} if self.client_over is None else {"client_over": self.client_over}),
+            **_carried(record),
             **facts,
             tried=None if _went_well(record) else in_short(record),
             reasoning_stripped=stripped or None,
@@ -113,6 +117,8 @@ class TurnLog:
             "client": self.client,
             "session": self.session,
         }
+        if self.client_over is not None:
+            about["client_over"] = self.client_over
         self.journal.note(about | facts | way_of(record, now_unix_s=now_unix_s))
 
 
@@ -157,6 +163,13 @@ def _saved(lightened: Lightened, sums: Savings | None) -> dict[str, Json]:
 def _model(record: Record) -> str | None:
     """Return the model that the turn was on last, None if no backend was asked."""
     return record.tried[-1].model if record.tried else None
+
+
+def _carried(record: Record) -> dict[str, Json]:
+    """Return what carried the attempt that served the turn, or the last one; nothing for HTTP."""
+    tried = next((tried for tried in reversed(record.tried) if tried.served), None)
+    tried = tried or (record.tried[-1] if record.tried else None)
+    return {} if tried is None or tried.via in (None, "http") else {"via": tried.via}
 
 
 def program_of(headers: Mapping[str, str]) -> str | None:

@@ -11,7 +11,7 @@ import attrs
 import structlog
 
 from codexrelay.accounts.pool import Ask
-from codexrelay.backends.backend import Head
+from codexrelay.backends.backend import Head, SocketTurn
 from codexrelay.backends.codex.headers import TURN_STATE, passed_on
 from codexrelay.errors import RequestError, SessionLostError
 from codexrelay.protocol.model_id import FAMILY
@@ -94,13 +94,7 @@ async def begin(incoming: Incoming, services: Services) -> Begun:
     if family:
         services.relay.instances.must_have(incoming.choice.instance)
     try:
-        key = session_key(
-            incoming.headers,
-            incoming.body,
-            incoming.profile,
-            scoped=bool(settings.server.client_keys),
-            lineage=services.sessions.continued,
-        )
+        key = _key_of(incoming, services)
         turn = user_turn(incoming.body)
     except ValueError as error:
         raise RequestError(message=str(error), code="invalid_json") from None
@@ -116,6 +110,18 @@ async def begin(incoming: Incoming, services: Services) -> Begun:
     begun = Begun(key=key, session=session, user_turn=turn, plan=plan)
     _give_hints(incoming, begun, services)
     return begun
+
+
+def _key_of(incoming: Incoming, services: Services) -> SessionKey:
+    if incoming.framed is not None and incoming.framed.key is not None:
+        return incoming.framed.key  # found by the answer that it goes on from
+    return session_key(
+        incoming.headers,
+        incoming.body,
+        incoming.profile,
+        scoped=bool(services.settings.client_keys),
+        lineage=services.sessions.continued,
+    )
 
 
 def other_of(incoming: Incoming, services: Services) -> Other | None:
@@ -158,6 +164,21 @@ async def respond(
 ) -> DeliveredResponse:
     """Return the response that runs the turn, in the request's own task, as its body.
 
+    For the rest see `turn_of`.
+    """
+    turn = await turn_of(incoming, begun, services, protocol=protocol, plan=plan)
+
+    async def deliver(client: ClientSender) -> None:
+        await run_turn(turn, client, services.relay)
+
+    return DeliveredResponse(deliver)
+
+
+async def turn_of(
+    incoming: Incoming, begun: Begun, services: Services, *, protocol: str, plan: Plan
+) -> Turn:
+    """Return the turn that a request makes.
+
     `protocol` is `responses` or `chat`, for the log.
 
     Raises:
@@ -171,18 +192,13 @@ async def respond(
         told.ended(ending, planned.lightened, course.sums)
         services.totals.count(ending, planned.lightened, protocol=protocol)
 
-    turn = Turn(
+    return Turn(
         leg=await course.open(incoming.choice),
         further=tuple(map(course.later, incoming.further)),
         request_id=incoming.id,
         ended=ended,
         waits=told.waits,
     )
-
-    async def deliver(client: ClientSender) -> None:
-        await run_turn(turn, client, services.relay)
-
-    return DeliveredResponse(deliver)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -289,6 +305,7 @@ def log_of(incoming: Incoming, begun: Begun, services: Services, *, protocol: st
         protocol=protocol,
         model=get_text(incoming.body, "model") or "",
         client=program_of(incoming.headers),
+        client_over=None if incoming.framed is None else "websocket",
         session=begun.key.cache_key,
     )
 
@@ -341,6 +358,16 @@ def _bound(key: SessionKey, route: Sequence[Target]) -> str | None:
     return next((target.qualified(local) for target, local in bound if local is not None), None)
 
 
+def socket_turn(incoming: Incoming, begun: Begun) -> SocketTurn:
+    """Return what a backend with WebSockets must know of a leg of the turn."""
+    framed = incoming.framed
+    return SocketTurn(
+        session=begun.key.text,
+        from_socket=framed is not None,
+        warm_up_id=None if framed is None else framed.warm_up_id,
+    )
+
+
 def wish_of(
     incoming: Incoming,
     begun: Begun,
@@ -360,6 +387,8 @@ def wish_of(
     _restore_binding(begun, instances)
     model, session = get_text(requests.body, "model"), begun.key.text
     claim, opens = requests.claim, begun.user_turn.opens
+    if claim is None and requests.socket is not None:
+        claim = _warm(requests.socket, instances)
     return Wish(
         route=instances.route(incoming.choice.instance, claim=claim, session=session, opens=opens),
         model=model,
@@ -369,6 +398,15 @@ def wish_of(
         opens=opens,
         waits=waits,
     )
+
+
+def _warm(turn: SocketTurn, instances: Instances) -> str | None:
+    """Return the account that has an open WebSocket for the session, None if none has."""
+    for instance in instances.members:
+        found = instance.backend.warm_account(turn.session, from_socket=turn.from_socket)
+        if found is not None:
+            return instance.qualified(found)
+    return None
 
 
 def _restore_binding(begun: Begun, instances: Instances) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-from codexrelay.backends.backend import UpstreamRequest
+from codexrelay.backends.backend import SocketTurn, UpstreamRequest
 from codexrelay.backends.codex.headers import Renamed, request_headers
 from codexrelay.errors import RequestError
 from codexrelay.protocol import encrypted
@@ -35,6 +35,8 @@ class UpstreamRequests:
     session_id: str
     #: The model, where the client calls it otherwise.
     renamed: Renamed | None = None
+    #: Shared by all attempts; None for what goes over HTTP whatever the backend can do.
+    socket: SocketTurn | None = None
     #: The whole body: what nearly every attempt sends.
     _whole: bytes = attrs.field(init=False)
     _sent: JsonObject | None = attrs.field(default=None, init=False)
@@ -57,6 +59,8 @@ class UpstreamRequests:
         return UpstreamRequest(
             path=self.path,
             body=self._whole if body is self.body else dump(body),
+            content=body,
+            socket=self.socket,
             reasoning_stripped=left_out,
             headers=request_headers(
                 self.client_headers,

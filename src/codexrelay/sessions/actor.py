@@ -12,6 +12,7 @@ import trio
 
 from codexrelay.errors import SessionLostError
 from codexrelay.sessions import state as decisions
+from codexrelay.sessions.history import Conversation
 from codexrelay.sessions.identity import SessionKey
 from codexrelay.sessions.state import (
     Counters,
@@ -54,7 +55,23 @@ class EndTurn:
     outcome: TurnOutcome
 
 
-Ask: TypeAlias = BeginTurn | MeetFamily | EndTurn
+@attrs.frozen
+class Answered:
+    """The relay has given an answer itself."""
+
+    response_id: str
+    conversation: Conversation
+
+
+@attrs.frozen
+class Recall:
+    """A client goes on from an earlier answer."""
+
+    response_id: str
+    reply_to: trio.MemorySendChannel[Conversation | None]
+
+
+Ask: TypeAlias = BeginTurn | MeetFamily | EndTurn | Answered | Recall
 _Answer = TypeVar("_Answer")
 
 
@@ -113,6 +130,13 @@ class SessionActor:
                                 reply_to.send_nowait(None)
                     case EndTurn(outcome):
                         await self._end(outcome)
+                    case Answered(response_id, conversation):
+                        self._answer(response_id, conversation)
+                    case Recall(response_id, reply_to):
+                        with reply_to:
+                            found = self._state.history.after(response_id)
+                            with contextlib.suppress(*_LEFT):
+                                reply_to.send_nowait(found)
 
     async def _begin(self, facts: TurnFacts) -> TurnPlan:
         if facts.compaction or facts.binds:  # else nothing that the disk knows would matter
@@ -140,6 +164,12 @@ class SessionActor:
         if outcome.response_id:
             self._answered(outcome.response_id)
         await self._keep_binding()
+
+    def _answer(self, response_id: str, conversation: Conversation) -> None:
+        before = self.characters
+        self._state = decisions.answer(self._state, response_id, conversation)
+        self._grown(self.characters - before)
+        self._answered(response_id)
 
     async def _recall(self) -> None:
         """Ask the disk what it has kept of the session, once."""
@@ -255,6 +285,25 @@ class Session:
         """
         with self._heard():
             await self._mailbox.send(EndTurn(outcome))
+
+    async def answered(self, response_id: str, conversation: Conversation) -> None:
+        """Tell of an answer that the relay has given itself; see `LeftBehind.conversation`.
+
+        Raises:
+            SessionLostError: the actor has ended.
+        """
+        with self._heard():
+            await self._mailbox.send(Answered(response_id, conversation))
+
+    async def recall(self, response_id: str) -> Conversation | None:
+        """Return all that was said up to and with an answer, None if it is not known.
+
+        Raises:
+            SessionLostError: the actor has ended.
+        """
+        reply_to, reply = trio.open_memory_channel["Conversation | None"](1)
+        with reply_to, reply:
+            return await self._ask(Recall(response_id, reply_to), reply)
 
     async def _ask(self, ask: Ask, reply: trio.MemoryReceiveChannel[_Answer]) -> _Answer:
         with self._heard():

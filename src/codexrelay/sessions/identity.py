@@ -56,6 +56,8 @@ class SessionKey:
     name: str | None = attrs.field(default=None, eq=False)
     #: Digest of the client key to which the name belongs; empty where names are everybody's.
     scope: str = attrs.field(default="", eq=False)
+    #: Digest of the client key that the session's first request came with.
+    client: str = attrs.field(default="", eq=False, repr=False)
 
     @property
     def cache_key(self) -> str:
@@ -100,17 +102,19 @@ def session_key(
     Raises:
         ValueError: the opening is nested too deeply.
     """
-    client = _client(headers)
+    client = client_of(headers)
     scope = client if scoped else ""
     if (name := _name(headers, body, profile)) is not None:
-        return SessionKey(text=_text_of(name, scope), name=name, scope=scope)
+        return SessionKey(text=_text_of(name, scope), name=name, scope=scope, client=client)
     previous = _previous(body)
     if previous is not None:
         found = lineage(previous)
         if found is not None and found.scope == scope:
             return found
     return SessionKey(
-        text=_BY_OPENING + _fingerprint(headers, body, profile, client, previous), scope=scope
+        text=_BY_OPENING + _fingerprint(headers, body, profile, client, previous),
+        scope=scope,
+        client=client,
     )
 
 
@@ -131,7 +135,7 @@ def _text_of(name: str, scope: str) -> str:
     return _BY_DIGEST + _digest(scope, name)
 
 
-def _client(headers: Mapping[str, str]) -> str:
+def client_of(headers: Mapping[str, str]) -> str:
     """Return a digest of the key that the client shows, of nothing if it shows none."""
     scheme, _, token = headers.get("authorization", "").strip().partition(" ")
     shown = token.strip() if scheme.lower() == "bearer" else f"{scheme} {token}".strip()

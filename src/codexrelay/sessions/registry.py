@@ -19,11 +19,14 @@ from codexrelay.sessions.store import NoStore, SessionStore
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from codexrelay.sessions.history import Conversation
     from codexrelay.sessions.state import TurnFacts, TurnPlan
 
 _DEFAULTS: Final = SessionsSettings()
-#: Bound on the encrypted reasoning kept for all sessions together, in characters.
-MAX_CHARACTERS: Final = 64_000_000
+#: Bound on what is kept of all sessions together, in characters: encrypted reasoning, and the
+#: histories of clients on WebSockets, of which the longest have some 2 MB (the largest context
+#: window of the backend): a hundred of those at once, which is more than one machine's agents.
+MAX_CHARACTERS: Final = 256_000_000
 #: Answers whose session is known; the one used longest ago goes first.
 MAX_RESPONSES: Final = 20_000
 #: Sessions that met the openai-codex family without the disk knowing, remembered when they leave.
@@ -83,6 +86,19 @@ class SessionRegistry:
         if key is not None:
             self._responses.move_to_end(response_id)
         return key
+
+    async def recall(self, key: SessionKey, response_id: str) -> Conversation | None:
+        """Return what a session said up to and with an answer, None if that is not known.
+
+        No session is begun for it: one that is not in memory knows nothing.
+        """
+        entry = self._entries.get(key.text)
+        if entry is None:
+            return None
+        try:
+            return await entry.session.recall(response_id)
+        except SessionLostError:
+            return None
 
     async def begin_turn(self, key: SessionKey, facts: TurnFacts) -> tuple[Session, TurnPlan]:
         """Find the session of `key` and ask for a turn's plan, twice where its actor just ended.

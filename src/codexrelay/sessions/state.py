@@ -10,6 +10,7 @@ from typing import Final
 import attrs
 
 from codexrelay.protocol.raw import JsonObject
+from codexrelay.sessions.history import Conversation, History
 
 #: Turn states that are remembered: a user turn has one on each account that served it, usually one;
 #: one user turn runs, a title request or a subagent stands beside.
@@ -70,6 +71,9 @@ class LeftBehind:
     reasoning: Mapping[str, tuple[JsonObject, ...]] = _NOTHING
     #: Digests of all encrypted items, for the question who made them.
     encrypted: tuple[str, ...] = ()
+    #: All that was said up to and with the answer, for clients that go on from its id; None where
+    #: it is no such client, or the turn did not end well.
+    conversation: Conversation | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -144,12 +148,14 @@ class SessionState:
     restored: bool = False
     #: Ids of the latest answers, the latest last.
     responses: tuple[str, ...] = ()
+    #: What its clients can go on from by the id of an answer.
+    history: History = attrs.field(factory=History)
     counters: Counters = Counters()
 
     @property
     def characters(self) -> int:
         """Roughly what the session costs to remember."""
-        return sum(r.characters for r in self.reasoning)
+        return sum(r.characters for r in self.reasoning) + self.history.characters
 
 
 @attrs.frozen(kw_only=True)
@@ -287,8 +293,25 @@ def end(state: SessionState, outcome: TurnOutcome) -> SessionState:
         bound=outcome.bound or state.bound,
         restored=state.restored and outcome.bound is None,
         responses=_with_response(state.responses, outcome.response_id),
+        history=_with_conversation(state.history, outcome),
         counters=_counted(state.counters, outcome),
     )
+
+
+def answer(state: SessionState, response_id: str, conversation: Conversation) -> SessionState:
+    """Return the state after an answer that the relay has given itself, which is no turn."""
+    return attrs.evolve(
+        state,
+        responses=_with_response(state.responses, response_id),
+        history=state.history.with_answer(response_id, conversation),
+    )
+
+
+def _with_conversation(history: History, outcome: TurnOutcome) -> History:
+    conversation = outcome.left_behind.conversation
+    if conversation is None or not outcome.response_id:
+        return history
+    return history.with_answer(outcome.response_id, conversation)
 
 
 def _with_response(known: tuple[str, ...], response_id: str | None) -> tuple[str, ...]:

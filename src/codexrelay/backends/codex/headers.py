@@ -15,7 +15,7 @@ import attrs
 from codexrelay.backends.codex import identity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from codexrelay.accounts.account import Account
     from codexrelay.backends.backend import Head
@@ -55,6 +55,31 @@ _PLACES: Final[Mapping[str, int]] = {
 _ELSEWHERE: Final = 5
 #: Of the client's `x-codex-*`: these are set here, because they belong to an account.
 _NOT_FROM_CLIENT: Final = frozenset({TURN_STATE})
+#: The handshake of a WebSocket has them in another order (wire notes 7, measured): these first, and
+#: then the others, as over HTTP.
+_FIRST_OF_HANDSHAKE: Final = (
+    "chatgpt-account-id",
+    "x-openai-fedramp",
+    "authorization",
+    "user-agent",
+    "originator",
+    "openai-beta",
+    "version",
+    identity.FEATURES,
+    "x-client-request-id",
+    identity.SESSION,
+    identity.THREAD,
+    "x-codex-window-id",
+    "x-codex-turn-metadata",
+    "x-codex-routing-hint",
+)
+#: Of a body or of an answer that a handshake does not have; and of one request, where later ones
+#: share the handshake.
+_NOT_IN_HANDSHAKE: Final = frozenset(
+    {"accept", "accept-encoding", "content-type", "content-length", "content-encoding", LITE}
+)
+#: The revision of the protocol that is spoken.
+_SOCKETS_BETA: Final = ("openai-beta", "responses_websockets=2026-02-06")
 #: Longer than any that was seen; servers refuse such heads as a whole.
 _LONGEST_VALUE: Final = 16384
 #: Some servers refuse a head with one of these.
@@ -168,6 +193,15 @@ def account_headers(account: Account) -> tuple[tuple[str, str], ...]:
     if account.fedramp:
         headers.append(("x-openai-fedramp", "true"))
     return tuple(headers)
+
+
+def handshake_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Return the headers of a WebSocket's handshake; `headers` are those of the same over HTTP."""
+    kept = [header for header in headers if header[0] not in _NOT_IN_HANDSHAKE]
+    places = {name: place for place, name in enumerate(_FIRST_OF_HANDSHAKE)}
+    return tuple(
+        sorted((*kept, _SOCKETS_BETA), key=lambda header: places.get(header[0], len(places)))
+    )
 
 
 def passed_on(head: Head) -> Headers:

@@ -335,6 +335,16 @@ class CodexBackendSettings:
         path="file",
         variables=("CODEX_CA_CERTIFICATE",),
     )
+    websocket: Literal["auto", "on", "off"] = setting(
+        "auto",
+        """
+        Which turns go to the backend over a WebSocket, as Codex CLI's own do. auto: those whose
+        client speaks WebSocket itself; on: all of them; off: none. Where no WebSocket can be had, a
+        turn goes over HTTP, unseen by its client.
+        """,
+        variables=("OPENAI_CODEX_WEBSOCKET",),
+        live=True,
+    )
     identity: Literal["codex", "relay", "client"] = setting(
         "codex",
         """

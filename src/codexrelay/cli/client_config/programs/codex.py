@@ -22,6 +22,7 @@ model_provider = {name}
 name = {name}
 base_url = {url}
 wire_api = "responses"
+supports_websockets = true
 """
 
 
@@ -33,7 +34,9 @@ class Codex:
     protocols: Final = ("responses",)
 
     def block(self, target: Target) -> Block:
-        """Return a configuration with the relay as the chosen provider.
+        """Return a configuration with the relay as the chosen provider, over a WebSocket.
+
+        Where the relay is reached through something that carries none, Codex CLI turns to HTTP.
 
         A key is a variable's always: Codex CLI has no other place for one. Without it, it sends
         none, which is as good where the relay wants none.
