@@ -15,7 +15,7 @@ import trio
 from codexrelay.protocol.raw import JsonObject, is_object, parse
 from harness.children import bare_environment
 from harness.compat.agent_process import Exit, Launch, make_home, run
-from harness.compat.drivers.driver import Driver, Order, Variant, with_parameters
+from harness.compat.drivers.driver import Driver, Order, Upstream, Variant, with_parameters
 from harness.compat.install import Command
 from harness.compat.mishaps import let_happen
 from harness.compat.scenarios import Ending, Scenario
@@ -151,6 +151,7 @@ async def _observe(
             issuer_url=simulator.issuer_url,
             store=store,
             others=other_backends(cell.scenario, local.api_base_url, relay_home),
+            upstream=cell.variant.upstream,
         )
         async with running_relay(relay_home, settings, program=program) as relay:
             launch = prepare(cell, home, relay_url=relay.url)
@@ -190,6 +191,8 @@ async def _observe(
         relay_log=tuple(relay.log),
         files={name: text_of(home / "project" / name) for name in cell.scenario.changed},
         shows_thoughts=cell.variant.shows_thoughts,
+        client_websocket=cell.variant.websocket,
+        backend_websocket=cell.variant.speaks_to_codex,
         echoes_reasoning=cell.variant.protocol == "responses",
     )
     seen = sorted((*simulator.seen, *local.seen), key=lambda one: one.arrived_at_s)
@@ -213,8 +216,12 @@ def settings_for(
     issuer_url: str,
     store: Path,
     others: Mapping[str, Mapping[str, object]],
+    upstream: Upstream = "auto",
 ) -> dict[str, object]:
-    """Return the configuration of the relay in a scenario; for `others` see `other_backends`."""
+    """Return the configuration of the relay in a scenario; for `others` see `other_backends`.
+
+    `upstream` says which turns go to Codex over a WebSocket.
+    """
     return relay_settings(
         api_base_url=api_base_url,
         issuer_url=issuer_url,
@@ -227,6 +234,7 @@ def settings_for(
         asks_for_models=scenario.mishap is None,
         others=others,
         compaction=COMPACTION if scenario.compacts else None,
+        websocket=None if upstream == "auto" else upstream,
     )
 
 

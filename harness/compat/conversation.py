@@ -21,7 +21,9 @@ _OUTPUTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
 
 
 def is_turn(seen: Seen) -> bool:
-    """Tell whether this is a model request."""
+    """Tell whether this is a model request: no handshake, and no warm-up."""
+    if seen.is_handshake or seen.is_warm_up:
+        return False
     return seen.path.partition("?")[0].endswith(("/responses", "/chat/completions"))
 
 
@@ -41,7 +43,7 @@ def tool_names(turn: Seen) -> frozenset[str]:
 
 
 def _tools(turn: Seen) -> tuple[Tool, ...]:
-    return tools_of(turn.body) if is_object(turn.body) else ()
+    return tools_of(turn.request) if is_object(turn.request) else ()
 
 
 def first_served(seen: Iterable[Seen]) -> Seen | None:
@@ -125,12 +127,37 @@ def is_compaction(seen: Seen) -> bool:
     """
     if seen.path.partition("?")[0].endswith("/responses/compact"):
         return True
-    if not is_turn(seen) or not is_object(seen.body):
+    if not is_turn(seen) or not is_object(body := seen.request):
         return False
-    items = [item for item in get_list(seen.body, "input") if is_object(item)]
+    items = [item for item in get_list(body, "input") if is_object(item)]
     last = items[-1] if items else {}
-    asked = dump([seen.body.get("instructions"), last]).decode().lower()
+    asked = dump([body.get("instructions"), last]).decode().lower()
     return last.get("type") == "compaction_trigger" or any(word in asked for word in _SUM_UP)
+
+
+#: Of an item of output, as the model gives it and as programs send it back.
+_MAY_DIFFER: Final = frozenset({"id", "status", "phase", "annotations", "logprobs", "content"})
+
+
+def same_request(one: Seen, other: Seen, *, reasoning: bool) -> bool:
+    """Tell whether two model requests ask for the same, whatever carried them.
+
+    `reasoning`: also with the same reasoning, which only the account that made it can read.
+    """
+    if one.transport == other.transport == "http":
+        if reasoning:
+            return one.body == other.body
+        return without_reasoning(one.body) == without_reasoning(other.body)
+    # Over a WebSocket the simulator completes a request with the items as it wrote them itself.
+    return list(_items_of(one, reasoning=reasoning)) == list(_items_of(other, reasoning=reasoning))
+
+
+def _items_of(seen: Seen, *, reasoning: bool) -> Iterator[Json]:
+    for item in get_list(seen.request, "input") if is_object(seen.request) else ():
+        if is_object(item) and (reasoning or item.get("type") != "reasoning"):
+            said = dump(item.get("content")).decode() if item.get("role") == "user" else ""
+            kept = {key: value for key, value in item.items() if key not in _MAY_DIFFER}
+            yield {**kept, "said": said}
 
 
 def without_reasoning(body: Json) -> Json:

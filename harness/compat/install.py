@@ -117,7 +117,7 @@ def find(driver: Driver, *, folder: Path, npm: Npm, tries: int = TRIES) -> Comma
         case PythonProgram() as program:
             return python_command(program)
         case NpmProgram() as program:
-            home = folder / f"{driver.name}-{program.version}"
+            home = folder / f"{program.shared_with or driver.name}-{program.version}"
             return ensure(program, folder=home, npm=npm, tries=tries)
 
 

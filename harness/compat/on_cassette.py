@@ -78,6 +78,7 @@ async def _observe(
         issuer_url="http://127.0.0.1:9",
         store=folder / "accounts",
         others=other_backends(cell.scenario, "http://127.0.0.1:9/v1", relay_home),
+        upstream=cell.variant.upstream,
     )
     ended, printed, complaints = Exit(), "", ""
     async with running_relay(relay_home, settings, program=replay_of(cassette)) as relay:

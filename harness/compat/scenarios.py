@@ -183,6 +183,10 @@ class Scenario:
     strategy: str = "round-robin"
     #: What the relay does so that no client sees the fault, or the mishap; None if it cannot.
     repair: Repair | None = None
+    #: The client is told nothing of the fault, whatever the relay does about it.
+    unseen: bool = False
+    #: So that a WebSocket to the backend is no use: a turn goes over HTTP at least.
+    over_http: bool = False
     #: The statuses with which the issuer answers to refreshes, in order.
     refreshes: tuple[int, ...] = ()
     ending: Ending = Ending.ANSWERED
@@ -223,7 +227,10 @@ _TELL_THEIR_USERS: Final = {
     "sdk-responses": Ending.REPORTED,
 }
 #: Codex ends at once when it is told of a usage limit, however soon that is over.
-_DO_NOT_WAIT: Final = dict.fromkeys(("codex", "codex-lite", "codex-login"), Ending.REPORTED)
+_DO_NOT_WAIT: Final = dict.fromkeys(
+    ("codex", "codex-lite", "codex-login", "codex-ws", "codex-ws-http", "codex-ws-up"),
+    Ending.REPORTED,
+)
 #: The programs that adaptations are for: they have a `bash`, and a profile of their own.
 _CAN_BE_ADAPTED: Final = frozenset(
     {"opencode-chat", "opencode-responses", "pi-chat", "pi-responses"}
@@ -233,7 +240,8 @@ _CAN_BE_ADAPTED: Final = frozenset(
 #: The SDK is seen with real servers.
 _FOR_A_LOCAL_MODEL: Final = frozenset(
     {
-        *("codex", "droid-chat", "droid-responses", "opencode-chat", "opencode-responses"),
+        *("codex", "codex-ws", "droid-chat", "droid-responses"),
+        *("opencode-chat", "opencode-responses"),
         *("pi-chat", "pi-responses"),
     }
 )
@@ -241,10 +249,12 @@ _FOR_A_LOCAL_MODEL: Final = frozenset(
 _FOR_RESPONSES_ALONE: Final = frozenset({"codex", "droid-chat", "opencode-chat", "pi-chat"})
 #: The programs that can be told to go on with their latest conversation.
 _GO_ON: Final = frozenset(
-    {"codex", "opencode-chat", "opencode-responses", "pi-chat", "pi-responses"}
+    {"codex", "codex-ws", "opencode-chat", "opencode-responses", "pi-chat", "pi-responses"}
 )
 #: Cut off from its home, Droid does not ("Failed to fetch session"). The SDK keeps none.
-_GO_ON_WITH_CODEX: Final = _GO_ON | {"codex-lite", "codex-login"}
+_GO_ON_WITH_CODEX: Final = _GO_ON | {*("codex-lite", "codex-login", "codex-ws-http", "codex-ws-up")}
+#: Those whose turns go to Codex over a WebSocket.
+_OVER_WEBSOCKETS: Final = frozenset({"codex-ws", "codex-ws-up"})
 #: The others ask for none.
 _ASK_FOR_TITLES: Final = frozenset({"opencode-chat", "opencode-responses"})
 #: All but Droid, which takes no picture with the prompt of a run for one answer.
@@ -345,6 +355,32 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     Scenario(name="eof", faults=("eof",), but=_TELL_THEIR_USERS),
     Scenario(name="keep-alive", pace_s=0.5, keep_alive_s=0.3),
     Scenario(name="interrupt", faults=("hang",), ending=Ending.INTERRUPTED),
+    # What only a WebSocket to the backend does: nobody sees any of it. Bare, Codex connects again,
+    # and after 426 it stays with HTTP.
+    Scenario(name="reconnect", rows=_OVER_WEBSOCKETS, faults=("connection_limit",), unseen=True),
+    Scenario(name="forgotten", rows=_OVER_WEBSOCKETS, faults=("previous_not_found",), unseen=True),
+    Scenario(name="created-drop", rows=_OVER_WEBSOCKETS, faults=("drop_created",), unseen=True),
+    Scenario(
+        name="too-big",
+        rows=_OVER_WEBSOCKETS,
+        faults=("close1009_early",),
+        unseen=True,
+        over_http=True,
+    ),
+    Scenario(
+        name="upgrade-426",
+        rows=_OVER_WEBSOCKETS,
+        faults=("upgrade426",),
+        unseen=True,
+        over_http=True,
+    ),
+    Scenario(
+        name="upgrade-500",
+        rows=_OVER_WEBSOCKETS,
+        faults=("upgrade500",),
+        unseen=True,
+        over_http=True,
+    ),
     # The conversation has an account of its own, and has to leave it in the middle. Bare, Codex
     # gives up on the 429, the others wait for as long as it says.
     Scenario(

@@ -128,6 +128,8 @@ class Bench:
             return "not a matter of every relay"
         if variant.protocol not in self.wires:
             return f"no endpoint {_PATHS[variant.protocol]}"
+        if variant.upstream != "auto":
+            return "what it does behind itself is its own matter"
         if variant.model in ALIASES and self.target.model is None:
             return f"no model is called {variant.model}"
         if self.backend is None:

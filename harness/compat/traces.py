@@ -49,6 +49,9 @@ def _in_a_line(seen: Seen) -> str:
     """Return one request at the backend in one line, without its secrets."""
     parts = [f"{seen.arrived_at_s:.2f} {seen.method} {seen.path} {seen.status}"]
     parts += [f"account {seen.account}"] if seen.account else []
+    parts += [f"socket {seen.socket}"] if seen.socket is not None else []
+    parts += ["warm-up"] if seen.is_warm_up else []
+    parts += ["goes on"] if seen.previous_response_id is not None else []
     parts += [f"fault {seen.fault}"] if seen.fault else []
     parts += [f"left at {seen.left_at_s:.2f}"] if seen.left_at_s is not None else []
     return ", ".join(parts)

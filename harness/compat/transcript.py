@@ -145,11 +145,11 @@ def _answered(seen: Seen) -> Iterator[str]:
 
 def _as_responses(seen: Seen) -> JsonObject | None:
     """Return a model request's body as of the Responses API; None if it is none."""
-    if is_refresh(seen) or not is_turn(seen) or not is_object(seen.body):
+    if is_refresh(seen) or not is_turn(seen) or not is_object(seen.request):
         return None
-    if "messages" in seen.body:
-        return {"model": seen.body.get("model"), **as_input(seen.body)}
-    return seen.body
+    if "messages" in seen.request:
+        return {"model": seen.request.get("model"), **as_input(seen.request)}
+    return seen.request
 
 
 def _item(item: Json) -> str:

@@ -26,10 +26,10 @@ from harness.compat.conversation import (
     is_turn,
     outputs_by_call,
     picture_urls,
+    same_request,
     texts_in,
     tool_names,
     tool_outputs,
-    without_reasoning,
 )
 from harness.compat.drivers.codex_cli import CLIENT_ACCOUNT_ID
 from harness.compat.scenarios import (
@@ -69,6 +69,14 @@ _REPAIRED: Final = re.compile(r"turn completed .*\battempts=(\d+)\b")
 _NUMBERS: Final = {2: "two", 3: "three"}
 #: And that of one whose fault it was told.
 _FAILED: Final = " turn failed "
+#: The relay's log lines of turns, and what they say of those whose client speaks WebSocket.
+_TURN_LINES: Final = (" turn completed ", _FAILED)
+_HEARD_BY_WEBSOCKET: Final = " client_over=websocket"
+#: Codex CLI's word of a turn that it tries again, or over HTTP.
+_CODEX_RETRIES: Final = re.compile(r"Reconnecting[^\n]*|Falling back[^\n]*|stream error[^\n]*")
+_NO_WEBSOCKETS: Final = 426
+#: Most handshakes of one turn.
+_HANDSHAKES: Final = 2
 #: What the backend answers when it is the account that cannot serve.
 _ACCOUNT_STATUSES: Final = (401, 429)
 
@@ -117,6 +125,10 @@ class Evidence:
     shows_thoughts: bool = False
     #: It sends them back with the tool's output, encrypted.
     echoes_reasoning: bool = False
+    #: It speaks WebSocket to the relay.
+    client_websocket: bool = False
+    #: The relay does to Codex.
+    backend_websocket: bool = False
 
     @property
     def turns(self) -> tuple[Seen, ...]:
@@ -200,7 +212,7 @@ def _tool_output_came_back(evidence: Evidence) -> Iterator[str]:
     if evidence.ending is not Ending.ANSWERED:
         return
     marks = evidence.scenario.marks
-    by_call = [outputs_by_call(turn.body) for turn in evidence.all_turns]
+    by_call = [outputs_by_call(turn.request) for turn in evidence.all_turns]
     if not marks and any(by_call):
         yield "the backend got a tool's output, though it called none"
     elif marks and not any(_come_back(marks, outputs) for outputs in by_call):
@@ -245,7 +257,7 @@ def _tools_were_merged(evidence: Evidence) -> Iterator[str]:
     for number, turn in enumerate(armed, start=1):
         if _OFFERED not in tool_names(turn):
             yield f"request {number} with tools: the built-in {_OFFERED} is not among them"
-        in_input = not (is_object(turn.body) and "tools" in turn.body)
+        in_input = not (is_object(turn.request) and "tools" in turn.request)
         if in_input is not evidence.tools_in_input:
             yield f"request {number} with tools: they stand in another place than the program's"
     # OpenCode's request for a title brings no tools: there the relay's are alone.
@@ -257,7 +269,7 @@ def _tools_were_merged(evidence: Evidence) -> Iterator[str]:
 def _effort_is_that_of_the_name(evidence: Evidence) -> Iterator[str]:
     wanted = evidence.scenario.effort
     for number, turn in enumerate(evidence.turns, start=1):
-        reasoning = get_object(turn.body, "reasoning") if is_object(turn.body) else {}
+        reasoning = get_object(turn.request, "reasoning") if is_object(turn.request) else {}
         if wanted is not None and reasoning.get("effort") != wanted:
             told = dump(reasoning.get("effort")).decode()
             yield f"request {number}: the effort was {told}, not {wanted}"
@@ -294,9 +306,8 @@ def _fault_was_repaired(evidence: Evidence) -> Iterator[str]:
 
 
 def _is_repeat(turn: Seen, earlier: Seen, evidence: Evidence) -> bool:
-    if evidence.owner_of(turn) == evidence.owner_of(earlier):
-        return turn.body == earlier.body
-    return without_reasoning(turn.body) == without_reasoning(earlier.body)
+    same_account = evidence.owner_of(turn) == evidence.owner_of(earlier)
+    return same_request(turn, earlier, reasoning=same_account)
 
 
 def _repair_between(faulty: Seen, repeat: Seen, evidence: Evidence) -> Repair:
@@ -396,11 +407,11 @@ def _thoughts_came_back(evidence: Evidence) -> Iterator[str]:
         if _plainly(thought) not in _plainly(shown):
             yield f"it did not show {thought!r}"
     # OpenCode sends back the last part of a summary alone.
-    follow_ups = [turn for turn in evidence.turns if any(tool_outputs(turn.body))]
+    follow_ups = [turn for turn in evidence.turns if any(tool_outputs(turn.request))]
     if evidence.echoes_reasoning and not any(
         any(text in summary for text in THOUGHTS)
         for turn in follow_ups
-        for summary in encrypted_reasoning(turn.body)
+        for summary in encrypted_reasoning(turn.request)
     ):
         yield "the backend never got its encrypted reasoning back, with its summary"
 
@@ -422,7 +433,7 @@ def _picture_arrived(evidence: Evidence) -> Iterator[str]:
         return
     wanted = f"data:image/png;base64,{base64.b64encode(PICTURE).decode()}"
     for number, turn in enumerate(filter(has_tools, evidence.turns), start=1):
-        urls = tuple(picture_urls(turn.body))
+        urls = tuple(picture_urls(turn.request))
         if urls != (wanted,):
             other = ", ".join(f"{len(url)} characters" for url in urls) or "none"
             yield f"request {number} with tools: not the picture that went in, but {other}"
@@ -431,8 +442,8 @@ def _picture_arrived(evidence: Evidence) -> Iterator[str]:
 def _text_arrived_whole(evidence: Evidence) -> Iterator[str]:
     wanted = evidence.scenario.wishes.attached
     for number, turn in enumerate(filter(has_tools, evidence.turns), start=1):
-        if wanted and not any(wanted in text for text in texts_in(turn.body)):
-            longest = max(map(len, texts_in(turn.body)), default=0)
+        if wanted and not any(wanted in text for text in texts_in(turn.request)):
+            longest = max(map(len, texts_in(turn.request)), default=0)
             yield f"request {number} with tools: its longest text has {longest} characters"
 
 
@@ -467,7 +478,7 @@ def _history_came_along(evidence: Evidence) -> Iterator[str]:
     scenario = evidence.scenario
     if scenario.runs == 1 or scenario.models:
         return
-    counts = [len(list(tool_outputs(turn.body))) for turn in filter(has_tools, evidence.turns)]
+    counts = [len(list(tool_outputs(turn.request))) for turn in filter(has_tools, evidence.turns)]
     last = counts[-1] if counts else 0
     if scenario.compacts_itself:
         if last >= scenario.runs:
@@ -484,7 +495,7 @@ def _history_was_compacted_until_codex_was_asked(evidence: Evidence) -> Iterator
     met_codex, stubs = False, 0
     for number, turn in enumerate(filter(has_tools, evidence.all_turns), start=1):
         met_codex = met_codex or turn in evidence.turns
-        *older, newest = [_what_is(output) for output in tool_outputs(turn.body)] or ["whole"]
+        *older, newest = [_what_is(output) for output in tool_outputs(turn.request)] or ["whole"]
         wanted = "whole" if met_codex else "stub"
         if newest != "whole" or any(kind != wanted for kind in older):
             yield f"request {number} with tools: results are {', '.join([*older, newest])}"
@@ -501,6 +512,56 @@ def _what_is(output: str) -> str:
     if STUB_MARK in output:
         return "stub"
     return "whole" if MARK in output and END_OF_NOTES in output else "something else"
+
+
+def _nobody_saw_the_fault(evidence: Evidence) -> Iterator[str]:
+    if not evidence.scenario.unseen:
+        return
+    if any(_FAILED in line for line in evidence.relay_log):
+        yield "the relay failed a turn instead of repairing it"
+    if (words := _CODEX_RETRIES.search(evidence.stderr)) is not None:
+        yield f"the program said {words[0]!r}"
+
+
+def _client_was_heard_as_told(evidence: Evidence) -> Iterator[str]:
+    turns = [line for line in evidence.relay_log if any(word in line for word in _TURN_LINES)]
+    heard = [line for line in turns if _HEARD_BY_WEBSOCKET in line]
+    if evidence.client_websocket and len(heard) < len(turns):
+        yield f"{len(turns) - len(heard)} of {len(turns)} turns came over HTTP"
+    elif heard and not evidence.client_websocket:
+        yield f"{len(heard)} turns came over a WebSocket"
+
+
+def _turns_were_carried_as_told(evidence: Evidence) -> Iterator[str]:
+    handshakes = [seen for seen in evidence.seen if seen.is_handshake]
+    messages = [turn for turn in evidence.turns if turn.is_message]
+    if not evidence.backend_websocket:
+        if handshakes:
+            yield f"the backend was asked for a WebSocket {len(handshakes)} times"
+        return
+    scenario = evidence.scenario
+    if evidence.turns and len(handshakes) > _HANDSHAKES * len(evidence.turns):
+        yield f"{len(handshakes)} handshakes for {len(evidence.turns)} turns"
+    if scenario.over_http:
+        if evidence.turns and len(messages) == len(evidence.turns):
+            yield "no turn went over HTTP"
+        if any(seen.status == _NO_WEBSOCKETS for seen in handshakes) and len(handshakes) > 1:
+            yield f"{len(handshakes)} handshakes, though there are no WebSockets"
+        return
+    if not messages:
+        if evidence.turns:
+            yield "no turn went to the backend over a WebSocket"
+        return
+    smooth = not (scenario.faults or scenario.mishap or scenario.models)
+    if smooth and len(messages) < len(evidence.turns):
+        over_http = len(evidence.turns) - len(messages)
+        yield f"{over_http} of {len(evidence.turns)} turns went over HTTP"
+    warmed_up = [seen for seen in evidence.seen if seen.is_warm_up]
+    if smooth and bool(warmed_up) is not evidence.client_websocket:
+        yield f"the backend was warmed up {len(warmed_up)} times"
+    last = messages[-1]
+    if smooth and scenario.marks and scenario.runs == 1 and last.previous_response_id is None:
+        yield "the tool's output went up with the whole conversation before it"
 
 
 def _relay_stopped_well(evidence: Evidence) -> Iterator[str]:
@@ -533,6 +594,9 @@ _CHECKS: Final[tuple[Callable[[Evidence], Iterator[str]], ...]] = (
     _it_stayed_one_session,
     _history_came_along,
     _history_was_compacted_until_codex_was_asked,
+    _nobody_saw_the_fault,
+    _client_was_heard_as_told,
+    _turns_were_carried_as_told,
     _relay_stopped_well,
 )
 

@@ -22,6 +22,7 @@ from harness.compat.drivers.driver import (
     Variant,
     with_parameters,
 )
+from harness.compat.install import NotInstalledError, find
 from harness.compat.scenarios import SCENARIOS, Ending
 from harness.compat.verdict import CLIENT_KEY, CLIENT_SECRETS
 
@@ -85,7 +86,14 @@ def test_configuration_can_be_parsed(driver: Driver, variant: Variant) -> None:
 
 
 #: Driver -> what `client-config` calls its program.
-PRINTED = {"codex": "codex", "droid": "droid", "opencode": "opencode", "pi": "pi", "sdk": "openai"}
+PRINTED = {
+    "codex": "codex",
+    "codex-ws": "codex",
+    "droid": "droid",
+    "opencode": "opencode",
+    "pi": "pi",
+    "sdk": "openai",
+}
 
 
 @pytest.mark.parametrize(
@@ -108,6 +116,8 @@ def test_a_program_is_run_with_the_very_block_that_people_are_given(
     )
     assert result.exit_code == 0, result.output
     block = result.stdout.replace(f'"{ANY_KEY}"', f'"{CLIENT_KEY}"')
+    if not variant.websocket:  # this one line less
+        block = block.replace("supports_websockets = true\n", "")
     assert block in driver.files(order_for(variant)).values()
     assert by_variable == ("CODEXRELAY_API_KEY" in block)
     assert driver.environment(order_for(variant))["CODEXRELAY_API_KEY"] == CLIENT_KEY
@@ -129,6 +139,7 @@ def test_every_program_is_run_in_each_protocol_it_speaks() -> None:
         "opencode": both,
         "droid": both,
         "codex": {"responses"},
+        "codex-ws": {"responses"},
         "pi": both,
         "sdk": both,
     }
@@ -140,7 +151,8 @@ def test_npm_programs_are_pinned() -> None:
         for driver in all_drivers()
         if isinstance(driver.program, NpmProgram)
     }
-    assert pins == {"opencode": "1.18.33", "droid": "0.225.2", "codex": "0.169.0", "pi": "0.73.1"}
+    codex = {"codex": "0.169.0", "codex-ws": "0.169.0"}
+    assert pins == {"opencode": "1.18.33", "droid": "0.225.2", **codex, "pi": "0.73.1"}
 
 
 def test_a_codex_login_is_kept_and_only_the_model_traffic_goes_to_the_relay() -> None:
@@ -250,3 +262,30 @@ def test_a_program_goes_on_with_its_latest_conversation(name: str, words: tuple[
     again = " ".join(driver.arguments(attrs.evolve(order, goes_on=True)))
     assert " ".join(words) in again
     assert " ".join(words) not in " ".join(driver.arguments(order))
+
+
+def test_a_row_over_websockets_is_the_same_program_with_one_more_line() -> None:
+    _, plain = driver_of("codex")
+    driver, over = driver_of("codex-ws")
+    config = tomllib.loads(driver.files(order_for(over))["codex/config.toml"])
+    provider = config["model_providers"]["codexrelay"]
+    assert provider.pop("supports_websockets") is True
+    assert config == tomllib.loads(driver.files(order_for(plain))["codex/config.toml"])
+    assert [(variant.websocket, variant.speaks_to_codex) for variant in driver.variants] == [
+        (True, True),
+        (True, False),
+        (False, True),
+    ]
+
+
+def test_a_program_of_two_drivers_is_installed_once(tmp_path: Path) -> None:
+    asked: list[Path] = []
+
+    def npm(_spec: str, folder: Path) -> None:
+        asked.append(folder)
+        raise NotInstalledError("not here")
+
+    for name in ("codex", "codex-ws"):
+        with pytest.raises(NotInstalledError):
+            find(driver_of(name)[0], folder=tmp_path, npm=npm, tries=1)
+    assert asked == [tmp_path / "codex-0.169.0"] * 2

@@ -78,17 +78,24 @@ def test_every_row_has_every_column_but_those_that_are_for_others() -> None:
         columns[cell.scenario.name].add(cell.variant.name)
     assert len(cells) == sum(map(len, columns.values()))
     go_on = {"opencode-chat", "opencode-responses", "pi-chat", "pi-responses"}
-    codex = {"codex", "codex-lite", "codex-login"}
-    local = go_on | {"codex", "droid-chat", "droid-responses"}
+    over_websockets = {"codex-ws", "codex-ws-up"}
+    codex = {"codex", "codex-lite", "codex-login", "codex-ws-http", *over_websockets}
+    local = go_on | {"codex", "codex-ws", "droid-chat", "droid-responses"}
     assert {name: found for name, found in columns.items() if found != rows} == {
         "adapted": go_on,
         "local-chat": local,
         "local-resp": {"codex", "droid-chat", "opencode-chat", "pi-chat"},
-        "mixed": {"codex", *go_on},
+        "mixed": {"codex", "codex-ws", *go_on},
         "image": rows - {"droid-chat", "droid-responses"},
         "title": {"opencode-chat", "opencode-responses"},
         "resume": codex | go_on,
         "compaction": codex | go_on,
+        "reconnect": over_websockets,
+        "forgotten": over_websockets,
+        "created-drop": over_websockets,
+        "too-big": over_websockets,
+        "upgrade-426": over_websockets,
+        "upgrade-500": over_websockets,
     }
 
 

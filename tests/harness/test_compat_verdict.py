@@ -10,6 +10,7 @@ import pytest
 
 from codexrelay.compaction.settings import STUB_MARK
 from codexrelay.protocol.raw import get_list
+from harness.compat.conversation import same_request
 from harness.compat.drivers.codex_cli import CLIENT_ACCOUNT_ID
 from harness.compat.scenarios import (
     ANSWER,
@@ -791,3 +792,113 @@ def test_two_faults_of_one_turn_take_three_attempts() -> None:
     assert judged(scenario=wanted, seen=seen, relay_log=(log.format(2),)) == (
         "the relay served no turn in three attempts",
     )
+
+
+HANDSHAKE = Seen(
+    method="GET",
+    path="/backend-api/codex/responses",
+    headers=[("authorization", "Bearer t1"), ("chatgpt-account-id", "id of one")],
+    body=None,
+    arrived_at_s=0.0,
+    account="one",
+    status=101,
+    finished=True,
+    transport="ws",
+    socket=1,
+)
+
+
+def message(
+    body: JsonObject,
+    *,
+    after: Seen | None = None,
+    fault: str | None = None,
+    account: str | None = "one",
+    status: int = 200,
+) -> Seen:
+    """Return a message; behind `after` it goes on from that one's response with its last item."""
+    sent = {"type": "response.create", **body}
+    if after is not None:
+        sent |= {"previous_response_id": "resp_1", "input": get_list(body, "input")[-1:]}
+    seen = turn(sent, fault=fault, account=account, status=status)
+    return attrs.evolve(seen, method="WS", transport="ws", socket=1, whole=body)
+
+
+HEARD = "12:00:00 info    turn completed  request=1 client_over=websocket account=one attempts=1"
+WARM_UP = message({"generate": False, "input": []})
+BEGUN = message(FIRST)
+GONE_ON = message(SECOND, after=BEGUN)
+#: What the relay did with both sides over WebSockets.
+OVER: dict[str, object] = {
+    "client_websocket": True,
+    "backend_websocket": True,
+    "seen": (HANDSHAKE, WARM_UP, BEGUN, GONE_ON),
+    "relay_log": (HEARD, HEARD),
+}
+
+
+def test_a_conversation_over_websockets_that_went_well_has_no_problems() -> None:
+    assert judged(**OVER) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"backend_websocket": False}, "the backend was asked for a WebSocket 1 times"),
+        (
+            {"seen": (HANDSHAKE, WARM_UP, BEGUN, turn(SECOND))},
+            "1 of 2 turns went over HTTP",
+        ),
+        ({"seen": (turn(FIRST), turn(SECOND))}, "no turn went to the backend over a WebSocket"),
+        (
+            {"seen": (HANDSHAKE, BEGUN, GONE_ON)},
+            "the backend was warmed up 0 times",
+        ),
+        (
+            {"seen": (HANDSHAKE, WARM_UP, BEGUN, message(SECOND))},
+            "the tool's output went up with the whole conversation before it",
+        ),
+        (
+            {"seen": (*[HANDSHAKE] * 5, WARM_UP, BEGUN, GONE_ON)},
+            "5 handshakes for 2 turns",
+        ),
+        (
+            {"relay_log": (HEARD, HEARD.replace("client_over=websocket ", ""))},
+            "1 of 2 turns came over HTTP",
+        ),
+        ({"client_websocket": False}, "2 turns came over a WebSocket"),
+    ],
+)
+def test_what_is_wrong_over_websockets_is_said(changes: dict[str, object], problem: str) -> None:
+    assert problem in judged(**OVER | changes)
+
+
+def test_a_fault_that_nobody_sees_is_neither_logged_nor_printed() -> None:
+    limit = message(FIRST, fault="connection_limit", status=400)
+    second = attrs.evolve(HANDSHAKE, socket=2)
+    seen = (HANDSHAKE, WARM_UP, limit, second, BEGUN, GONE_ON)
+    well = {**OVER, "scenario": scenario("reconnect"), "seen": seen}
+    assert judged(**well) == ()
+    told = judged(**well | {"stderr": "ERROR: Reconnecting... 1/5"})
+    assert told == ("the program said 'Reconnecting... 1/5'",)
+    failed = HEARD.replace("completed", "failed")
+    told = judged(**well | {"relay_log": (failed, HEARD)})
+    assert told == ("the relay failed a turn instead of repairing it",)
+
+
+def test_after_426_a_turn_goes_over_http_and_nobody_asks_again() -> None:
+    refused = attrs.evolve(HANDSHAKE, status=426, socket=None, fault="upgrade426")
+    well = {**OVER, "scenario": scenario("upgrade-426")}
+    assert judged(**well | {"seen": (refused, turn(FIRST), turn(SECOND))}) == ()
+    again = (refused, turn(FIRST), HANDSHAKE, message(SECOND))
+    assert judged(**well | {"seen": again}) == ("2 handshakes, though there are no WebSockets",)
+    kept = (HANDSHAKE, BEGUN, GONE_ON)
+    assert "no turn went over HTTP" in judged(**well | {"seen": kept})
+
+
+def test_a_request_is_repeated_whatever_carries_it() -> None:
+    told = message(SECOND, after=BEGUN, account=None, status=401)
+    fresh = attrs.evolve(message(SECOND), headers=on_two(SECOND).headers, account="two")
+    assert same_request(told, fresh, reasoning=True)
+    assert same_request(told, turn(SECOND), reasoning=True)
+    assert not same_request(BEGUN, fresh, reasoning=False)

@@ -1,8 +1,9 @@
 """Codex CLI. Everything here was measured with 0.169.0.
 
-With a custom provider it sends plain JSON over HTTP. With a ChatGPT login and only
-`openai_base_url` changed it asks for the model list, tries a WebSocket, falls back to HTTP when
-that is answered 426, and then compresses its bodies with zstd.
+With a custom provider it sends plain JSON over HTTP, or speaks WebSocket if it is told that the
+provider does. With a ChatGPT login and only `openai_base_url` changed it asks for the model list,
+tries a WebSocket, falls back to HTTP when that is answered 426, and then compresses its bodies with
+zstd.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from harness.compat.drivers.driver import Driver, NpmProgram, Order, Variant, wi
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+PROGRAM: Final = "codex"
 LOGIN: Final = "codex-login"
 #: The account of the made-up login. Like its tokens it must never reach the backend.
 CLIENT_ACCOUNT_ID: Final = "00000000-0000-4000-8000-0000000c11e7"
@@ -40,7 +42,8 @@ _OF_A_RUN: Final = (
 #: It compacts its history when it is larger: after two print-outs of the notes, before the third.
 #: What it says of itself and its tools in each request is smaller by 4,000 tokens; at less than
 #: that it would never end.
-_SMALL_TOKENS: Final = {"codex": 13_500, "codex-lite": 16_000, LOGIN: 9_000}
+_SMALL_TOKENS: Final = {"codex-lite": 16_000, LOGIN: 9_000}
+_ITS_SMALL_TOKENS: Final = 13_500
 #: For somebody who keeps his ChatGPT login: no block is printed for it, and the built-in provider
 #: takes no headers. What he asks of the relay stands in the model's name.
 _KEEPS_LOGIN: Final = """\
@@ -50,17 +53,21 @@ chatgpt_base_url = "{nowhere}/backend-api/"
 """
 
 
+#: A line of the printed block, which rows over plain HTTP go without.
+_SPEAKS_WEBSOCKET: Final = "supports_websockets = true\n"
+
+
 class CodexCli:
     """`codex exec`: the answer on stdout, the conversation on stderr."""
 
-    name: Final = "codex"
-    program: Final = NpmProgram(
+    name: str = PROGRAM
+    program: NpmProgram = NpmProgram(
         package="@openai/codex",
         version="0.169.0",
         paths=("@openai/codex-{platform}/vendor/*/bin/codex",),
     )
-    variants: Final = (
-        Variant(name="codex", protocol="responses", model="gpt-5.5", shows_thoughts=True),
+    variants: tuple[Variant, ...] = (
+        Variant(name=PROGRAM, protocol="responses", model="gpt-5.5", shows_thoughts=True),
         # The newer request shape: no `tools`, but an input item that holds them.
         Variant(
             name="codex-lite",
@@ -69,7 +76,13 @@ class CodexCli:
             tools_in_input=True,
             shows_thoughts=True,
         ),
-        Variant(name=LOGIN, protocol="responses", model="gpt-5.5", shows_thoughts=True),
+        Variant(
+            name=LOGIN,
+            protocol="responses",
+            model="gpt-5.5",
+            shows_thoughts=True,
+            websocket=True,
+        ),
     )
     interrupted_status: Final = 1
     logs: Final[tuple[str, ...]] = ()
@@ -77,7 +90,10 @@ class CodexCli:
     def files(self, order: Order) -> Mapping[str, str]:
         """Return the printed configuration, or that of the login variant and a made-up login."""
         if order.variant.name != LOGIN:
-            return {"codex/config.toml": order.block_for(self.name).text}
+            block = order.block_for(PROGRAM).text
+            if not order.variant.websocket:
+                block = block.replace(_SPEAKS_WEBSOCKET, "")
+            return {"codex/config.toml": block}
         model = with_parameters(order.variant.model, order.capabilities or {})
         config = _KEEPS_LOGIN.format(model=model, url=order.api_url, nowhere=_NOWHERE)
         return {
@@ -108,7 +124,8 @@ def _wished(order: Order) -> Iterator[str]:
     if order.wishes.thoughts:
         yield 'model_reasoning_summary="detailed"'
     if order.wishes.small_context:
-        yield f"model_auto_compact_token_limit={_SMALL_TOKENS[order.variant.name]}"
+        tokens = _SMALL_TOKENS.get(order.variant.name, _ITS_SMALL_TOKENS)
+        yield f"model_auto_compact_token_limit={tokens}"
 
 
 def _made_up_login(client_key: str) -> Mapping[str, object]:

@@ -12,7 +12,7 @@ is said in another place: a second layer of configuration, arguments or variable
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 import attrs
 
@@ -32,7 +32,19 @@ from harness.compat.scenarios import Wishes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["NAME", "Driver", "NpmProgram", "Order", "PythonProgram", "Variant", "WireProtocol"]
+__all__ = [
+    "NAME",
+    "Driver",
+    "NpmProgram",
+    "Order",
+    "PythonProgram",
+    "Upstream",
+    "Variant",
+    "WireProtocol",
+]
+
+#: `backends.openai_codex.websocket`.
+Upstream: TypeAlias = Literal["auto", "on", "off"]
 
 _PROGRAMS: Final = find_programs()
 #: What the models of the simulator can read.
@@ -50,6 +62,8 @@ class NpmProgram:
     paths: tuple[str, ...]
     #: What runs it, if it is no executable itself.
     runtime: tuple[str, ...] = ()
+    #: The driver whose installation it is; "": its own.
+    shared_with: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -71,6 +85,15 @@ class Variant:
     tools_in_input: bool = False
     #: It shows the model's thoughts where it is told to.
     shows_thoughts: bool = False
+    #: It speaks WebSocket to the relay.
+    websocket: bool = False
+    #: Which turns the relay takes to Codex over a WebSocket.
+    upstream: Upstream = "auto"
+
+    @property
+    def speaks_to_codex(self) -> bool:
+        """Whether its turns go to Codex over a WebSocket."""
+        return self.upstream == "on" or (self.upstream == "auto" and self.websocket)
 
 
 @attrs.frozen(kw_only=True)
