@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: The last data of a Chat stream, which is no JSON.
 _DONE: Final = b"[DONE]"
+#: The message that asks for an answer.
+_ASKS: Final = "response.create"
 _MESSAGES: Final = frozenset({"text", "bin"})
 #: The real backend sends its events without any content type.
 _LIKE_EVENTS: Final = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*(?:event|data|id|retry)?:")
@@ -62,14 +64,19 @@ def is_whole(headers: Headers, body: bytes, *, ended: End = "eof") -> bool:
 def is_whole_websocket(frames: Sequence[Frame], *, ended: End) -> bool:
     """Return whether a WebSocket's last turn came to its proper end.
 
-    Where its messages are events, however it was closed: the last message is a terminal one. Else:
-    it was closed properly.
+    Where its messages are events, however it was closed: the last one that came is a terminal one,
+    and nothing was asked for behind it. Else: it was closed properly.
     """
-    last = next((frame for frame in reversed(frames) if frame.kind in _MESSAGES), None)
-    told = None if last is None else _type_of(last.data)
-    if last is None or told is None:
-        return ended == "eof"
-    return last.direction == "in" and told in events.TERMINAL
+    told = [
+        (one.direction, _type_of(one.data)) for one in reversed(frames) if one.kind in _MESSAGES
+    ]
+    for direction, kind in told:
+        if kind is None:
+            return ended == "eof"
+        # What else is sent, such as `response.processed`, asks for no answer.
+        if direction == "in" or kind == _ASKS:
+            return direction == "in" and kind in events.TERMINAL
+    return not told and ended == "eof"
 
 
 def _type_of(data: bytes) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from harness.cassettes.model import Interaction
     from harness.cassettes.performance import Performance
 
+#: The status of a WebSocket.
+_SWITCHED: Final = 101
+
 
 @attrs.define(eq=False)
 class Plan:
@@ -24,6 +29,8 @@ class Plan:
     faults: tuple[Fault, ...] = ()
     #: Scope without its number -> requests of that kind that have come.
     _come: dict[str, int] = attrs.field(factory=dict, init=False)
+    #: Place and count of a request -> the faults that it meets.
+    _met: dict[tuple[object, ...], Sequence[Fault]] = attrs.field(factory=dict, init=False)
 
     @classmethod
     def parse(cls, texts: Iterable[str]) -> Plan:
@@ -34,13 +41,21 @@ class Plan:
         """
         return cls(tuple(map(parse, texts)))
 
-    def change(self, interaction: Interaction, count: int = 0) -> Performance:  # noqa: ARG002
+    def change(self, interaction: Interaction, count: int = 0) -> Performance:
         """Return how an interaction is to be played now. To be called once for each request.
 
-        `count`, which replay counts by interaction, is not used: a scope counts requests of a kind.
+        `count` is the how-manieth request of its method and path it is, from 1; 0: nobody knows.
+        Asked for the same one again, as of a WebSocket that turns out to be another recording, it
+        is met by the same faults.
         """
+        path = urlsplit(interaction.request.uri).path
+        place = (interaction.request.method, path, interaction.response.status == _SWITCHED, count)
+        if (met := self._met.get(place)) is None:
+            met = self._due(interaction)
+            if count:
+                self._met[place] = met
         performance = performance_of(interaction)
-        for fault in self._due(interaction):
+        for fault in met:
             performance = fault.apply(performance)
         return performance
 

@@ -33,10 +33,13 @@ from codexrelay.server.listen import Bound
 from harness.cassettes.model import Headers, Interaction, Request, Response, Stream
 from harness.compat.cell import ACCOUNTS, other_backends, settings_for
 from harness.compat.scenarios import SCENARIOS, Scenario
+from harness.golden.websocket import talk
 from harness.proof import virtual
 from harness.proof.wires import Door
+from harness.replay.dial import ReplayDial
+from harness.replay.inside import websocket_mode
 from harness.replay.ledger import Ledger
-from harness.replay.matching import key_of_interaction
+from harness.replay.matching import is_upgrade, key_of_interaction
 from harness.replay.transport import ReplayTransport
 from harness.simulator import Simulator
 from harness.simulator.accounts import SimulatedAccount
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
 
     from codexrelay.config.settings import Settings
     from harness.cassettes.model import Cassette, End
+    from harness.golden.websocket import Said
     from harness.proof.virtual import Clocks
 
 #: Where backends are looked for that nothing was recorded of; nobody is there.
@@ -53,17 +57,20 @@ _NOBODY: Final = "http://openai-codex"
 _TURN: Final = "/responses"
 #: Names the account in an answer of the relay.
 _ACCOUNT: Final = "x-codexrelay-account"
+#: Names it in a request to the backend.
+_USED: Final = "chatgpt-account-id"
 #: What an account of the simulator may be called; one of another name is called as ours.
 _ACCOUNT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 #: Made anew for the connection at hand.
 _OF_THE_CONNECTION: Final = frozenset(
     {
         *("host", "connection", "content-length", "transfer-encoding", "content-encoding"),
-        *("expect", "sec-websocket-key"),
+        *("expect", "sec-websocket-key", "sec-websocket-extensions"),
     }
 )
 #: The key of a handshake is no secret, but it looks like one and is not kept.
 _HANDSHAKE_KEY: Final = ("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA==")
+_SWITCHED: Final = 101
 _RECEIVE_BYTES: Final = 256 * 1024
 #: How long after its last byte a client leaves that left in the middle of an answer, in seconds.
 _LEAVES_AFTER_S: Final = 0.5
@@ -121,6 +128,7 @@ async def _act(
         rng=random.Random(0),
         bind=bind,
         around_transport=upstream,
+        around_dial=lambda _backend, _dial: ReplayDial(ledger),
     )
     with structlog.testing.capture_logs():
         async with trio.open_nursery() as nursery:
@@ -146,7 +154,9 @@ def _accounts(cassette: Cassette, scenario: Scenario | None) -> Sequence[Simulat
     )
     upstream = sorted(cassette.track("upstream"), key=lambda one: one.number)
     expired = bool(upstream) and key_of_interaction(upstream[0]).is_refresh
-    named = [SimulatedAccount(name) for name in told] or ACCOUNTS
+    # A WebSocket's answers name none: then there are as many as were used.
+    used = {value for one in upstream for name, value in one.request.headers if name == _USED}
+    named = [SimulatedAccount(name) for name in told] or ACCOUNTS[: len(used) or None]
     return [attrs.evolve(account, expired=expired) for account in named]
 
 
@@ -168,6 +178,8 @@ def _settings(
         "backends.openai_codex.extra.codex.managed_oauth.allow_legacy_fallback": "false",
     }
     if file is None:
+        if (mode := websocket_mode(cassette.interactions)) is not None:
+            flags["backends.openai_codex.websocket"] = mode
         file = folder / "config.yaml"
         said = (
             {}
@@ -192,7 +204,8 @@ def _base_of(upstream: Sequence[Request]) -> str | None:
     """Return the address of the Codex backend that was asked; None if none was."""
     for request in upstream:
         split = urlsplit(request.uri)
-        if request.method == "POST" and "/backend-api/" in split.path:
+        asks = request.method == "POST" or is_upgrade(request.headers)
+        if asks and "/backend-api/" in split.path:
             base, _, _ = split.path.partition(_TURN)
             return f"{split.scheme}://{split.netloc}{base}"
     return None
@@ -237,6 +250,8 @@ class _Clients:
 
 def _ended_at_s(one: Interaction) -> float:
     stream = one.response.stream
+    if stream.frames:
+        return one.began_at_s + stream.frames[-1].at_s
     last_s = stream.at_s[-1] if stream.at_s else one.response.head_at_s or 0.0
     return one.began_at_s + last_s
 
@@ -254,7 +269,7 @@ async def _answer(stream: trio.SocketStream, one: Interaction) -> Response:
     )
     notes = _Notes(began_s=at_s)
     recorded = one.response.stream
-    leaves = recorded.end == "closed-by-relay"
+    leaves = recorded.end == "closed-by-relay" and one.response.status != _SWITCHED
     while True:
         if leaves and notes.size_bytes >= len(one.response.body):
             await trio.sleep(_LEAVES_AFTER_S)
@@ -270,6 +285,11 @@ async def _answer(stream: trio.SocketStream, one: Interaction) -> Response:
                 return notes.response("reset", complete=False)
         elif isinstance(event, h11.Response):
             notes.head(event)
+        elif isinstance(event, h11.InformationalResponse) and event.status_code == _SWITCHED:
+            notes.head(event)
+            early, _ = http.trailing_data
+            said = await talk(stream, early, one, began_s=at_s, leaves_s=_LEAVES_AFTER_S)
+            return notes.switched(said, complete=recorded.complete)
         elif isinstance(event, h11.Data):
             notes.data(event)
         elif isinstance(event, h11.EndOfMessage):
@@ -294,7 +314,7 @@ class _Notes:
         """How much of the body has come."""
         return len(self.body)
 
-    def head(self, event: h11.Response) -> None:
+    def head(self, event: h11.Response | h11.InformationalResponse) -> None:
         """Take note of the head."""
         self.status, self.reason = event.status_code, event.reason.decode("latin-1")
         self.head_at_s = trio.current_time() - self.began_s
@@ -308,6 +328,11 @@ class _Notes:
             self.ends.append(len(self.body))
         else:
             self.ends[-1] = len(self.body)
+
+    def switched(self, said: Said, *, complete: bool) -> Response:
+        """Return the answer that was a WebSocket."""
+        response = self.response(said.end, complete=complete)
+        return attrs.evolve(response, stream=attrs.evolve(response.stream, frames=said.frames))
 
     def response(self, end: End, *, complete: bool) -> Response:
         """Return the answer, which has ended."""

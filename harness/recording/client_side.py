@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import attrs
 import trio
@@ -13,6 +13,9 @@ from hypercorn.typing import (
     ASGISendCallable,
 )
 
+from codexrelay.backends.websocket import BROKEN, NO_CODE, NORMAL
+from codexrelay.server.client_socket import FRAMES
+from harness.recording.frames import note_message
 from harness.recording.place import RELAY, at, uri_at_relay
 from harness.recording.tape import Tape, headers_of
 
@@ -25,10 +28,10 @@ if TYPE_CHECKING:
         WebsocketScope,
     )
 
-    from harness.cassettes.model import Headers
+    from harness.cassettes.model import Direction, Headers
 
-#: What ASGI says where the connection of a WebSocket broke.
-_NO_CLOSE_FRAME: Final = 1006
+#: What the server answers where an application closes a WebSocket that it has not accepted.
+_NOT_ACCEPTED: Final = HTTPStatus.FORBIDDEN
 #: The method whose answer has no body, although applications answer it as they do a GET.
 _HEAD: Final = "HEAD"
 
@@ -97,16 +100,15 @@ class _Listening:
                 # Not behind a whole answer: the server says so then, whoever closes.
                 self._left = True
             case "websocket.receive":
-                text, data = message.get("text"), message.get("bytes")
-                if text is not None:
-                    self._tape.frame("out", "text", text.encode("utf-8", "surrogatepass"))
-                else:
-                    self._tape.frame("out", "bin", data or b"")
+                self._note("out", message.get("text"), message.get("bytes"))
             case "websocket.disconnect":
                 if self._tape.status is not None:
-                    code = message.get("code")
-                    self._tape.frame("out", "close", code=code)
-                    self._tape.end("reset" if code == _NO_CLOSE_FRAME else "eof")
+                    code = message.get("code", NO_CODE)
+                    if code == BROKEN:
+                        self._tape.end("closed-by-relay")
+                    else:
+                        self._note_close("out", code, cast("str | None", message.get("reason")))
+                        self._tape.end("eof")
                 self._left = True
             case _:
                 pass
@@ -114,6 +116,11 @@ class _Listening:
 
     async def send(self, message: ASGISendEvent) -> None:
         """Hand on what the application answers. It is noted first: a slow client may take long."""
+        if (texts := _texts_of(message)) is not None:
+            for text in texts:
+                self._tape.frame("in", "text", text)
+            await self._send(message)
+            return
         match message["type"]:
             case "http.response.start" | "websocket.http.response.start":
                 status = int(message["status"])
@@ -125,14 +132,12 @@ class _Listening:
                 status = HTTPStatus.SWITCHING_PROTOCOLS
                 self._tape.head(status, status.phrase, headers_of(message["headers"]))
             case "websocket.send":
-                text, data = message.get("text"), message.get("bytes")
-                if text is not None:
-                    self._tape.frame("in", "text", text.encode("utf-8", "surrogatepass"))
-                else:
-                    self._tape.frame("in", "bin", data or b"")
+                self._note("in", message.get("text"), message.get("bytes"))
             case "websocket.close":
-                if self._tape.status is not None:
-                    self._tape.frame("in", "close", code=message.get("code"))
+                if self._tape.status is None:
+                    self._tape.head(_NOT_ACCEPTED, _NOT_ACCEPTED.phrase, ())
+                else:
+                    self._note_close("in", message.get("code", NORMAL), message.get("reason"))
             case _:
                 pass
         last = _is_last(message)
@@ -140,6 +145,13 @@ class _Listening:
             # Before it is sent: the server says from inside the sending that the client is gone.
             self._tape.end("eof")
         await self._send(message)
+
+    def _note(self, direction: Direction, text: str | None, data: bytes | None) -> None:
+        note_message(self._tape, direction, (data or b"") if text is None else text)
+
+    def _note_close(self, direction: Direction, code: int, reason: str | None) -> None:
+        told = (reason or "").encode()
+        self._tape.frame(direction, "close", told, code=None if code == NO_CODE else code)
 
     def was_cancelled(self) -> None:
         """Take note that the request was cancelled from outside, which is the relay's doing."""
@@ -149,6 +161,12 @@ class _Listening:
     def is_over(self) -> None:
         """Take note that the application is done with the request."""
         self._tape.end("closed-by-relay" if self._left else "reset")
+
+
+def _texts_of(message: ASGISendEvent) -> list[bytes] | None:
+    """Return the texts of the relay's own message; None of any other."""
+    ours = cast("dict[str, Any]", message)
+    return ours["texts"] if ours["type"] == FRAMES else None
 
 
 def _is_last(message: ASGISendEvent) -> bool:

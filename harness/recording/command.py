@@ -175,6 +175,7 @@ class _Session:
             bind=bind,
             around_app=recorder.around_app,
             around_transport=recorder.around_transport,
+            around_dial=recorder.around_dial,
         )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 #: End the paths at which a client asks a model.
 _TURNS: Final = ("/responses", "/responses/compact", "/chat/completions")
+_CREATE: Final = b"response.create"
 
 
 @attrs.define
@@ -36,7 +37,7 @@ class Counts:
     def add(self, one: Interaction) -> None:
         """Count an interaction that is finished."""
         self.interactions += 1
-        self.turns += is_turn(one)
+        self.turns += turns_in(one)
         self.incomplete += not one.response.stream.complete
 
 
@@ -83,15 +84,30 @@ class Draft:
         """Take one that is finished, as it may be written."""
         self.shown[one.number] = self.screen.show(one, finished=True)
         self.counts.add(one)
-        if is_turn(one):
+        if turns_in(one):
             self.programs.see(one)
 
 
-def is_turn(one: Interaction) -> bool:
-    """Tell whether a client asks for an answer of a model."""
-    if one.track != "client" or one.request.method != "POST":
-        return False
-    return urlsplit(one.request.uri).path.endswith(_TURNS)
+def turns_in(one: Interaction) -> int:
+    """Return how often a client asks for an answer of a model in it."""
+    path = urlsplit(one.request.uri).path
+    if one.track != "client" or not path.endswith(_TURNS):
+        return 0
+    return int(one.request.method == "POST") + len(_asked_in(one))
+
+
+def _asked_in(one: Interaction) -> list[JsonObject]:
+    """Return the messages over a WebSocket that ask for an answer of a model."""
+    asked = [
+        _object(frame.data)
+        for frame in one.response.stream.frames
+        if frame.direction == "out" and frame.kind == "text" and _CREATE in frame.data
+    ]
+    return [
+        value
+        for value in asked
+        if value.get("type") == _CREATE.decode() and value.get("generate") is not False
+    ]
 
 
 def program_of(one: Interaction) -> tuple[str, str | None]:
@@ -99,7 +115,8 @@ def program_of(one: Interaction) -> tuple[str, str | None]:
     headers = dict(one.request.headers)
     profile = recognise(headers, {})
     if profile.kind is not Kind.PROGRAM:  # known by its tools, perhaps
-        profile = recognise(headers, _object(one.request.body))
+        bodies = [_object(one.request.body), *_asked_in(one)]
+        profile = recognise(headers, next(filter(None, bodies), {}))
     product = headers.get("user-agent", "").partition(" ")[0]
     name, _, version = product.partition("/")
     if profile.kind is not Kind.ANY or not name:

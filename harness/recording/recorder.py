@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,11 +18,9 @@ import trio
 
 from harness.recording.client_side import RecordedApp
 from harness.recording.draft import Counts
-from harness.recording.frames import RecordedFrames
-from harness.recording.place import uri_upstream
 from harness.recording.reel import Reel
 from harness.recording.tape import MAX_BODY_BYTES, Tape
-from harness.recording.upstream_side import RecordedTransport
+from harness.recording.upstream_side import RecordedTransport, recorded_dial
 from harness.recording.worker import Worker, WorkerError
 from harness.recording.writer import Job, Pacer
 
@@ -31,8 +28,8 @@ if TYPE_CHECKING:
     import httpx
     from hypercorn.typing import ASGIFramework
 
+    from codexrelay.backends.websocket import Dial
     from harness.cassettes.model import Headers
-    from harness.recording.frames import FrameStream
     from harness.recording.tape import Taken
     from harness.recording.writer import Worked
 
@@ -93,14 +90,9 @@ class Recorder:
         """Stand before a backend's connections; see `World.around_transport`."""
         return RecordedTransport(backend, inner, self)
 
-    def around_frames(
-        self, backend: str, url: httpx.URL, headers: Headers, inner: FrameStream
-    ) -> FrameStream:
-        """Stand before a WebSocket to a backend that has just been opened with these headers."""
-        tape = self.relay_asks("GET", uri_upstream(backend, url), headers)
-        switching = HTTPStatus.SWITCHING_PROTOCOLS
-        tape.head(switching, switching.phrase, ())
-        return RecordedFrames(inner, tape)
+    def around_dial(self, backend: str, inner: Dial) -> Dial:
+        """Stand before a backend's WebSockets; see `World.around_dial`."""
+        return recorded_dial(backend, inner, self)
 
     # --- what its sides ask of it
 

@@ -13,7 +13,7 @@ from harness.cassettes.document import interaction_bytes
 from harness.cassettes.model import Interaction, Request, Response, Stream
 from harness.recording.learning import learn_tokens
 from harness.secrecy.redaction import Redactor
-from harness.secrecy.scanning import scan_bytes
+from harness.secrecy.scanning import scan_bytes, scan_frames
 from harness.secrecy.secrets import Secrets
 
 if TYPE_CHECKING:
@@ -74,7 +74,9 @@ class Screen:
 
     def again(self, shown: Shown) -> Shown:
         """Return what may be written of a finished one, by all that is known now."""
-        if shown.redacted is None or not self._kinds_in(interaction_bytes(shown.redacted)):
+        if shown.redacted is None:
+            return shown
+        if not self._kinds_in(interaction_bytes(shown.redacted), shown.redacted):
             return shown
         # It says what only a later one has told to be a secret.
         redacted = self._redactor.again(shown.redacted)
@@ -84,7 +86,7 @@ class Screen:
         self, redacted: Interaction, stand_in: Interaction, *, finished: bool
     ) -> Shown:
         text = interaction_bytes(redacted)
-        if kinds := self._kinds_in(text):
+        if kinds := self._kinds_in(text, redacted):
             return _left_out(stand_in, ", ".join(kinds))
         if finished and _is_large(redacted):
             text = interaction_bytes(redacted, self.beside.keep)
@@ -98,8 +100,11 @@ class Screen:
                 interaction_bytes(one.redacted, beside.keep)
         beside.remove_others()
 
-    def _kinds_in(self, text: bytes) -> tuple[str, ...]:
-        return tuple(sorted({found.kind for found in scan_bytes(text, self.secrets)}))
+    def _kinds_in(self, text: bytes, one: Interaction) -> tuple[str, ...]:
+        found = scan_bytes(text, self.secrets)
+        if one.response.stream.frames:
+            found += scan_frames(one.response.stream.frames, self.secrets)
+        return tuple(sorted({each.kind for each in found}))
 
 
 def _left_out(stand_in: Interaction, told: str) -> Shown:

@@ -83,6 +83,10 @@ class Tape:
     headers: Headers = attrs.field(default=(), init=False, repr=False)
     head_at_s: float | None = attrs.field(default=None, init=False)
     frames: list[Frame] = attrs.field(factory=list, init=False)
+    #: How much is in the frames.
+    _frames_bytes: int = attrs.field(default=0, init=False)
+    #: There were more messages than are kept.
+    _frames_cut: bool = attrs.field(default=False, init=False)
     #: None: it is under way.
     ended: End | None = attrs.field(default=None, init=False)
     _began_s: float = attrs.field(factory=trio.current_time, init=False)
@@ -92,8 +96,8 @@ class Tape:
 
     @property
     def size_bytes(self) -> int:
-        """How much of bodies is kept here."""
-        return self.sent.size_bytes + self.received.size_bytes
+        """How much of bodies and messages is kept here."""
+        return self.sent.size_bytes + self.received.size_bytes + self._frames_bytes
 
     @property
     def mark(self) -> object:
@@ -119,7 +123,16 @@ class Tape:
     def frame(
         self, direction: Direction, kind: FrameKind, data: bytes = b"", *, code: int | None = None
     ) -> None:
-        """Note a WebSocket frame."""
+        """Note a WebSocket frame; none behind the end. Behind a message too many, no message."""
+        if self.ended is not None:
+            return
+        if self._frames_cut or self._frames_bytes + len(data) > self.max_body_bytes:
+            if not self._frames_cut:
+                self._frames_cut = True
+                self._tell_cut("WebSocket's messages")
+            if kind != "close":
+                return
+        self._frames_bytes += len(data)
         at_s = self._since()
         self.frames.append(Frame(at_s=at_s, direction=direction, kind=kind, data=data, code=code))
 
@@ -142,7 +155,7 @@ class Tape:
             sent=tuple(self.sent.pieces),
             received=tuple(self.received.pieces),
             at_s=tuple(self.received.at_s),
-            cut=self.received.cut or self.sent.cut,
+            cut=self.received.cut or self.sent.cut or self._frames_cut,
             status=self.status,
             reason=self.reason,
             headers=self.headers,

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import urlsplit
 
 import attrs
 import httpx
 
+from codexrelay.backends.websocket import Opened, Refused, Unreachable
+from harness.recording.client_side import phrase
+from harness.recording.frames import RecordedFrames
 from harness.recording.place import at, uri_upstream
 from harness.recording.tape import headers_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from codexrelay.backends.websocket import Dial, Handshake
     from harness.cassettes.model import End, Headers
     from harness.recording.tape import Tape
+
+#: What every handshake says (RFC 6455, 4.1); its key is new each time.
+_UPGRADE: Final = (
+    ("connection", "Upgrade"),
+    ("upgrade", "websocket"),
+    ("sec-websocket-version", "13"),
+)
 
 
 class Upstreams(Protocol):
@@ -127,6 +141,44 @@ def _read_along(request: httpx.Request, tape: Tape) -> httpx.Request:
         stream=_ReadAlong(request.stream, tape),
         extensions=request.extensions,
     )
+
+
+def recorded_dial(backend: str, inner: Dial, upstreams: Upstreams) -> Dial:
+    """Return a dial with a recorder before it that sees handshakes and messages.
+
+    A connection is part of no client's request: it serves one after the other.
+    """
+
+    @asynccontextmanager
+    async def dial(handshake: Handshake) -> AsyncIterator[Opened | Refused | Unreachable]:
+        uri = uri_upstream(backend, handshake.url)
+        headers = (("host", urlsplit(uri).netloc), *_UPGRADE, *handshake.headers)
+        tape = upstreams.relay_asks("GET", uri, headers)
+        frames: RecordedFrames | None = None
+        try:
+            async with inner(handshake) as answer:
+                match answer:
+                    case Opened():
+                        status = HTTPStatus.SWITCHING_PROTOCOLS
+                        tape.head(status, status.phrase, tuple(answer.headers.items()))
+                        frames = RecordedFrames(answer.frames, tape)
+                        answer = attrs.evolve(answer, frames=frames)
+                    case Refused():
+                        told = tuple(answer.headers.items())
+                        tape.head(answer.status, phrase(answer.status), told)
+                        tape.receive(answer.body)
+                        tape.end("eof")
+                    case Unreachable():
+                        tape.end("reset")
+                try:
+                    yield answer
+                finally:
+                    if frames is not None:
+                        frames.left()
+        finally:
+            tape.end("closed-by-relay")
+
+    return dial
 
 
 def _end_of(error: httpx.TransportError) -> End:

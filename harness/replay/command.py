@@ -14,16 +14,16 @@ from harness.cassettes.model import Track
 from harness.faults.plan import Plan
 from harness.faults.text import FaultTextError, listing
 from harness.replay import library
-from harness.replay.inside import say_miss, serve_relay
+from harness.replay.inside import say_miss, serve_relay, websocket_mode
 from harness.replay.ledger import TRACKS, Ledger
 from harness.replay.pace import Pace
 from harness.replay.server import ReplayServer
 from harness.simulator.command import serve_until_interrupted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    from harness.cassettes.model import Cassette
+    from harness.cassettes.model import Cassette, Interaction
     from harness.replay.server import Change
 
 #: Exit status when something did not go as recorded, and for what cannot be replayed at all.
@@ -140,6 +140,7 @@ def replay(
             port=port,
             config_path=config_path,
             began_unix_s=library.began_unix_s(cassettes),
+            websocket=None if config_path is not None else websocket_mode(_all_of(cassettes)),
         )
     else:
         _serve_backend(ledger, pace=pace, change=change, port=port)
@@ -160,6 +161,11 @@ def _cassettes_of(paths: tuple[Path, ...]) -> Mapping[str, Cassette]:
     for line in library.incomplete(cassettes):
         click.echo(f"harness replay: incomplete: {line}", err=True)
     return cassettes
+
+
+def _all_of(cassettes: Mapping[str, Cassette]) -> Iterator[Interaction]:
+    for cassette in cassettes.values():
+        yield from cassette.interactions
 
 
 def _ledger_of(

@@ -16,10 +16,12 @@ from codexrelay.backends.codex.settings import DEFAULT_API_BASE_URL
 from codexrelay.cli import serve
 from codexrelay.errors import ConfigError, Problem
 from codexrelay.server import listen
-from harness.replay.matching import key_of_interaction
+from harness.replay.dial import ReplayDial
+from harness.replay.matching import is_upgrade, key_of_interaction
 from harness.replay.transport import ReplayTransport
 from harness.simulator.accounts import some_accounts
 from harness.simulator.backend import SimulatedBackend
+from harness.simulator.wire import SWITCHED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -52,11 +54,13 @@ def serve_relay(
     port: int,
     config_path: Path | None,
     began_unix_s: float | None,
+    websocket: str | None,
 ) -> None:
     """Serve until a signal ends it; with made-up accounts, and nothing kept of them.
 
     The relay takes `began_unix_s` for the time at its start, so that the moments in recorded
     answers, such as the end of a usage limit, are as far away as they were; None: the real time.
+    `websocket` is how it uses WebSockets, see `websocket_mode`.
 
     A configuration that cannot be used ends the process with status 2.
     """
@@ -72,10 +76,11 @@ def serve_relay(
         accounts = accounts_for(upstream)
         SimulatedBackend(accounts=accounts, wall_clock=wall_clock).write_store(store)
         plays = functools.partial(ReplayTransport, ledger, pace=pace, change=change)
+        dials = functools.partial(ReplayDial, ledger, pace=pace, change=change)
         serve.run(
             config_path,
-            flags_for(upstream, folder=folder, store=store, port=port),
-            functools.partial(_serve, plays=plays, store=store, wall_clock=wall_clock),
+            flags_for(upstream, folder=folder, store=store, port=port, websocket=websocket),
+            functools.partial(_serve, plays=plays, dials=dials, store=store, wall_clock=wall_clock),
         )
 
 
@@ -91,7 +96,12 @@ def accounts_for(upstream: Iterable[Interaction]) -> tuple[SimulatedAccount, ...
 
 
 def flags_for(
-    upstream: Iterable[Interaction], *, folder: Path, store: Path, port: int
+    upstream: Iterable[Interaction],
+    *,
+    folder: Path,
+    store: Path,
+    port: int,
+    websocket: str | None = None,
 ) -> dict[str, str | None]:
     """Return the settings of the relay, as full key paths: they beat file and environment.
 
@@ -106,6 +116,8 @@ def flags_for(
         f"{_MANAGED}accounts": "all",
         f"{_MANAGED}allow_legacy_fallback": "false",
     }
+    if websocket is not None:
+        flags[f"{_CODEX}websocket"] = websocket
     path = next((found for one in asked if (found := _path_of(one)) is not None), None)
     if path is not None:
         # Nobody goes there, and only the path is compared; of other hosts the relay would warn.
@@ -118,16 +130,35 @@ def flags_for(
 
 def _path_of(interaction: Interaction) -> str | None:
     """Return the path of the Codex backend that was asked, None for any other request."""
-    split = urlsplit(interaction.request.uri)
-    if interaction.request.method != "POST" or not split.path.endswith(_TURN):
+    request = interaction.request
+    split = urlsplit(request.uri)
+    asks = request.method == "POST" or is_upgrade(request.headers)
+    if not asks or not split.path.endswith(_TURN):
         return None
     return split.path.removesuffix(_TURN)
+
+
+def websocket_mode(interactions: Iterable[Interaction]) -> str | None:
+    """Return how the relay that was recorded used WebSockets, as its setting says it.
+
+    None: as is the default, or nobody knows.
+    """
+    upstream = client = False
+    for one in interactions:
+        if one.track == "upstream":
+            upstream = upstream or is_upgrade(one.request.headers)
+        else:
+            client = client or one.response.status == SWITCHED
+    if upstream is client:
+        return None
+    return "on" if upstream else "off"
 
 
 async def _serve(
     live: Live,
     *,
     plays: Callable[..., ReplayTransport],
+    dials: Callable[..., ReplayDial],
     store: Path,
     wall_clock: Callable[[], float],
 ) -> None:
@@ -143,6 +174,7 @@ async def _serve(
         proxy_for=lambda _: None,
         bind=_bind_and_say,
         around_transport=cassette,
+        around_dial=lambda _backend, _dial: dials(on_miss=say_miss),
     )
     await serve.serve_live(live, world=world)
 

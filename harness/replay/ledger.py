@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -11,10 +12,10 @@ import trio
 
 from harness.cassettes.model import Interaction
 from harness.replay.filled import fits
-from harness.replay.matching import Key, key_of_interaction, nearest
+from harness.replay.matching import WEBSOCKET, Key, key_of_interaction, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from harness.cassettes.model import Cassette, Track
 
@@ -33,18 +34,25 @@ class Recording:
     def counts(self) -> bool:
         """How often it is asked for matters.
 
-        Plain GETs do not count: how often a program asks for the models is a matter of luck.
+        Plain GETs do not count: how often a program asks for the models is a matter of luck. Nor
+        do handshakes for a WebSocket that were refused: what counts is what was asked without one.
         """
-        return self.key.method != "GET"
+        return self.key.method != "GET" and (self.key.method != WEBSOCKET or self.is_websocket)
+
+    @property
+    def is_websocket(self) -> bool:
+        """It became a WebSocket."""
+        return self.interaction.response.status == HTTPStatus.SWITCHING_PROTOCOLS
 
     def __str__(self) -> str:
         return f"{self.cassette} number {self.interaction.number} ({self.key.asked})"
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Taken:
     """An answer that is to be played now."""
 
+    #: Of a WebSocket another one, perhaps, once its first message has come.
     recording: Recording
     #: How many of its method and path have been played, this one included.
     count: int
@@ -78,6 +86,8 @@ class Ledger:
     _waiting: dict[Key, deque[Recording]] = attrs.field(init=False)
     _last: dict[Key, Recording] = attrs.field(factory=dict, init=False)
     _counts: Counter[tuple[str, str]] = attrs.field(factory=Counter, init=False)
+    #: WebSockets of which no message has come yet.
+    _silent: list[Taken] = attrs.field(factory=list, init=False)
     #: Violations so far, in order.
     _violations: list[str] = attrs.field(factory=list, init=False)
     _begun: set[Recording] = attrs.field(factory=set, init=False)
@@ -120,14 +130,47 @@ class Ledger:
 
         `keys` are those that it may have: one for each track that it may belong to.
         """
-        taken = self._next(keys) or self._next_filled(keys)
-        if taken is None:
+        recording = self._next(keys) or self._next_filled(keys)
+        if recording is None:
             return self._missed(keys)
-        place = (taken.key.method, taken.key.path.partition("?")[0])
+        place = (recording.key.method, recording.key.path.partition("?")[0])
         self._counts[place] += 1
-        self.played.append(taken)
-        self._begin(taken)
-        return Taken(taken, self._counts[place])
+        self.played.append(recording)
+        self._begin(recording)
+        taken = Taken(recording, self._counts[place])
+        if recording.is_websocket:
+            self._silent.append(taken)
+        return taken
+
+    def settle(self, taken: Taken, is_it: Callable[[Recording], bool]) -> None:
+        """Let a WebSocket whose first message has come be the first of its kind that `is_it`.
+
+        Nothing else tells those apart that are asked for alike. If none is, it stays what it was.
+        """
+        if not any(one is taken for one in self._silent):
+            return
+        self._silent = [one for one in self._silent if one is not taken]
+        was, key = taken.recording, taken.recording.key
+        if is_it(was):
+            return
+        for other in self._silent:
+            if other.recording.key == key and is_it(other.recording):
+                taken.recording, other.recording = other.recording, was
+                return
+        waiting = self._waiting[key]
+        # Where each may be played more than once, those too that were played.
+        known = [
+            one for one in self.recordings if one.key == key and (self.repeat or one in waiting)
+        ]
+        found = next((one for one in known if one.is_websocket and is_it(one)), None)
+        if found is None:
+            return
+        if found in waiting:
+            waiting.remove(found)
+            waiting.appendleft(was)
+        self.played[len(self.played) - 1 - self.played[::-1].index(was)] = found
+        taken.recording = self._last[key] = found
+        self._begin(found)
 
     def _next(self, keys: Iterable[Key]) -> Recording | None:
         known = [key for key in keys if key in self._waiting]

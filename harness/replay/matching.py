@@ -25,7 +25,7 @@ _TOKEN_PATH: Final = "/oauth/token"
 _FORM: Final = "application/x-www-form-urlencoded"
 #: Parameters of the query that tell the version of a program.
 _VARYING_PARAMETERS: Final = frozenset({"client_version"})
-#: The method of a request that became a WebSocket: no plain GET asks for one.
+#: The method of a request for a WebSocket: no plain GET asks for one.
 WEBSOCKET: Final = "WEBSOCKET"
 _SWITCHING: Final = 101
 #: Most lines that say what differs.
@@ -89,8 +89,14 @@ def key_of_interaction(interaction: Interaction) -> Key:
     request = interaction.request
     # The coding has been taken off already, whatever the headers say.
     headers = tuple(pair for pair in request.headers if pair[0] != "content-encoding")
-    method = WEBSOCKET if interaction.response.status == _SWITCHING else request.method
+    switched = interaction.response.status == _SWITCHING
+    method = WEBSOCKET if switched or is_upgrade(request.headers) else request.method
     return key_of(interaction.track, method, request.uri, headers=headers, body=request.body)
+
+
+def is_upgrade(headers: Headers) -> bool:
+    """Tell whether a request asks for a WebSocket."""
+    return dict(headers).get("upgrade", "").lower() == "websocket"
 
 
 def plain_body(body: bytes, coding: str | None) -> bytes:

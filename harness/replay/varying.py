@@ -29,7 +29,9 @@ _KEYS: Final = frozenset(
         "conversation_id",
         "encrypted_content",
         "installation_id",
+        "previous_response_id",
         "prompt_cache_key",
+        "response_id",
         "safety_identifier",
         "session_id",
         "thread_id",
@@ -41,8 +43,11 @@ _KEYS: Final = frozenset(
 #: Objects that a program tells of itself in; all their ids vary.
 _OF_ITSELF: Final = frozenset({"client_metadata", "metadata", "x-codex-turn-metadata"})
 _ID_ENDINGS: Final = ("_id", "-id")
-#: Keys and headers that say when a limit ends, as a moment or as seconds from now.
-_RESET: Final = re.compile(r"(?:^|[_-])resets?[_-](?:at|in|after)(?:[_-]seconds)?\Z")
+#: Keys and headers that say when a limit ends, as a moment or as seconds from now; and when a
+#: program has begun a request over a WebSocket.
+_RESET: Final = re.compile(
+    r"(?:^|[_-])resets?[_-](?:at|in|after)(?:[_-]seconds)?\Z|-request-start-ms\Z"
+)
 #: Keys whose texts are meant for people and models: JSON in them is a text too.
 _TEXTS: Final = frozenset(
     {"content", "definition", "description", "instructions", "output", "text", "title"}

@@ -193,7 +193,7 @@ class Redactor:
     def _frames(
         self, frames: Sequence[Frame], counts: Counter[str], *, is_cut: bool
     ) -> tuple[Frame, ...]:
-        new = [frame.data for frame in frames]
+        new = [self._shown(frame, counts) for frame in frames]
         for direction in ("in", "out"):
             # One after the other, as a secret may begin in one and end in the next.
             places = [
@@ -213,6 +213,13 @@ class Redactor:
             frame if frame.data == data else attrs.evolve(frame, data=data)
             for frame, data in zip(frames, new, strict=True)
         )
+
+    def _shown(self, frame: Frame, counts: Counter[str]) -> bytes:
+        """Return what a frame says; nothing of one that hides a secret."""
+        if frame.kind != "bin" or not self._hides(frame.data, ()):
+            return frame.data
+        counts["packed"] += 1
+        return bytes(len(frame.data))
 
     # --- bytes
 

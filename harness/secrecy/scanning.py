@@ -7,18 +7,20 @@ import hashlib
 import io
 import os
 import zlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
 
 import attrs
 import yaml
 import zstandard
 
+from harness.cassettes.model import Direction
 from harness.secrecy.search import search
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
+    from harness.cassettes.model import Frame
     from harness.secrecy.secrets import Secrets
 
 #: Folders that a walk leaves out: nobody commits or hands on what is in them.
@@ -118,6 +120,22 @@ def scan_file(
     return tuple(found)
 
 
+def scan_frames(
+    frames: Sequence[Frame],
+    secrets: Secrets,
+    *,
+    allowed: Collection[str] = (),
+    where: str | None = None,
+) -> tuple[Finding, ...]:
+    """Return what is found in a WebSocket's messages, also what goes on from one to the next."""
+    found: list[Finding] = []
+    for direction in get_args(Direction):
+        said = [frame.data for frame in frames if frame.direction == direction]
+        place = direction if where is None else f"{where}.{direction}"
+        found += scan_bytes(b"".join(said), secrets, allowed=allowed, where=place)
+    return tuple(found)
+
+
 def unpacked(data: bytes) -> bytes | None:
     """Return what is compressed in `data`, as far as it is whole; None if nothing is."""
     if data.startswith(_GZIP):
@@ -159,9 +177,24 @@ def _within(value: object, where: str) -> Iterator[tuple[str, bytes]]:
         case list():
             for index, each in enumerate(value):
                 yield from _within(each, f"{where}[{index}]")
+            if where.endswith(".frames"):
+                yield from _across(value, where)
         case bytes():
             yield where, value
         case str():
             yield where, value.encode("utf-8", "surrogatepass")
         case _:
             pass
+
+
+def _across(frames: list[object], where: str) -> Iterator[tuple[str, bytes]]:
+    """Yield what the messages of each direction say in a row: a secret may go on in the next."""
+    said: dict[object, list[bytes]] = {}
+    for frame in frames:
+        if isinstance(frame, dict):
+            data = frame.get("data", b"")
+            whole = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+            if isinstance(whole, bytes):
+                said.setdefault(frame.get("dir"), []).append(whole)
+    for direction, pieces in said.items():
+        yield f"{where}.{direction}", b"".join(pieces)

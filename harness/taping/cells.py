@@ -17,7 +17,9 @@ import attrs
 import trio
 
 from codexrelay.backends import codex
+from codexrelay.protocol import frames as frames_of
 from codexrelay.protocol import sse
+from codexrelay.protocol.events import ITEM_DONE
 from codexrelay.protocol.prompt import DEFAULT_TEXT
 from codexrelay.protocol.raw import get_object, parse, parse_object
 from codexrelay.protocol.tool_schema import BUILT_IN
@@ -95,10 +97,12 @@ def said_in(scenario: Scenario) -> tuple[str, ...]:
 def said_by_the_model(cassette: Cassette) -> Iterator[str]:
     """Yield the texts of the items that the backend answered with: programs say them again."""
     for one in cassette.track("upstream"):
-        for raw in sse.split(one.response.body):
-            event = sse.read(raw)
-            if event is not None and event.name == "response.output_item.done":
-                yield from _texts_of(get_object(parse_object(event.data), "item"))
+        events = [found.data for raw in sse.split(one.response.body) if (found := sse.read(raw))]
+        frames = one.response.stream.frames
+        events += [frame.data for frame in frames if frame.direction == "in" and frame.data]
+        for data in events:
+            if frames_of.type_of(data) == ITEM_DONE:
+                yield from _texts_of(get_object(parse_object(data), "item"))
 
 
 def _texts_of(value: Json) -> Iterator[str]:

@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
+import pytest
 import trio
 
+from codexrelay.server.client_socket import FRAMES
 from harness.recording.client_side import RecordedApp
 from harness.recording.tape import Tape
 from tests.fakes.virtual_time import in_virtual_time
@@ -142,6 +144,70 @@ async def test_the_frames_of_a_websocket_are_kept_in_both_directions() -> None:
         ("in", "close", b"", 1000),
     ]
     assert (one.response.stream.end, one.response.stream.complete) == ("eof", True)
+
+
+@in_virtual_time
+async def test_many_texts_at_once_are_a_frame_each_and_leave_as_they_are() -> None:
+    shelf, texts = Shelf(), [b'{"type":"a"}', b'{"type":"b"}']
+    many = {"type": FRAMES, "texts": texts}
+    answer = ((0.0, {"type": "websocket.accept", "headers": ()}), (2.0, many))
+
+    sent = await played(WEBSOCKET, ({"type": "websocket.connect"},), answer, shelf)
+
+    assert sent[-1][1] is many
+    frames = shelf.tapes[0].taken().interaction().response.stream.frames
+    assert [(f.at_s, f.direction, f.kind, f.data) for f in frames] == [
+        (3.0, "in", "text", texts[0]),
+        (3.0, "in", "text", texts[1]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "frames", "end"),
+    [
+        (1001, [("out", "close", b"bye", 1001)], "eof"),
+        (1005, [("out", "close", b"bye", None)], "eof"),
+        (1006, [], "closed-by-relay"),
+    ],
+)
+def test_a_client_that_leaves_a_websocket_says_how(
+    code: int, frames: list[object], end: str
+) -> None:
+    @in_virtual_time
+    async def run() -> None:
+        shelf = Shelf()
+        tape = await left(shelf, {"type": "websocket.disconnect", "code": code, "reason": "bye"})
+        assert [(f.direction, f.kind, f.data, f.code) for f in tape.frames] == frames
+        assert tape.ended == end
+
+    run()
+
+
+async def left(shelf: Shelf, disconnect: Message) -> Tape:
+    """Let a client leave a WebSocket that was accepted; return the tape."""
+
+    async def receive() -> Message:
+        return disconnect
+
+    async def send(_: Message) -> None:
+        pass
+
+    async def app(_: Message, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept", "headers": ()})
+        await receive()
+
+    whole: Any = RecordedApp(app, shelf)  # type: ignore[arg-type]
+    await whole(WEBSOCKET, receive, send)
+    return shelf.tapes[0]
+
+
+@in_virtual_time
+async def test_a_websocket_that_is_closed_before_it_was_accepted_was_refused() -> None:
+    shelf = Shelf()
+    answer = ((0.0, {"type": "websocket.close", "code": 1000}),)
+    await played(WEBSOCKET, ({"type": "websocket.connect"},), answer, shelf)
+    response = shelf.tapes[0].taken().interaction().response
+    assert (response.status, response.stream.frames, response.stream.end) == (403, (), "eof")
 
 
 @in_virtual_time

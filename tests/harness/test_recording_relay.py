@@ -183,11 +183,12 @@ async def test_a_refused_websocket_is_an_ordinary_interaction(tmp_path: Path) ->
             "upgrade": "websocket",
             "sec-websocket-version": "13",
             "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+            "origin": "https://somewhere.example",
         }
         answer = await recorded.relay.http.get("/v1/responses", headers=headers)
-        assert answer.status_code == 426
+        assert answer.status_code == 403
     (client,) = recorded.cassette.track("client")
-    assert (client.request.method, client.response.status) == ("GET", 426)
+    assert (client.request.method, client.response.status) == ("GET", 403)
     assert client.response.body == answer.content
     assert client.response.stream.end == "eof"
 

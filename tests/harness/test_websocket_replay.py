@@ -6,29 +6,27 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
-import httpx
 import pytest
 import trio
 import trio.testing
 import trio_websocket
 
-from harness.cassettes import document, file
+from codexrelay.backends.websocket import BROKEN, Closed, FrameStream
+from harness.cassettes import document
 from harness.cassettes.model import About, Cassette, Frame, Interaction
 from harness.cassettes.performance import performance_of
 from harness.faults.plan import Plan
-from harness.recording.frames import BROKEN, Closed, FrameStream, RecordedFrames, TrioFrames
+from harness.recording.frames import RecordedFrames
 from harness.recording.tape import Tape
 from harness.replay.frames import FrameScript, ReplayedFrames
 from harness.replay.ledger import Ledger
 from harness.replay.pace import Pace
 from harness.replay.server import ReplayServer
 from tests.fakes.live_server import PATIENCE_S
-from tests.fakes.recorded import NAME, recorder_into
+from tests.fakes.trio_frames import TrioFrames
 from tests.fakes.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from harness.replay.server import Change
 
 PATH = "/backend-api/codex/responses"
@@ -172,31 +170,6 @@ async def test_a_connection_in_memory_replays_as_a_socket_does() -> None:
     assert await converse(ReplayedFrames(script)) == talk
     assert script.is_played
     assert script.unheard == 0
-
-
-async def test_a_recorder_writes_down_a_websocket_and_not_its_secrets(tmp_path: Path) -> None:
-    _, interaction = await in_memory_recording()
-    recorder = recorder_into(tmp_path)
-    headers = (("authorization", "Bearer the-token-of-somebody"), ("originator", "codex"))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(recorder.keep_writing)
-        inner = ReplayedFrames(FrameScript(performance_of(interaction), Pace.parse("instant")))
-        url = httpx.URL(f"http://127.0.0.1:1{PATH}")
-        frames = recorder.around_frames("openai-codex", url, headers, inner)
-        await frames.send("ask")
-        assert await frames.receive() == "0: 'ask'"
-        with pytest.raises(Closed):
-            await frames.receive()
-        nursery.cancel_scope.cancel()
-    cassette = file.read(tmp_path / f"{NAME}.yaml")
-
-    (one,) = cassette.track("upstream")
-    assert (one.request.method, one.request.uri, one.response.status) == ("GET", URI, 101)
-    assert ("originator", "codex") in one.request.headers
-    said = [(frame.direction, frame.kind, frame.data) for frame in one.response.stream.frames]
-    assert said == [("out", "text", b"ask"), ("in", "text", b"0: 'ask'")]
-    assert (one.response.stream.end, one.response.stream.complete) == ("reset", False)
-    assert b"the-token-of-somebody" not in (tmp_path / f"{NAME}.yaml").read_bytes()
 
 
 @in_virtual_time
