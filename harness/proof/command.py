@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 
 import click
 
 from harness.proof import wires
+from harness.proof.bridges import BRIDGES, Bridge
 from harness.proof.running import Outcome, Part, batches, cores, run_all, run_case
 
 if TYPE_CHECKING:
@@ -25,6 +25,12 @@ _TITLES: Final[dict[Part, str]] = {
     "mishaps": "mishaps: several faults, refusals and refreshes",
     "stories": "stories: many turns on one relay",
     "cancel": "cancel: left, stopped, killed at any step",
+}
+_BRIDGES: Final[dict[Bridge, str]] = {
+    "sse-http": "client over HTTP, backend over HTTP",
+    "sse-ws": "client over HTTP, backend over WebSocket",
+    "ws-http": "client over WebSocket, backend over HTTP",
+    "ws-ws": "client over WebSocket, backend over WebSocket",
 }
 #: What is cut besides, if it is there.
 _CASSETTES: Final = Path("cassettes")
@@ -41,6 +47,13 @@ _TELL_EVERY_S: Final = 10.0
 )
 @click.option("--only", help=f"Some of {', '.join(_PARTS)}, with commas between.")
 @click.option(
+    "--bridge",
+    "bridges",
+    multiple=True,
+    type=click.Choice(BRIDGES),
+    help="What the client speaks, and what it comes to upstream. [default: all four]",
+)
+@click.option(
     "--streams",
     "found_in",
     multiple=True,
@@ -53,6 +66,7 @@ _TELL_EVERY_S: Final = 10.0
 def prove(
     extent: Extent,
     only: str | None,
+    bridges: tuple[Bridge, ...],
     found_in: tuple[Path, ...],
     seed: int,
     jobs: int | None,
@@ -74,10 +88,11 @@ def prove(
     began_s = time.perf_counter()
     if not found_in and _CASSETTES.is_dir():
         found_in = (_CASSETTES,)
-    work = batches(parts, extent, seed=seed, found_in=found_in)
+    bridges = tuple(bridge for bridge in BRIDGES if not bridges or bridge in bridges)
+    work = batches(parts, extent, seed=seed, found_in=found_in, bridges=bridges)
     progress = _Progress(len(work))
     outcomes = run_all(work, jobs=jobs or cores(), tell=progress.tell)
-    _print(parts, outcomes, time.perf_counter() - began_s)
+    _print(parts, bridges, outcomes, time.perf_counter() - began_s)
     failures = [failure for outcome in outcomes for failure in outcome.failures]
     _print_failures(failures)
     sys.exit(1 if failures else 0)
@@ -121,17 +136,18 @@ class _Progress:
             click.echo(f"  ... {share} %, {self._cases} cases, {self._failures} failures")
 
 
-def _print(parts: Sequence[Part], outcomes: Sequence[Outcome], took_s: float) -> None:
-    cases, failures, seconds = Counter[str](), Counter[str](), Counter[str]()
-    for outcome in outcomes:
-        cases[outcome.part] += outcome.cases
-        failures[outcome.part] += len(outcome.failures)
-        seconds[outcome.part] += round(outcome.took_s * 1000)
-    click.echo(f"{'':<50}{'cases':>8}{'CPU s':>8}{'failures':>10}")
-    for part in parts:
-        cpu_s = seconds[part] / 1000
-        click.echo(f"{_TITLES[part]:<50}{cases[part]:>8}{cpu_s:>8.1f}{failures[part]:>10}")
-    click.echo(f"{sum(cases.values())} cases in {took_s:.1f} s")
+def _print(
+    parts: Sequence[Part], bridges: Sequence[Bridge], outcomes: Sequence[Outcome], took_s: float
+) -> None:
+    click.echo(f"{'':<54}{'cases':>8}{'CPU s':>8}{'failures':>10}")
+    for bridge in bridges:
+        click.echo(f"{bridge}: {_BRIDGES[bridge]}")
+        for part in parts:
+            some = [one for one in outcomes if (one.part, one.bridge) == (part, bridge)]
+            cases, failures = sum(one.cases for one in some), sum(len(one.failures) for one in some)
+            cpu_s = sum(one.took_s for one in some)
+            click.echo(f"  {_TITLES[part]:<52}{cases:>8}{cpu_s:>8.1f}{failures:>10}")
+    click.echo(f"{sum(one.cases for one in outcomes)} cases in {took_s:.1f} s")
 
 
 def _print_failures(failures: Sequence[Failure]) -> None:

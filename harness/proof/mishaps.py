@@ -2,7 +2,8 @@
 
 A case is a text: `mishaps STREAM PROTOCOL FORM FATE / FATE…`, one fate for each attempt. A fate is
 a name below, `whole`, or a fault as `harness.faults` writes it (`cut@40+rst`). `refresh:FATE` among
-them is for the next token request: `cut`, `reset` or `500`.
+them is for the next token request: `cut`, `reset` or `500`. `shake426` is for a handshake; `limit`
+and `not-found` are what only WebSockets answer.
 
 What is promised of a stream that upstream itself has mangled (`dup`, `swap`, `drop`, `corrupt`,
 `insert`): Responses passes on what upstream said, up to an event that is no JSON. In both protocols
@@ -20,11 +21,28 @@ import trio
 from harness.faults.text import parse as fault_of
 from harness.proof import oracle, streams
 from harness.proof.answers import named
-from harness.proof.client import Heard, ask
-from harness.proof.loss import WAYS, asking
+from harness.proof.bridges import (
+    PLAIN,
+    Bridge,
+    Client,
+    has_upstream_socket,
+    judge_bodies,
+    shown,
+    split,
+    ways_of,
+)
 from harness.proof.oracle import Protocol
+from harness.proof.plays import (
+    LIMIT,
+    NOT_FOUND,
+    Play,
+    SocketPlay,
+    on_socket_alone,
+    performance_of_events,
+    play_of,
+    refusing,
+)
 from harness.proof.stage import SETTLE_S, staged
-from harness.proof.upstream import Play, performance_of_events, play_of, refusing
 from harness.proof.virtual import rng_of, settle_order
 
 if TYPE_CHECKING:
@@ -33,6 +51,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from codexrelay.protocol.raw import JsonObject
+    from harness.proof.asked import Asked
     from harness.proof.stage import Stage
     from harness.proof.virtual import Clocks
 
@@ -72,6 +91,22 @@ REFUSALS: Final[Mapping[str, Play]] = {
     "failed": _in_stream(_FULL),
     "limit-event": _in_stream(_LIMIT),
 }
+_SHAKE: Final = "shake"
+#: Fates of handshakes for WebSockets: name -> what is played instead of the answer. Whatever else
+#: meets them is answered whole.
+SHAKES: Final[Mapping[str, Callable[[bytes], Play]]] = {
+    "shake401": lambda _: REFUSALS["401"],
+    "shake403": lambda _: REFUSALS["403"],
+    "shake404": lambda _: refusing(404, {"detail": "Not Found"}),
+    "shake426": lambda _: refusing(426, {"detail": "Upgrade Required"}),
+    "shake429": lambda _: REFUSALS["429"],
+    "shake500": lambda _: REFUSALS["500"],
+    "shakecut": lambda answer: Play(pieces=((0.0, answer[:70]),), end="fin"),
+    "shakemute": lambda _: Play(pieces=(), end="idle"),
+}
+#: Fates of messages on WebSockets: name -> the error that is the answer. Over HTTP the connection
+#: is reset.
+ON_SOCKETS: Final[Mapping[str, JsonObject]] = {"limit": LIMIT, "not-found": NOT_FOUND}
 #: How a token request can fail: name -> what becomes of the answer that the issuer has given.
 REFRESHES: Final[Mapping[str, Callable[[Play], Play]]] = {
     "cut": lambda play: play.cut(len(play.wire) // 2, "fin"),
@@ -94,6 +129,7 @@ _REFRESH: Final = "refresh:"
 class Mishaps:
     """One case."""
 
+    bridge: Bridge = PLAIN
     stream: str
     protocol: Protocol
     streamed: bool
@@ -105,13 +141,23 @@ class Mishaps:
     def __str__(self) -> str:
         form = "streamed" if self.streamed else "whole"
         fates = (*self.fates, *(f"{_REFRESH}{fate}" for fate in self.refreshes))
-        return f"mishaps {self.stream} {self.protocol} {form} {' / '.join(fates)}"
+        told = f"{self.stream} {self.protocol} {form} {' / '.join(fates)}"
+        return f"{shown(self.bridge)}mishaps {told}"
 
     def play(self, fate: str) -> Play:
         """Return what an attempt with this fate gets."""
+        return attrs.evolve(self._play(fate), label=fate)
+
+    def _play(self, fate: str) -> Play:
         if fate in REFUSALS:
             return REFUSALS[fate]
+        if fate in ON_SOCKETS:
+            return on_socket_alone(ON_SOCKETS[fate])
         performance = performance_of_events(named(self.stream), every_s=0.01)
+        if fate in SHAKES:
+            whole = play_of(performance)
+            socket = whole.over_socket or SocketPlay(pieces=())
+            return attrs.evolve(whole, over_socket=attrs.evolve(socket, handshake=SHAKES[fate]))
         return play_of(performance if fate == "whole" else fault_of(fate).apply(performance))
 
 
@@ -121,12 +167,14 @@ def parse(text: str) -> Mishaps:
     Raises:
         ValueError: it is none.
     """
-    words = text.split(" ", 4)
+    bridge, told = split(text)
+    words = told.split(" ", 4)
     if len(words) != 5 or words[0] != "mishaps":
         raise ValueError(f"no case of several mishaps: {text!r}")
     named(words[1])
     fates = words[4].split(" / ")
     return Mishaps(
+        bridge=bridge,
         stream=words[1],
         protocol="chat" if words[2] == "chat" else "responses",
         streamed=words[3] == "streamed",
@@ -135,25 +183,28 @@ def parse(text: str) -> Mishaps:
     )
 
 
-def drawn(seed: int, number: int) -> Mishaps:
+def drawn(seed: int, number: int, bridge: Bridge = PLAIN) -> Mishaps:
     """Return the case of this number among those of a seed."""
-    rng = rng_of(seed, "mishaps", number)
+    rng = rng_of(seed, f"{shown(bridge)}mishaps", number)
     stream = rng.choice(sorted(streams.STREAMS))
-    protocol, streamed = rng.choice(WAYS)
+    protocol, streamed = rng.choice(ways_of(bridge))
     size = sum(map(len, streams.STREAMS[stream]()))
-    fates = tuple(fate_drawn(rng, size) for _ in range(rng.randint(1, 3)))
+    fates = tuple(fate_drawn(rng, size, bridge) for _ in range(rng.randint(1, 3)))
     refreshes = tuple(rng.choice(sorted(REFRESHES)) for _ in fates if rng.random() < 0.3)
     return Mishaps(
+        bridge=bridge,
         stream=stream,
         protocol=protocol,
         streamed=streamed,
         fates=fates,
-        refreshes=refreshes if "401" in fates else (),
+        refreshes=refreshes if {"401", "shake401"} & set(fates) else (),
     )
 
 
-def fate_drawn(rng: Random, size: int) -> str:
+def fate_drawn(rng: Random, size: int, bridge: Bridge = PLAIN) -> str:
     """Draw what happens to one attempt."""
+    if has_upstream_socket(bridge) and rng.random() < 0.35:
+        return rng.choice(sorted((*SHAKES, *ON_SOCKETS)))
     if rng.random() < 0.45:
         return rng.choice(sorted(REFUSALS))
     terms = []
@@ -182,27 +233,37 @@ def fate_drawn(rng: Random, size: int) -> str:
 
 async def run_mishaps(case: Mishaps, folder: Path, clocks: Clocks) -> list[str]:
     """Run a case on a relay of its own, and return what must not be so."""
-    async with staged(folder, clocks) as stage:
+    async with staged(folder, clocks, bridge=case.bridge) as stage:
         await trio.sleep(SETTLE_S)
         settle_order(rng_of(case).getrandbits(32))
         base, upstream = stage.level(), stage.upstream
         upstream.script = deque(map(case.play, case.fates))
         upstream.otherwise = case.play("whole")
         upstream.refreshing = deque(REFRESHES[fate] for fate in case.refreshes)
-        heard = Heard()
-        await ask(stage.connect(), asking(case.protocol, streamed=case.streamed), heard)
+        client = Client(case.bridge, stage.connect())
+        heard = await client.ask(case.protocol, streamed=case.streamed, lingers_s=SETTLE_S)
         await trio.sleep(SETTLE_S)
-        attempts = [oracle.Upstream.of(one.sent) for one in upstream.turns]
+        asked = upstream.turns
+        attempts = list(map(oracle.Upstream.of, asked))
         problems = oracle.judge_attempts(attempts)
-        last = case.fates[len(attempts) - 1] if 0 < len(attempts) <= len(case.fates) else "whole"
-        judge = oracle.judge_mangled if is_mangled(last) else oracle.judge
-        problems += judge(case.protocol, heard.data, attempts, streamed=case.streamed)
+        judge = oracle.judge_mangled if asked and is_mangled(fate_of(asked[-1])) else oracle.judge
+        problems += judge(case.protocol, heard.message, attempts, streamed=case.streamed)
+        problems += judge_bodies(asked, (), goes_on=False)
         problems += _charged(case, stage)
         if not case.refreshes:
             problems += stage.unburnt()
+        await client.leave()
+        upstream.hang_up()
+        await trio.sleep(SETTLE_S)
         if (more := stage.level().above(base)) is not None:
             problems.append(f"left open: {more}")
         return problems + stage.unforeseen()
+
+
+def fate_of(asked: Asked) -> str:
+    """Return which fate a request has met."""
+    elsewhere = asked.label.startswith(_SHAKE) and asked.way != "handshake"
+    return "whole" if elsewhere else asked.label
 
 
 def is_mangled(fate: str) -> bool:
@@ -212,11 +273,12 @@ def is_mangled(fate: str) -> bool:
 
 def must_cool(fate: str) -> bool:
     """Tell whether an account that meets this is left alone for some time."""
-    return fate in _LIMITS
+    return fate.removeprefix(_SHAKE) in _LIMITS
 
 
 def may_stand(fates: Sequence[str], *, refresh_fails: bool) -> set[str]:
     """Return how an account may stand that has met these fates, besides `good`."""
+    fates = [fate.removeprefix(_SHAKE) for fate in fates]
     found: set[str] = set()
     if any(map(must_cool, fates)):
         found.add("cooling")
@@ -233,8 +295,8 @@ def may_stand(fates: Sequence[str], *, refresh_fails: bool) -> set[str]:
 def _charged(case: Mishaps, stage: Stage) -> list[str]:
     """Return which accounts are charged with what was not theirs, or not with what was."""
     met: dict[str, list[str]] = {}
-    for one, fate in zip(stage.upstream.turns, case.fates, strict=False):
-        met.setdefault(one.account or "", []).append(fate)
+    for one in stage.upstream.asked:
+        met.setdefault(one.account or "", []).append(fate_of(one))
     problems = []
     for name, stands in stage.standings().items():
         fates = met.get(name, [])

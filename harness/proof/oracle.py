@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import itertools
 import json
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import attrs
 
+from harness.proof import frames
 from harness.proof.truth import (
     TERMINAL,
     Event,
     Message,
     Payload,
+    event_of,
     events_of,
     is_output,
     read_message,
+    read_texts,
+    refusal_of,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from harness.proof.asked import Asked
 
 Protocol: TypeAlias = Literal["responses", "chat"]
 
@@ -38,11 +44,24 @@ class Upstream:
     events: tuple[Event, ...] = ()
 
     @classmethod
-    def of(cls, wire: bytes | bytearray) -> Upstream:
-        """Read what was sent."""
+    def of(cls, asked: Asked) -> Upstream:
+        """Read what was sent for a request."""
+        return (cls.over_socket if asked.way == "message" else cls.over_http)(asked.sent)
+
+    @classmethod
+    def over_http(cls, wire: bytes | bytearray) -> Upstream:
+        """Read what was sent over HTTP."""
         message = read_message(wire)
         events = events_of(message.body) if message.status == 200 else []
         return cls(message=message, events=tuple(events))
+
+    @classmethod
+    def over_socket(cls, wire: bytes | bytearray) -> Upstream:
+        """Read what was sent over a WebSocket, behind its handshake."""
+        texts = frames.texts_of(bytes(wire))
+        told = list(itertools.takewhile(lambda text: refusal_of(text) is None, texts))
+        events = tuple(map(event_of, told))
+        return cls(message=read_texts(told or texts[:1]), events=events)
 
     @property
     def gave_output(self) -> bool:
@@ -52,6 +71,12 @@ class Upstream:
         """
         sound = itertools.takewhile(lambda event: event.payload is not None, self.events)
         return any(map(is_output, sound))
+
+    @property
+    def is_unannounced(self) -> bool:
+        """Nothing says that it began: on a WebSocket it may be the rest of an answer before it."""
+        created = any(event.name == "response.created" for event in self.events)
+        return self.message.over == "socket" and not created
 
     @property
     def terminal(self) -> Event | None:
@@ -75,15 +100,14 @@ def judge_attempts(attempts: Sequence[Upstream]) -> list[str]:
     return [
         f"attempt {number} had given output, and another one followed"
         for number, attempt in enumerate(attempts[:-1], start=1)
-        if attempt.gave_output
+        if attempt.gave_output and not attempt.is_unannounced
     ]
 
 
 def judge(
-    protocol: Protocol, heard: bytes | bytearray, attempts: Sequence[Upstream], *, streamed: bool
+    protocol: Protocol, message: Message, attempts: Sequence[Upstream], *, streamed: bool
 ) -> list[str]:
     """Return what is wrong with a client's answer. `attempts` were asked in this order."""
-    message = read_message(heard)
     if message.broken is not None:
         return [f"the answer holds {message.broken}"]
     if not message.whole:
@@ -97,7 +121,7 @@ def judge(
         return [f"the stream ends within an event: {message.body[-60:]!r}"]
     events = events_of(message.body)
     if protocol == "responses":
-        return _judge_responses(events, last)
+        return _judge_responses(events, last, message) + _misnamed(events, message)
     return _judge_chat(events, last)
 
 
@@ -127,29 +151,29 @@ def is_error(body: bytes) -> bool:
 
 
 def judge_stopped(
-    protocol: Protocol, heard: bytes | bytearray, attempts: Sequence[Upstream], *, streamed: bool
+    protocol: Protocol, message: Message, attempts: Sequence[Upstream], *, streamed: bool
 ) -> list[str]:
     """Return what is wrong with an answer that was stopped at some moment.
 
     What upstream had sent by then may not have been read yet. So it must be right for some number
     of its events.
     """
-    problems = judge(protocol, heard, attempts, streamed=streamed)
+    problems = judge(protocol, message, attempts, streamed=streamed)
     for count in range(len(attempts[-1].events)) if problems and attempts else ():
         read = attrs.evolve(attempts[-1], events=attempts[-1].events[:count])
-        if not judge(protocol, heard, [*attempts[:-1], read], streamed=streamed):
+        if not judge(protocol, message, [*attempts[:-1], read], streamed=streamed):
             return []
     return problems
 
 
 def judge_mangled(
-    protocol: Protocol, heard: bytes | bytearray, attempts: Sequence[Upstream], *, streamed: bool
+    protocol: Protocol, message: Message, attempts: Sequence[Upstream], *, streamed: bool
 ) -> list[str]:
     """Return what is wrong with an answer whose last attempt upstream has mangled itself.
 
     How it reads is upstream's affair; how it ends is ours.
     """
-    message, last = read_message(heard), attempts[-1]
+    last = attempts[-1]
     if message.broken is not None or not message.whole:
         return [f"the answer did not come to its end: {message.broken}"]
     if message.status != 200:
@@ -160,12 +184,17 @@ def judge_mangled(
         return [] if well else ["status 200 although the answer was not complete"]
     events = events_of(message.body)
     if protocol == "responses":
-        ends = [event.name for event in events if event.name in TERMINAL]
-        sent = {event.raw for event in last.events}
+        of = _told(message, last)
+        # Of an event that is named otherwise than it is, each believes something else.
+        torn = {of(event) for event in last.events if _is_torn(event)}
+        ends = [e.name for e in events if e.name in TERMINAL and of(e) not in torn]
+        sent = set(map(of, last.events))
         problems = [] if len(ends) == 1 else [f"terminal events {ends}"]
+        if message.over == "socket" and ends and events[-1].name not in TERMINAL:
+            problems.append("events behind the terminal one, on a WebSocket")
         if ends and ends[0] in ENDED_WELL and not well:
             problems.append(f"{ends[0]} although the answer was not complete")
-        made_up = [e.raw[:100] for e in events if e.name not in TERMINAL and e.raw not in sent]
+        made_up = [e.raw[:100] for e in events if e.name not in TERMINAL and of(e) not in sent]
         return problems + [f"an event that upstream did not send: {raw!r}" for raw in made_up]
     chunks = [event.payload or {} for event in events if event.data != _DONE]
     errors = sum("error" in chunk for chunk in chunks)
@@ -178,18 +207,51 @@ def judge_mangled(
     return problems
 
 
+def _is_torn(event: Event) -> bool:
+    named = event.raw.removeprefix(b"event: ").split(b"\n")[0]
+    return event.raw.startswith(b"event:") and named != event.name.encode()
+
+
 # Responses, streamed.
 
 
-def _judge_responses(events: list[Event], last: Upstream) -> list[str]:
+def _told(message: Message, last: Upstream) -> Callable[[Event], bytes]:
+    """Return what of an event must come through: where both sides are alike, all of its bytes.
+
+    A WebSocket's message is a text, so that what is none becomes one.
+    """
+    if message.over == last.message.over:
+        return attrgetter("raw")
+    return attrgetter("data") if message.over == "http" else _as_text
+
+
+def _as_text(event: Event) -> bytes:
+    return event.data.decode(errors="replace").encode()
+
+
+def _misnamed(events: list[Event], message: Message) -> list[str]:
+    """Return which events of a stream over HTTP are not named in a line of their own."""
+    if message.over == "socket":
+        return []
+    return [
+        f"an event without its name: {event.raw[:80]!r}"
+        for event in events
+        if event.payload is not None and not event.raw.startswith(b"event: " + event.name.encode())
+    ]
+
+
+def _judge_responses(events: list[Event], last: Upstream, message: Message) -> list[str]:
     terminals = [number for number, event in enumerate(events) if event.name in TERMINAL]
     if len(terminals) != 1:
         return [f"{len(terminals)} terminal events"]
     problems = []
-    behind = [e.raw for e in events[terminals[0] + 1 :]]
-    if behind != [e.raw for e in last.behind_terminal][: len(behind)]:
+    of = _told(message, last)
+    # On a WebSocket they would be taken for the beginning of the next answer.
+    behind = list(map(of, events[terminals[0] + 1 :]))
+    may_follow = [] if message.over == "socket" else list(map(of, last.behind_terminal))
+    if behind != may_follow[: len(behind)]:
         problems.append(f"events behind the terminal one: {[e.name for e in events]}")
-    told, true = [e.raw for e in events[: terminals[0]]], [e.raw for e in last.until_terminal]
+    told, true = list(map(of, events[: terminals[0]])), list(map(of, last.until_terminal))
     if not last.gave_output and last.terminal is None:
         true = []  # nothing was committed, so nothing of it may be seen
     if told != true:

@@ -16,9 +16,10 @@ import attrs
 import trio
 
 from harness.proof import answers, loss, mishaps, stories, streams, sweep, virtual
+from harness.proof.bridges import BRIDGES, PLAIN, Bridge, has_upstream_socket, shown, split
 from harness.proof.oracle import ENDED_WELL, Upstream
+from harness.proof.plays import performance_of_events, play_of
 from harness.proof.stage import SETTLE_S, staged
-from harness.proof.upstream import performance_of_events, play_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,11 +33,14 @@ Extent: TypeAlias = Literal["quick", "full", "exhaustive"]
 
 #: Cases that one relay serves before it is replaced by a fresh one.
 _CASES_PER_RELAY: Final = 200
-#: Of the loss property's cases, a quick run takes every so manieth.
+#: Of the loss property's cases, a quick run takes every so manieth; fewer with WebSockets.
 _QUICK_LOSS: Final = 150
+_QUICK_LOSS_OF_SOCKETS: Final = 600
 _QUICK_MISHAPS: Final = 40
+_QUICK_MISHAPS_OF_SOCKETS: Final = 16
 _FULL_MISHAPS: Final = 1500
 _QUICK_STORIES: Final = 20
+_QUICK_STORIES_OF_SOCKETS: Final = 10
 _FULL_STORIES: Final = 1000
 #: Cases of each long stream, and of each that was found in a file.
 _LONG: Final[dict[Extent, tuple[int, int]]] = {
@@ -44,9 +48,12 @@ _LONG: Final[dict[Extent, tuple[int, int]]] = {
     "full": (300, 20),
     "exhaustive": (2000, 400),
 }
+_QUICK_LONG_OF_SOCKETS: Final = 2
 #: Between two steps that are hit. Turns with one body and whole relays that are cancelled go
 #: through the same steps as others, mostly, so fewer of them do.
 _QUICK_SWEEP: Final = 97
+#: Of the sweeps with WebSockets, a quick run makes so many.
+_QUICK_SWEEPS_OF_SOCKETS: Final = 10
 _FULL_SWEEP_RARELY: Final = 4
 #: Answers in files of which a quick run cuts some.
 _QUICK_FOUND: Final = 24
@@ -67,6 +74,7 @@ class Outcome:
     """What came of some cases."""
 
     part: Part
+    bridge: Bridge
     cases: int
     failures: tuple[Failure, ...]
     #: Seconds of one core.
@@ -78,6 +86,8 @@ class Batch:
     """Some work for one process."""
 
     part: Part
+    #: Of all its cases.
+    bridge: Bridge = PLAIN
     #: Cases by their texts; or one sweep, by its text without a step.
     cases: tuple[str, ...]
     first: int = 1
@@ -99,6 +109,7 @@ class Batch:
             count, failures = virtual.run(partial(acts[self.part], self, Path(folder)))
         return Outcome(
             part=self.part,
+            bridge=self.bridge,
             cases=count,
             failures=tuple(failures),
             took_s=time.process_time() - began_s,
@@ -111,70 +122,99 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def batches(
-    parts: Sequence[Part], extent: Extent, *, seed: int, found_in: Sequence[Path] = ()
+    parts: Sequence[Part],
+    extent: Extent,
+    *,
+    seed: int,
+    found_in: Sequence[Path] = (),
+    bridges: Sequence[Bridge] = BRIDGES,
 ) -> list[Batch]:
     """Return all the work, in an order that follows from `seed`.
 
     `found_in` are files and folders whose answers are cut as the long ones are.
     """
     found: list[Batch] = []
-    if "loss" in parts:
-        found += _loss_batches(extent, seed)
-    if "long" in parts:
-        names = [name for path in found_in for name in answers.below(path)]
-        if extent == "quick" and len(names) > _QUICK_FOUND:
-            names = virtual.rng_of(seed, "found").sample(names, _QUICK_FOUND)
-        found += _long_batches(list(filter(_ends_well, names)), extent, seed)
-    if "mishaps" in parts:
-        count = _QUICK_MISHAPS if extent == "quick" else _FULL_MISHAPS
-        texts = [str(mishaps.drawn(seed, number)) for number in range(count)]
-        found += [Batch(part="mishaps", cases=some) for some in _some(texts, 50)]
-    if "stories" in parts:
-        count = _QUICK_STORIES if extent == "quick" else _FULL_STORIES
-        texts = [str(stories.drawn(seed, number)) for number in range(count)]
-        found += [Batch(part="stories", cases=some) for some in _some(texts, 50)]
-    if "cancel" in parts:
-        found += _sweep_batches(extent, seed)
+    names = [name for path in found_in for name in answers.below(path)] if "long" in parts else []
+    if extent == "quick" and len(names) > _QUICK_FOUND:
+        names = virtual.rng_of(seed, "found").sample(names, _QUICK_FOUND)
+    names = list(filter(_ends_well, names))
+    for bridge in bridges:
+        if "loss" in parts:
+            found += _loss_batches(bridge, extent, seed)
+        if "long" in parts:
+            found += _long_batches(bridge, names if bridge == PLAIN else (), extent, seed)
+        if "mishaps" in parts:
+            count = _mishaps_of(bridge, extent)
+            texts = [str(mishaps.drawn(seed, number, bridge)) for number in range(count)]
+            found += [Batch(part="mishaps", bridge=bridge, cases=some) for some in _some(texts, 50)]
+        if "stories" in parts:
+            count = _stories_of(bridge, extent)
+            texts = [str(stories.drawn(seed, number, bridge)) for number in range(count)]
+            found += [Batch(part="stories", bridge=bridge, cases=some) for some in _some(texts, 50)]
+        if "cancel" in parts:
+            found += _sweep_batches(bridge, extent, seed)
     virtual.rng_of(seed, "order").shuffle(found)
     return found
 
 
-def _loss_batches(extent: Extent, seed: int) -> Iterator[Batch]:
-    rng = virtual.rng_of(seed, "loss")
+def _mishaps_of(bridge: Bridge, extent: Extent) -> int:
+    if extent != "quick":
+        return _FULL_MISHAPS
+    return _QUICK_MISHAPS if bridge == PLAIN else _QUICK_MISHAPS_OF_SOCKETS
+
+
+def _stories_of(bridge: Bridge, extent: Extent) -> int:
+    if extent != "quick":
+        return _FULL_STORIES
+    return _QUICK_STORIES if bridge == PLAIN else _QUICK_STORIES_OF_SOCKETS
+
+
+def _loss_batches(bridge: Bridge, extent: Extent, seed: int) -> Iterator[Batch]:
+    rng = virtual.rng_of(seed, f"{shown(bridge)}loss")
     for stream in streams.STREAMS:
-        cases = [str(case) for case in loss.cuts(stream, every_way=extent == "exhaustive")]
+        every_way = extent == "exhaustive"
+        cases = [str(case) for case in loss.cuts(stream, every_way=every_way, bridge=bridge)]
         if extent == "quick":
-            cases = rng.sample(cases, len(cases) // _QUICK_LOSS)
-        yield from (Batch(part="loss", cases=some) for some in _some(cases, _CASES_PER_RELAY))
+            share = _QUICK_LOSS if bridge == PLAIN else _QUICK_LOSS_OF_SOCKETS
+            cases = rng.sample(cases, len(cases) // share)
+        for some in _some(cases, _CASES_PER_RELAY):
+            yield Batch(part="loss", bridge=bridge, cases=some)
 
 
-def _long_batches(names: Sequence[str], extent: Extent, seed: int) -> Iterator[Batch]:
+def _long_batches(
+    bridge: Bridge, names: Sequence[str], extent: Extent, seed: int
+) -> Iterator[Batch]:
     of_long, of_found = _LONG[extent]
+    if extent == "quick" and bridge != PLAIN:
+        of_long = _QUICK_LONG_OF_SOCKETS
     for name in (*answers.LONG, *names):
         count = of_long if name in answers.LONG else of_found
-        cases = loss.some_cuts(name, count, virtual.rng_of(seed, "long", name))
+        rng = virtual.rng_of(seed, f"{shown(bridge)}long", name)
+        cases = loss.some_cuts(name, count, rng, bridge=bridge)
         for some in _some(list(map(str, cases)), _CASES_PER_RELAY):
-            yield Batch(part="long", cases=some)
+            yield Batch(part="long", bridge=bridge, cases=some)
 
 
 def _ends_well(name: str) -> bool:
     """Tell whether an answer is one: what ends as an error is repeated, which is another story."""
-    attempt = Upstream.of(play_of(performance_of_events(answers.named(name))).wire)
+    attempt = Upstream.over_http(play_of(performance_of_events(answers.named(name))).wire)
     return attempt.terminal is not None and attempt.terminal.name in ENDED_WELL
 
 
-def _sweep_batches(extent: Extent, seed: int) -> Iterator[Batch]:
-    rng = virtual.rng_of(seed, "cancel")
-    for it in sweep.sweeps():
+def _sweep_batches(bridge: Bridge, extent: Extent, seed: int) -> Iterator[Batch]:
+    rng = virtual.rng_of(seed, f"{shown(bridge)}cancel")
+    swept = sweep.sweeps(bridge)
+    if extent == "quick":
+        count = len(swept) // 4 if bridge == PLAIN else _QUICK_SWEEPS_OF_SOCKETS
+        swept = tuple(rng.sample(swept, count))
+    for it in swept:
         every = 1
         if extent == "quick":
-            if rng.random() < 0.75:
-                continue
             every = _QUICK_SWEEP
         elif extent == "full" and (it.hit == "kill" or not it.streamed):
             every = _FULL_SWEEP_RARELY
         first = 1 + rng.randrange(every)
-        yield Batch(part="cancel", cases=(str(it),), first=first, every=every)
+        yield Batch(part="cancel", bridge=bridge, cases=(str(it),), first=first, every=every)
 
 
 def _some(cases: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:
@@ -217,14 +257,15 @@ def run_case(text: str) -> tuple[str, ...]:
     Raises:
         ValueError: the text names none.
     """
-    if text.startswith("mishaps "):
-        return _failed(Batch(part="mishaps", cases=(text,)))
-    if text.startswith("story "):
-        return _failed(Batch(part="stories", cases=(str(stories.parse(text)),)))
-    if "wire@" in text:
-        return _failed(Batch(part="loss", cases=(str(loss.Cut.parse(text)),)))
+    bridge, told = split(text)
+    if told.startswith("mishaps "):
+        return _failed(Batch(part="mishaps", bridge=bridge, cases=(str(mishaps.parse(text)),)))
+    if told.startswith("story "):
+        return _failed(Batch(part="stories", bridge=bridge, cases=(str(stories.parse(text)),)))
+    if "wire@" in told or "warm@" in told:
+        return _failed(Batch(part="loss", bridge=bridge, cases=(str(loss.Cut.parse(text)),)))
     it, step = sweep.parse(text)
-    return _failed(Batch(part="cancel", cases=(str(it),), first=step, most=1))
+    return _failed(Batch(part="cancel", bridge=bridge, cases=(str(it),), first=step, most=1))
 
 
 def _failed(batch: Batch) -> tuple[str, ...]:
@@ -237,7 +278,10 @@ async def _cuts(batch: Batch, folder: Path, clocks: Clocks) -> tuple[int, list[F
     number = 0
     while cases:
         number += 1
-        async with staged(folder / str(number), clocks) as stage:
+        # With a WebSocket to the backend a turn has to have the account of the one before.
+        accounts = 1 if has_upstream_socket(batch.bridge) else 2
+        place = folder / str(number)
+        async with staged(place, clocks, bridge=batch.bridge, accounts=accounts) as stage:
             await trio.sleep(SETTLE_S)
             base = stage.level()
             while cases:

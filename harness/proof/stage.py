@@ -23,7 +23,9 @@ from codexrelay.backends.codex.settings import (
     ExtraSettings,
 )
 from codexrelay.backends.settings import BudgetSettings
+from codexrelay.backends.transports.dialling import Dialler
 from codexrelay.backends.transports.direct import DirectTransport
+from codexrelay.backends.transports.websocket import WebSocketDial
 from codexrelay.cli import process
 from codexrelay.cli.process import Running, World
 from codexrelay.config.settings import BackendsSettings, ServerSettings, Settings
@@ -32,6 +34,7 @@ from codexrelay.server.drain import Drain
 from codexrelay.server.listen import Bound
 from codexrelay.server.services import Services
 from codexrelay.sessions.settings import SessionsSettings
+from harness.proof.bridges import PLAIN, Bridge, Mode, mode_of
 from harness.proof.upstream import Upstream
 from harness.proof.wires import Door, Wiring
 from harness.simulator import Simulator
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from codexrelay.backends.websocket import Dial
     from harness.proof.virtual import Clocks
 
 #: The address is never looked up: connections are made here.
@@ -148,12 +152,14 @@ class Stage:
         return problems
 
     def unforeseen(self) -> list[str]:
-        """Return what the relay has logged as its own mistakes since the last look."""
+        """Return the relay's own mistakes since the last look, as it logged or as upstream saw."""
         found = [str(line.get("event")) for line in self.logged if line.get("log_level") == "error"]
         found += self.alarms.heard
+        breaches, self.upstream.breaches = self.upstream.breaches, []
         self.logged.clear()
         self.alarms.heard.clear()
-        return [f"the relay logged: {told}" for told in found]
+        told = [f"the relay logged: {told}" for told in found]
+        return told + [f"upstream was sent {breach}" for breach in breaches]
 
 
 def _open_files() -> int:
@@ -194,9 +200,11 @@ async def staged(
     seed: int = 0,
     max_concurrent_turns: int | None = None,
     after: Stage | None = None,
+    bridge: Bridge = PLAIN,
 ) -> AsyncIterator[Stage]:
     """Run a whole relay in virtual time; what it keeps lies below `folder`, which is empty.
 
+    It is set up for turns on `bridge`.
     `after` is a relay that has stopped: this one takes over its accounts and its backend.
     At the end of the block the relay is stopped, the polite way if it still runs.
     """
@@ -210,7 +218,9 @@ async def staged(
     else:
         simulator, store, upstream = after.simulator, after.store, after.upstream
     door = Door()
-    settings = _settings(folder, store, max_concurrent_turns=max_concurrent_turns)
+    settings = _settings(
+        folder, store, max_concurrent_turns=max_concurrent_turns, websocket=mode_of(bridge)
+    )
     drain, stopped, scope = Drain(grace_s=0.0), trio.Event(), trio.CancelScope()
     transports: list[DirectTransport] = []
     with structlog.testing.capture_logs() as logged, _alarms() as alarms:
@@ -221,6 +231,9 @@ async def staged(
             def around(_backend: str, _real: httpx.AsyncBaseTransport) -> DirectTransport:
                 transports.append(DirectTransport(opening=wiring.open))
                 return transports[-1]
+
+            def around_dial(_backend: str, _real: Dial) -> Dial:
+                return WebSocketDial(Dialler(opening=wiring.open))
 
             async def bind(_host: str, _port: int) -> Bound:
                 await trio.lowlevel.checkpoint()
@@ -234,6 +247,7 @@ async def staged(
                 rng=random.Random(seed),
                 bind=bind,
                 around_transport=around,
+                around_dial=around_dial,
             )
 
             async def run(*, task_status: trio.TaskStatus[Running]) -> None:
@@ -263,13 +277,16 @@ async def staged(
             nursery.cancel_scope.cancel()
 
 
-def _settings(folder: Path, store: Path, *, max_concurrent_turns: int | None) -> Settings:
+def _settings(
+    folder: Path, store: Path, *, max_concurrent_turns: int | None, websocket: Mode
+) -> Settings:
     managed = ManagedOAuthSettings(
         storage_path=str(store), max_concurrent_turns=max_concurrent_turns
     )
     backend = CodexBackendSettings(
         api_base_url=f"{BACKEND_URL}/backend-api/codex",
         budgets=BUDGETS,
+        websocket=websocket,
         extra=ExtraSettings(codex=CodexSettings(managed_oauth=managed, oauth_issuer=BACKEND_URL)),
     )
     return Settings(

@@ -1,6 +1,7 @@
 """Stories: many turns on one relay, with faults, refreshes that fail, clients that leave, and time.
 
-A case is a text: `story STEP ; STEP ; …`.
+A case is a text: `story STEP ; STEP ; …`, behind its bridge. Over WebSockets, all turns of a story
+are on one, as long as it is open.
 
 | step | what happens |
 | --- | --- |
@@ -9,6 +10,8 @@ A case is a text: `story STEP ; STEP ; …`.
 | `expire` | from now on the backend refuses every access token that it has given out |
 | `refresh cut` | the next token request fails: `cut`, `reset` or `500` |
 | `wait 90s` | nothing, so long |
+| `hang up` | the backend closes the WebSockets that are open |
+| `come back` | the client closes its WebSocket, and opens another one for the next turn |
 
 What must be so is looked at after each step. A step that is wrong ends the story; the last step of
 each is a whole turn, which must be served if any account is sound.
@@ -26,12 +29,13 @@ import trio
 
 from codexrelay.accounts.standing import MAX_REJECTED_TOKENS
 from harness.proof import oracle
-from harness.proof.client import Heard, ask
-from harness.proof.loss import WAYS, asking
+from harness.proof.bridges import PLAIN, Bridge, Client, shown, split, ways_of
+from harness.proof.client import SocketHeard
 from harness.proof.mishaps import (
     REFRESHES,
     Mishaps,
     fate_drawn,
+    fate_of,
     is_mangled,
     may_stand,
     must_cool,
@@ -40,7 +44,6 @@ from harness.proof.mishaps import parse as mishaps_of
 from harness.proof.stage import SETTLE_S, Level, Stage, staged
 from harness.proof.streams import STREAMS
 from harness.proof.sweep import HitAtStep
-from harness.proof.truth import read_message
 from harness.proof.virtual import rng_of, settle_order
 from harness.proof.wires import cut_off
 
@@ -48,7 +51,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from random import Random
 
-    from harness.proof.upstream import Asked
+    from harness.proof.asked import Asked
     from harness.proof.virtual import Clocks
 
 _EXACT_S: Final = 1e-6
@@ -101,7 +104,26 @@ class Wait:
         return f"wait {self.for_s:g}s"
 
 
-Step: TypeAlias = Turn | Expire | FailRefresh | Wait
+@attrs.frozen
+class HangUp:
+    """The backend closes the WebSockets that are open."""
+
+    def __str__(self) -> str:
+        return "hang up"
+
+
+@attrs.frozen
+class ComeBack:
+    """The client closes its WebSocket."""
+
+    def __str__(self) -> str:
+        return "come back"
+
+
+Step: TypeAlias = Turn | Expire | FailRefresh | Wait | HangUp | ComeBack
+_PLAIN_STEPS: Final[dict[str, Step]] = {
+    str(step): step for step in (Expire(), HangUp(), ComeBack())
+}
 
 
 @attrs.frozen
@@ -109,9 +131,10 @@ class Story:
     """One case."""
 
     steps: tuple[Step, ...]
+    bridge: Bridge = PLAIN
 
     def __str__(self) -> str:
-        return f"story {' ; '.join(map(str, self.steps))}"
+        return f"{shown(self.bridge)}story {' ; '.join(map(str, self.steps))}"
 
 
 def parse(text: str) -> Story:
@@ -120,15 +143,16 @@ def parse(text: str) -> Story:
     Raises:
         ValueError: it is none.
     """
-    told = text.removeprefix("story ")
-    if told == text:
+    bridge, story = split(text)
+    told = story.removeprefix("story ")
+    if told == story:
         raise ValueError(f"no story: {text!r}")
-    return Story(tuple(map(_step, told.split(" ; "))))
+    return Story(tuple(map(_step, told.split(" ; "))), bridge)
 
 
 def _step(text: str) -> Step:
-    if text == "expire":
-        return Expire()
+    if text in _PLAIN_STEPS:
+        return _PLAIN_STEPS[text]
     if (wait := _WAIT.fullmatch(text)) is not None:
         return Wait(float(wait["for_s"]))
     if (leave := _LEAVE.fullmatch(text)) is not None:
@@ -141,13 +165,16 @@ def _step(text: str) -> Step:
     raise ValueError(f"no step of a story: {text!r}")
 
 
-def drawn(seed: int, number: int) -> Story:
+def drawn(seed: int, number: int, bridge: Bridge = PLAIN) -> Story:
     """Return the case of this number among those of a seed."""
-    rng = rng_of(seed, "story", number)
-    return Story(tuple(_step_drawn(rng) for _ in range(rng.randint(2, _MOST_STEPS))))
+    rng = rng_of(seed, f"{shown(bridge)}story", number)
+    count = rng.randint(2, _MOST_STEPS)
+    return Story(tuple(_step_drawn(rng, bridge) for _ in range(count)), bridge)
 
 
-def _step_drawn(rng: Random) -> Step:
+def _step_drawn(rng: Random, bridge: Bridge) -> Step:
+    if bridge != PLAIN and rng.random() < 0.2:
+        return rng.choice((HangUp(), ComeBack()))
     kind = rng.random()
     if kind < 0.15:
         return Expire()
@@ -156,9 +183,9 @@ def _step_drawn(rng: Random) -> Step:
     if kind < 0.45:
         return Wait(rng.choice((1.0, 30.0, 400.0, 4000.0)))
     stream = rng.choice(sorted(STREAMS))
-    protocol, streamed = rng.choice(WAYS)
+    protocol, streamed = rng.choice(ways_of(bridge))
     size = sum(map(len, STREAMS[stream]()))
-    fates = tuple(fate_drawn(rng, size) for _ in range(rng.randint(0, 2))) or ("whole",)
+    fates = tuple(fate_drawn(rng, size, bridge) for _ in range(rng.randint(0, 2))) or ("whole",)
     turn = Mishaps(stream=stream, protocol=protocol, streamed=streamed, fates=fates)
     return Turn(turn, rng.randint(1, _TASK_STEPS) if kind > 0.8 else None)
 
@@ -168,14 +195,15 @@ _LAST: Final = Turn(Mishaps(stream="text", protocol="responses", streamed=True, 
 
 async def run_story(story: Story, folder: Path, clocks: Clocks) -> list[str]:
     """Run a case on a relay of its own, and return what must not be so."""
-    async with staged(folder, clocks) as stage:
+    async with staged(folder, clocks, bridge=story.bridge) as stage:
         await trio.sleep(SETTLE_S)
-        teller = _Teller(stage, stage.level())
+        teller = _Teller(stage, stage.level(), story.bridge)
         for number, step in enumerate((*story.steps, _LAST), start=1):
             settle_order(rng_of(number, step).getrandbits(32))
             if problems := await teller.tell(step):
+                await teller.end()
                 return [f"step {number}, {step}: {problem}" for problem in problems]
-        return []
+        return await teller.end()
 
 
 @attrs.define(eq=False)
@@ -184,6 +212,9 @@ class _Teller:
 
     _stage: Stage
     _base: Level
+    _bridge: Bridge
+    #: The connection of the next turn, if it is there already.
+    _client: Client | None = None
     #: Account -> the fates that it has met.
     _met: dict[str, list[str]] = attrs.field(factory=dict)
     #: Accounts whose token the backend may refuse.
@@ -208,9 +239,38 @@ class _Teller:
                 upstream.refreshing.append(REFRESHES[fate])
                 self._failing = True
             case Wait(for_s):
-                await trio.sleep(for_s)
+                problems = await self._wait(for_s)
+            case HangUp():
+                upstream.hang_up()
+            case ComeBack():
+                await self._leave()
         await trio.sleep(SETTLE_S)
         return problems + self._state()
+
+    async def _wait(self, for_s: float) -> list[str]:
+        """Wait as a client does that answers pings; return what it was told without asking."""
+        ends_at_s = trio.current_time() + for_s
+        heard = SocketHeard()
+        if self._client is not None and self._client.socket is not None:
+            with trio.move_on_at(ends_at_s):
+                await self._client.socket.listen(heard, beyond_its_end=True)
+            if heard.closed:
+                await self._leave()
+        await trio.sleep_until(ends_at_s)
+        return [f"the client was told {text[:80]!r} without asking" for text in heard.texts]
+
+    async def end(self) -> list[str]:
+        """Let both sides go; return what is left of the story."""
+        await self._leave()
+        self._stage.upstream.hang_up()
+        await trio.sleep(SETTLE_S)
+        more = self._stage.level().above(self._base)
+        return [] if more is None else [f"left open at the end: {more}"]
+
+    async def _leave(self) -> None:
+        if self._client is not None:
+            await self._client.leave()
+        self._client = None
 
     async def _turn(self, turn: Turn) -> list[str]:
         stage, case = self._stage, turn.mishaps
@@ -221,47 +281,51 @@ class _Teller:
         ]
         stage.upstream.script = deque(map(case.play, case.fates))
         stage.upstream.otherwise = case.play("whole")
-        asked_before, heard, stream = len(stage.upstream.turns), Heard(), stage.connect()
-        instrument = HitAtStep(turn.leaves_at or 0, partial(cut_off, stream))
+        asked_before = len(stage.upstream.asked)
+        client = self._client = self._client or Client(self._bridge, stage.connect())
+        instrument = HitAtStep(turn.leaves_at or 0, partial(cut_off, client.stream))
         trio.lowlevel.add_instrument(instrument)
         try:
-            await ask(stream, asking(case.protocol, streamed=case.streamed), heard)
+            heard = await client.ask(case.protocol, streamed=case.streamed)
         finally:
             trio.lowlevel.remove_instrument(instrument)
+        was_hit = instrument.hit_at_s is not None
+        if was_hit or client.socket is None or not client.socket.is_usable:
+            await self._leave()
         await trio.sleep(SETTLE_S)
-        asked = stage.upstream.turns[asked_before:]
+        every = stage.upstream.asked[asked_before:]
+        asked = [one for one in every if one.is_turn]
         if any(one.over_at_s is None and not one.watched for one in asked):
             await trio.sleep(_LONGEST_S)
         stage.upstream.script.clear()
-        problems = self._charge(asked, case, left=instrument.hit_at_s is not None)
-        attempts = [oracle.Upstream.of(one.sent) for one in asked]
+        problems = self._charge(every, left=instrument.hit_at_s is not None)
+        attempts = [oracle.Upstream.of(one) for one in asked]
         problems += oracle.judge_attempts(attempts)
         if instrument.hit_at_s is not None:
             return problems + _stayed(asked, instrument.hit_at_s)
-        # The backend refuses an expired token by itself, and the fate waits for the next attempt.
-        met = [one for one in asked if one.account is not None]
-        fate = case.fates[len(met) - 1] if 0 < len(met) <= len(case.fates) else "whole"
-        judge = oracle.judge_mangled if met and is_mangled(fate) else oracle.judge
-        problems += judge(case.protocol, heard.data, attempts, streamed=case.streamed)
-        status = read_message(heard.data).status
+        judge = oracle.judge_mangled if asked and is_mangled(fate_of(asked[-1])) else oracle.judge
+        problems += judge(case.protocol, heard.message, attempts, streamed=case.streamed)
+        status = heard.message.status
         if case.fates == ("whole",) and sound and status != 200:
             problems.append(f"status {status} although {', '.join(sound)} stood good")
         return problems
 
-    def _charge(self, asked: list[Asked], case: Mishaps, *, left: bool) -> list[str]:
+    def _charge(self, asked: list[Asked], *, left: bool) -> list[str]:
         """Note what each account has met; return who is not charged with what was its own."""
+        asked = [one for one in asked if one.is_turn or one.way == "handshake"]
         known = [one for one in asked if one.account is not None]
         self._refusals += len(asked) - len(known)
         problems = []
         standings = self._stage.standings()
-        for one, fate in zip(known, case.fates, strict=False):
-            name = one.account or ""
+        for one in known:
+            name, fate = one.account or "", fate_of(one)
             self._met.setdefault(name, []).append(fate)
             self._refusals += "401" in fate
             if must_cool(fate) and standings[name] != "cooling" and not left:
                 problems.append(f"account {name} met {fate} and stands {standings[name]}")
-        # The backend has taken a token of theirs.
-        self._expired.difference_update(one.account or "" for one in known)
+        # The backend has taken a token of theirs; on an open WebSocket it asks for none.
+        taken = (one for one in known if one.way != "message")
+        self._expired.difference_update(one.account or "" for one in taken)
         return problems
 
     def _state(self) -> list[str]:
@@ -278,7 +342,11 @@ class _Teller:
                 problems.append(f"account {name} met {met} and stands {stands}")
         if not self._failing:
             problems += stage.unburnt()
-        if (more := stage.level().above(self._base)) is not None:
+        level = stage.level()
+        if self._bridge != PLAIN:
+            # WebSockets that wait for another turn are no loss; they are looked at in the end.
+            level = attrs.evolve(level, tasks=self._base.tasks, open_files=self._base.open_files)
+        if (more := level.above(self._base)) is not None:
             problems.append(f"left open: {more}")
         return problems
 

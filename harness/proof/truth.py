@@ -1,4 +1,4 @@
-"""What is true of an exchange, read by other means than the relay's: HTTP/1.1 and event streams.
+"""What is true of an exchange, read by other means than the relay's: HTTP/1.1, events, messages.
 
 Nothing of the relay's own reading is used here, so that it cannot err the same way.
 """
@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: A parsed event's payload.
 Payload: TypeAlias = dict[str, object]
@@ -25,7 +28,7 @@ _HANDSHAKES: Final = frozenset({"response.created", "response.in_progress", "res
 
 @attrs.frozen(kw_only=True)
 class Message:
-    """An HTTP answer, as far as it came."""
+    """An answer, as far as it came."""
 
     #: None while the head is not there.
     status: int | None = None
@@ -33,8 +36,10 @@ class Message:
     body: bytes = b""
     #: It has come to its proper end.
     whole: bool = False
-    #: It is no HTTP/1.1, or something stands behind its end.
+    #: It is none as it should be, or something stands behind its end.
     broken: str | None = None
+    #: What carried it.
+    over: Literal["http", "socket"] = "http"
 
 
 def read_message(wire: bytes | bytearray) -> Message:
@@ -153,4 +158,53 @@ def is_output(event: Event) -> bool:
         and name.startswith("response.")
         and name not in _HANDSHAKES
         and name not in ("response.failed", "response.metadata")
+    )
+
+
+def event_of(text: bytes) -> Event:
+    """Return the event that a message over a WebSocket is."""
+    name = Event(b"", text).name
+    return Event((b"event: %b\n" % name.encode() if name else b"") + b"data: %b" % text, text)
+
+
+def refusal_of(text: bytes) -> Payload | None:
+    """Return what a message says that refuses a request: an error with a status is no event."""
+    payload = Event(b"", text).payload or {}
+    has_status = "status" in payload or "status_code" in payload
+    return payload if payload.get("type") == "error" and has_status else None
+
+
+def read_texts(texts: Sequence[bytes]) -> Message:
+    """Return the answer that these messages are: events, or one that refuses."""
+    refusals = [told for text in texts if (told := refusal_of(text)) is not None]
+    if refusals and len(texts) > 1:
+        names = [event_of(text).name for text in texts]
+        return Message(status=200, over="socket", broken=f"a refusal among {names}")
+    if refusals:
+        return _refusal(refusals[0])
+    events = [event_of(text) for text in texts]
+    return Message(
+        status=200,
+        body=b"".join(event.raw + b"\n\n" for event in events),
+        whole=any(event.name in TERMINAL for event in events),
+        over="socket",
+    )
+
+
+def _refusal(told: Payload) -> Message:
+    status, headers = told.get("status", told.get("status_code")), told.get("headers")
+    broken = None
+    if "status" in told and "status_code" in told:
+        broken = "an error message with `status` and `status_code`"
+    elif not isinstance(status, int):
+        broken = f"an error message with the status {status!r}"
+    elif not isinstance(headers, dict) or not all(isinstance(v, str) for v in headers.values()):
+        broken = f"an error message with the headers {headers!r}"
+    return Message(
+        status=status if isinstance(status, int) else None,
+        headers=headers if isinstance(headers, dict) else {},
+        body=json.dumps({"error": told.get("error")}).encode(),
+        whole=True,
+        broken=broken,
+        over="socket",
     )

@@ -11,10 +11,10 @@ from harness.cassettes.file import write
 from harness.proof import answers, loss, virtual, wires
 from harness.proof.loss import some_cuts
 from harness.proof.oracle import ENDED_WELL, Upstream
+from harness.proof.plays import performance_of_events, play_of
 from harness.proof.running import Batch
 from harness.proof.streams import text
 from harness.proof.truth import events_of
-from harness.proof.upstream import performance_of_events, play_of
 from tests.fakes.cassettes import cassette, interaction
 from tests.fakes.recordings import recorded_streams
 
@@ -57,7 +57,7 @@ def test_a_recorded_answer_that_stops_anywhere_ends_once_and_truly(tmp_path: Pat
         path = tmp_path / f"{number}.sse"
         path.write_bytes(one.body)
         name = quote(path.as_posix())
-        attempt = Upstream.of(play_of(performance_of_events(answers.named(name))).wire)
+        attempt = Upstream.over_http(play_of(performance_of_events(answers.named(name))).wire)
         if attempt.terminal is not None and attempt.terminal.name in ENDED_WELL:
             cases += some_of(name, 2)
     assert failures_of(tuple(cases)) == []

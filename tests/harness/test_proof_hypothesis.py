@@ -17,7 +17,7 @@ from harness.faults.positions import Event, Offset
 from harness.faults.text import Fault
 from harness.proof import stories, wires
 from harness.proof.answers import named
-from harness.proof.loss import WAYS
+from harness.proof.bridges import WAYS
 from harness.proof.mishaps import REFRESHES, REFUSALS, Mishaps
 from harness.proof.running import run_case
 from harness.proof.streams import STREAMS

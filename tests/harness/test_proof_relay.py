@@ -15,9 +15,10 @@ import trio
 from click.testing import CliRunner
 
 from harness.proof import loss, mishaps, sweep, virtual, wires
+from harness.proof.bridges import asking
 from harness.proof.client import Heard, ask
 from harness.proof.command import prove
-from harness.proof.loss import Cut, asking
+from harness.proof.loss import Cut
 from harness.proof.running import Batch
 from harness.proof.stage import SETTLE_S, staged
 from harness.proof.sweep import HitAtStep

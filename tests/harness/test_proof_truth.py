@@ -9,15 +9,15 @@ import pytest
 from harness.proof import oracle, streams
 from harness.proof.loss import Cut, cuts
 from harness.proof.mishaps import drawn, parse
+from harness.proof.plays import performance_of_events, play_of
 from harness.proof.truth import events_of, read_message
-from harness.proof.upstream import performance_of_events, play_of
 
 _WHOLE: Final = play_of(performance_of_events(streams.text())).wire
 _CALLS: Final = play_of(performance_of_events(streams.parallel_calls())).wire
 
 
 def attempt(wire: bytes) -> oracle.Upstream:
-    return oracle.Upstream.of(wire)
+    return oracle.Upstream.over_http(wire)
 
 
 def answered(*events: bytes) -> bytes:
@@ -45,7 +45,7 @@ def test_half_an_event_is_none() -> None:
 
 
 def test_upstreams_own_answer_is_right() -> None:
-    assert oracle.judge("responses", _WHOLE, [attempt(_WHOLE)], streamed=True) == []
+    assert oracle.judge("responses", read_message(_WHOLE), [attempt(_WHOLE)], streamed=True) == []
 
 
 @pytest.mark.parametrize(
@@ -61,13 +61,15 @@ def test_upstreams_own_answer_is_right() -> None:
     ],
 )
 def test_a_false_answer_is_seen(told: tuple[bytes, ...], complaint: str) -> None:
-    problems = oracle.judge("responses", answered(*told), [attempt(_WHOLE)], streamed=True)
+    problems = oracle.judge(
+        "responses", read_message(answered(*told)), [attempt(_WHOLE)], streamed=True
+    )
     assert any(complaint in problem for problem in problems), problems
 
 
 def test_a_completed_answer_that_upstream_did_not_complete_is_seen() -> None:
     cut = attempt(answered(*streams.text()[:-1]))
-    assert oracle.judge("responses", _WHOLE, [cut], streamed=True)
+    assert oracle.judge("responses", read_message(_WHOLE), [cut], streamed=True)
 
 
 def test_a_call_that_is_marked_complete_too_early_is_seen() -> None:
@@ -77,7 +79,7 @@ def test_a_call_that_is_marked_complete_too_early_is_seen() -> None:
     )
     cut = attempt(answered(*streams.parallel_calls()[:2]))
     told = answered(chunk % b"null", chunk % b'"tool_calls"', b"data: [DONE]\n\n")
-    problems = oracle.judge("chat", told, [cut], streamed=True)
+    problems = oracle.judge("chat", read_message(told), [cut], streamed=True)
     assert "a tool call is marked complete that was not" in problems
 
 
