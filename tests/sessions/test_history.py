@@ -9,7 +9,7 @@ import trio
 from codexrelay.sessions import history as bounds
 from codexrelay.sessions.history import MAX_ANSWERS, Conversation, History
 from codexrelay.sessions.identity import SessionKey
-from codexrelay.sessions.registry import SessionRegistry
+from codexrelay.sessions.sessions import SessionRegistry
 from codexrelay.sessions.state import LeftBehind, SessionState, TurnFacts, TurnOutcome, end
 
 if TYPE_CHECKING:
@@ -97,42 +97,42 @@ _OTHER = SessionKey(text="t")
 _FACTS = TurnFacts(user_turn="u")
 
 
-async def _answered(registry: SessionRegistry, response_id: str, *texts: str) -> None:
-    session, _ = await registry.begin_turn(_KEY, _FACTS)
+async def _answered(sessions: SessionRegistry, response_id: str, *texts: str) -> None:
+    session, _ = await sessions.begin_turn(_KEY, _FACTS)
     left = LeftBehind(conversation=_said(*texts))
     await session.end_turn(TurnOutcome(user_turn="u", left_behind=left, response_id=response_id))
 
 
 async def test_a_session_recalls_its_own_answers_only() -> None:
     async with trio.open_nursery() as nursery:
-        registry = SessionRegistry(nursery)
-        await _answered(registry, "resp_1", "a")
-        await registry.begin_turn(_OTHER, _FACTS)
-        found = await registry.recall(_KEY, "resp_1")
+        sessions = SessionRegistry(nursery)
+        await _answered(sessions, "resp_1", "a")
+        await sessions.begin_turn(_OTHER, _FACTS)
+        found = await sessions.recall(_KEY, "resp_1")
         assert found is not None
         assert found.items == [_item("a")]
-        assert await registry.recall(_OTHER, "resp_1") is None
-        assert await registry.recall(_KEY, "resp_2") is None
+        assert await sessions.recall(_OTHER, "resp_1") is None
+        assert await sessions.recall(_KEY, "resp_2") is None
         nursery.cancel_scope.cancel()
 
 
 async def test_to_ask_begins_no_session() -> None:
     async with trio.open_nursery() as nursery:
-        registry = SessionRegistry(nursery)
-        assert await registry.recall(_KEY, "resp_1") is None
-        assert len(registry) == 0
+        sessions = SessionRegistry(nursery)
+        assert await sessions.recall(_KEY, "resp_1") is None
+        assert len(sessions) == 0
         nursery.cancel_scope.cancel()
 
 
 async def test_an_answer_of_the_relays_own_can_be_gone_on_from() -> None:
     async with trio.open_nursery() as nursery:
-        registry = SessionRegistry(nursery)
-        session, _ = await registry.begin_turn(_KEY, _FACTS)
+        sessions = SessionRegistry(nursery)
+        session, _ = await sessions.begin_turn(_KEY, _FACTS)
         await session.answered("resp_warm", _said("prompt"))
-        assert (await registry.recall(_KEY, "resp_warm")) is not None
-        assert registry.continued("resp_warm") == _KEY
+        assert (await sessions.recall(_KEY, "resp_warm")) is not None
+        assert sessions.continued("resp_warm") == _KEY
         # It was no turn.
-        counters = registry.counters(_KEY)
+        counters = sessions.counters(_KEY)
         assert counters is not None
         assert counters.turns == 0
         nursery.cancel_scope.cancel()
@@ -140,14 +140,14 @@ async def test_an_answer_of_the_relays_own_can_be_gone_on_from() -> None:
 
 async def test_histories_count_in_what_all_sessions_may_keep() -> None:
     async with trio.open_nursery() as nursery:
-        registry = SessionRegistry(nursery, max_characters=3000)
-        await _answered(registry, "resp_1", "a" * 2000)
-        assert (await registry.recall(_KEY, "resp_1")) is not None
-        assert registry.characters > 2000
-        session, _ = await registry.begin_turn(_OTHER, _FACTS)
+        sessions = SessionRegistry(nursery, max_characters=3000)
+        await _answered(sessions, "resp_1", "a" * 2000)
+        assert (await sessions.recall(_KEY, "resp_1")) is not None
+        assert sessions.characters > 2000
+        session, _ = await sessions.begin_turn(_OTHER, _FACTS)
         await session.answered("resp_2", _said("b" * 2000))
-        assert (await registry.recall(_OTHER, "resp_2")) is not None
+        assert (await sessions.recall(_OTHER, "resp_2")) is not None
         # The session used longest ago left the memory, as a whole.
-        assert await registry.recall(_KEY, "resp_1") is None
-        assert registry.characters < 3000
+        assert await sessions.recall(_KEY, "resp_1") is None
+        assert sessions.characters < 3000
         nursery.cancel_scope.cancel()
