@@ -41,6 +41,27 @@ def test_comments_and_empty_events_are_no_messages(pieces: list[bytes]) -> None:
     assert frames.messages(b"".join(pieces)) == expected
 
 
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                (frames.as_event(DELTA), [DELTA]),
+                (b'event: a\ndata: {"a":\ndata: 1}\n\n', [b'{"a":\n1}']),
+                (b'data: {"event: ":"data: "}\n\n', [b'{"event: ":"data: "}']),
+                (b"event: response.output_text.delta\n\n", []),
+                (b"event: a\nid: 7\ndata: {}\n\n", [b"{}"]),
+                (b": keep-alive\n\n", []),
+                (b"event: a\r\ndata: {}\r\n\r\n", [b"{}"]),
+            ]
+        ),
+        max_size=5,
+    )
+)
+def test_events_of_every_form_are_told_apart(pieces: list[tuple[bytes, list[bytes]]]) -> None:
+    whole = b"".join(event for event, _ in pieces)
+    assert frames.messages(whole) == [text for _, texts in pieces for text in texts]
+
+
 def test_events_with_carriage_returns_and_several_data_lines_are_messages() -> None:
     assert frames.messages(b'event: x\r\ndata: {"a":\r\ndata: 1}\r\n\r\n') == [b'{"a":\n1}']
 

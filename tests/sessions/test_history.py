@@ -9,7 +9,7 @@ import trio
 from codexrelay.sessions import history as bounds
 from codexrelay.sessions.history import MAX_ANSWERS, Conversation, History
 from codexrelay.sessions.identity import SessionKey
-from codexrelay.sessions.sessions import SessionRegistry
+from codexrelay.sessions.registry import SessionRegistry
 from codexrelay.sessions.state import LeftBehind, SessionState, TurnFacts, TurnOutcome, end
 
 if TYPE_CHECKING:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: As the backend writes its events: the type stands first.
 _TYPE: Final = re.compile(rb'\{"type":\s?"([\w.]++)"')
+_BEGIN: Final = re.compile(rb"event: [^\n]*+\ndata: ")
+_END: Final = b"\n\n"
 #: An event as the backend writes it over HTTP.
 _PLAIN: Final = re.compile(rb"event: [^\n\r]*+\ndata: ([^\n\r]++)\n\n")
 
@@ -52,7 +54,9 @@ def as_event(text: bytes, name: str | None = None) -> bytes:
 
 def messages(whole: bytes) -> list[bytes]:
     """Return the texts of whole server-sent events, one message each; comments make none."""
-    texts: list[bytes] = []
+    if (texts := _run_of_one_kind(whole)) is not None:
+        return texts
+    texts = []
     at = 0
     while (plain := _PLAIN.match(whole, at)) is not None:
         texts.append(plain[1])
@@ -60,6 +64,19 @@ def messages(whole: bytes) -> list[bytes]:
     if at < len(whole):
         texts += [event.data for raw in sse.split(whole[at:]) if (event := sse.read(raw))]
     return texts
+
+
+def _run_of_one_kind(whole: bytes) -> list[bytes] | None:
+    """Return the texts of events that have one name and are written as the backend writes them.
+
+    Nearly every block is a run of deltas; a pattern for each event costs four times as much.
+    """
+    begin = _BEGIN.match(whole)
+    if begin is None or not whole.endswith(_END) or b"\r" in whole:
+        return None
+    texts = whole[begin.end() : -len(_END)].split(_END + begin[0])
+    # Three for each event, hence none inside a text.
+    return texts if whole.count(b"\n") == 3 * len(texts) else None
 
 
 def create(
