@@ -15,7 +15,7 @@ help:
 	@echo "make compat  real agents (installed from npm) against relay and simulated backend"
 	@echo "make servers real OpenAI-compatible servers (installed from the package index) behind the relay"
 	@echo "make mixed   a conversation between a local model and Codex: compaction on, off, still off"
-	@echo "make stress  three relays and a fourth program share accounts, 1,000 expiries, kill -9 (15 minutes)"
+	@echo "make stress  three relays and a fourth program share accounts, 1,000 expiries, kill -9, clients that leave (15 minutes)"
 	@echo "make cassettes  are the recordings sound, and without secrets?"
 	@echo "make prove   a whole relay, cut everywhere and cancelled everywhere, in virtual time"
 	@echo "make bench   the relay beside yardsticks, as ratios"

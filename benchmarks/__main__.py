@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from benchmarks.arguments import read_arguments
+from benchmarks.bridges import SSE_SSE, counted, start_bridges
 from benchmarks.build import build
 from benchmarks.compression import compression_tables
 from benchmarks.figures import figures_of
@@ -53,52 +54,75 @@ def main() -> None:
     machine, busy_before = describe_machine(), how_busy()
     notes: list[str] = []
     try:
-        subjects, rounds = _measure(options, notes) if options.measurements else ([], [])
+        subjects, rounds = _measure(options, notes)
     except MeasurementError as error:
         sys.exit(f"benchmarks: {error}")
     machine += f", load average {busy_before} before and {how_busy()} after"
-    figures = figures_of(rounds, options.measurements)
+    figures = figures_of(rounds, (*options.measurements, *options.bridges))
     if options.json_path is not None:
         document = {"machine": machine, "figures": figures, "rounds": rounds, "notes": notes}
         options.json_path.parent.mkdir(parents=True, exist_ok=True)
         options.json_path.write_text(json.dumps(document, indent=1, ensure_ascii=False), "utf-8")
-    if options.measurements:
-        print(_report(options, machine, subjects, figures, notes))
-    else:
-        print(machine)
+    print(_report(options, machine, subjects, figures, notes))
     if options.compression:
         print(f"\n{compression_tables(options.rounds)}")
 
 
-def _measure(options: Options, notes: list[str]) -> tuple[list[str], list[Round]]:
+@attrs.frozen
+class Subjects:
+    """What is measured."""
+
+    #: The relay and what stands beside it.
+    beside: list[Subject] = attrs.field(factory=list)
+    #: The relay's bridges.
+    bridges: list[Subject] = attrs.field(factory=list)
+
+
+def _names(subjects: list[Subject]) -> list[str]:
+    return [subject.name for subject in subjects]
+
+
+def _measure(options: Options, notes: list[str]) -> tuple[Subjects, list[Round]]:
     """Start everything, measure all rounds, and end everything.
 
     Raises:
         MeasurementError: something that cannot be left out did not start.
     """
+    if not options.measurements and not options.bridges:
+        return Subjects(), []
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmarks-")))
         build(folder)
         with _named("stub"):
             stub = start_stub(stack, folder, port=options.stub_port)
-        started = [Subject(DIRECT, stub.url)]
-        started += _start_yardsticks(stack, options, stub, folder, notes)
-        if CODEXRELAY in options.started:
-            with _named(CODEXRELAY):
-                started.append(start_relay(stack, stub_url=stub.url, folder=folder))
-        subjects = [
-            _checked(subject, stub, options.headers) for subject in (*started, *options.relays)
-        ]
-        rounds = Rounds(
-            run=LoadGenerator(folder, options.headers).run,
-            subjects=subjects,
-            measurements=options.measurements,
+        started: list[Subject] = []
+        if options.measurements:
+            started += [Subject(DIRECT, stub.url)]
+            started += _start_yardsticks(stack, options, stub, folder, notes)
+            if CODEXRELAY in options.started:
+                with _named(CODEXRELAY):
+                    started.append(start_relay(stack, stub_url=stub.url, folder=folder))
+            started += options.relays
+        bridges = start_bridges(stack, stub=stub, folder=folder) if options.bridges else []
+        check = partial(_checked, stub=stub, headers=options.headers)
+        subjects = Subjects([*map(check, started)], [*map(check, bridges)])
+        run = LoadGenerator(folder, options.headers).run
+        rounds = partial(
+            Rounds,
             scale=options.scale,
             on_progress=partial(print, file=sys.stderr, flush=True),
             on_note=notes.append,
         )
-        measured = [rounds.measure(number) for number in range(options.rounds)]
-    return [subject.name for subject in subjects], measured
+        beside = rounds(run=run, subjects=subjects.beside, measurements=options.measurements)
+        between = rounds(
+            run=counted(run, stub, notes.append),
+            subjects=subjects.bridges,
+            measurements=options.bridges,
+        )
+        measured = [
+            beside.measure(number) | between.measure(number) for number in range(options.rounds)
+        ]
+    return subjects, measured
 
 
 def _start_yardsticks(
@@ -119,7 +143,7 @@ def _start_yardsticks(
                 notes.append(f"{name}: left out: {reason}")
 
 
-def _checked(subject: Subject, stub: Subject, headers: tuple[str, ...]) -> Subject:
+def _checked(subject: Subject, *, stub: Subject, headers: tuple[str, ...]) -> Subject:
     """Note the subject's memory before any request, then make sure that it asks the stub."""
     with _named(subject.name):
         idle = None if subject.pid is None else rss_bytes(subject.pid)
@@ -137,18 +161,28 @@ def _named(name: str) -> Iterator[None]:
 
 
 def _report(
-    options: Options, machine: str, subjects: list[str], figures: Figures, notes: list[str]
+    options: Options, machine: str, subjects: Subjects, figures: Figures, notes: list[str]
 ) -> str:
-    parts = [
-        machine,
-        f"Medians of {options.rounds} round(s) at {options.scale:.0%} of the full length; in "
-        "brackets the ratio to nginx / to bare trio. Direct is the stub itself: [absolute].",
-        table(subjects, options.measurements, figures),
+    parts = [machine]
+    how = f"Medians of {options.rounds} round(s) at {options.scale:.0%} of the full length; in "
+    if options.measurements:
+        parts += [
+            f"{how}brackets the ratio to nginx / to bare trio. Direct is the stub itself: "
+            "[absolute].",
+            table(_names(subjects.beside), options.measurements, figures),
+        ]
+    if options.bridges:
+        parts += [
+            f"{how}brackets the ratio to {SSE_SSE}. client-backend, each over HTTP or WebSocket.",
+            table(_names(subjects.bridges), options.bridges, figures, bases=(SSE_SSE,)),
+        ]
+    names = {*_names(subjects.beside), *_names(subjects.bridges)}
+    measured = {measurement.name for measurement in (*options.measurements, *options.bridges)}
+    targets = [
+        target for target in TARGETS if target.measurement in measured and target.subject in names
     ]
-    if CODEXRELAY in subjects:
-        measured = {measurement.name for measurement in options.measurements}
-        targets = [target for target in TARGETS if target.measurement in measured]
-        parts.append(targets_table(CODEXRELAY, targets, figures))
+    if targets:
+        parts.append(targets_table(targets, figures))
     if notes:
         parts.append("\n".join(f"- {note}" for note in notes))
     return "\n\n".join(parts)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
 
+from benchmarks.bridges import BRIDGE_MEASUREMENTS
 from benchmarks.compression import NAME as COMPRESSION
 from benchmarks.measurements import MEASUREMENTS, Measurement
 from benchmarks.subject import BARE_TRIO, CODEXRELAY, NGINX, ONE_PUMP, Subject, running_relay
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 #: Everything that is started here, in the order of the table's columns.
 STARTED: Final = (NGINX, BARE_TRIO, ONE_PUMP, CODEXRELAY)
-_NAMES: Final = (*(measurement.name for measurement in MEASUREMENTS), COMPRESSION)
+_NAMES: Final = (
+    *(measurement.name for measurement in (*MEASUREMENTS, *BRIDGE_MEASUREMENTS)),
+    COMPRESSION,
+)
 _QUICK_SCALE: Final = 0.25
 _FULL_ROUNDS: Final = 3
 
@@ -27,6 +31,8 @@ class Options:
     """What to measure, and how thoroughly."""
 
     measurements: tuple[Measurement, ...]
+    #: Those that compare the relay's four bridges.
+    bridges: tuple[Measurement, ...]
     #: Whether compression of tool outputs is measured, for which nothing is started.
     compression: bool
     rounds: int
@@ -50,8 +56,13 @@ def read_arguments(arguments: Sequence[str]) -> Options:
     given = parser.parse_args(arguments)
     if given.relay and not given.stub_port:
         parser.error("--relay needs --stub-port: the backend that the relay was told to use")
+
+    def chosen(known: Sequence[Measurement]) -> tuple[Measurement, ...]:
+        return tuple(m for m in known if not given.only or m.name in given.only)
+
     return Options(
-        measurements=tuple(m for m in MEASUREMENTS if not given.only or m.name in given.only),
+        measurements=chosen(MEASUREMENTS),
+        bridges=chosen(BRIDGE_MEASUREMENTS) if CODEXRELAY not in given.without else (),
         compression=not given.only or COMPRESSION in given.only,
         rounds=given.rounds or (_FULL_ROUNDS if given.full else 1),
         scale=1.0 if given.full else _QUICK_SCALE,
@@ -69,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     length = parser.add_mutually_exclusive_group()
     length.add_argument(
-        "--quick", action="store_true", help="one short round, some 90 seconds: the default"
+        "--quick", action="store_true", help="one short round, two to three minutes: the default"
     )
     length.add_argument(
         "--full",

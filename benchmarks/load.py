@@ -44,6 +44,10 @@ class Work:
     once_within_ms: int | None = None
     #: Look at the subject's resident memory meanwhile.
     watches_memory: bool = False
+    #: Each connection is a session of its own.
+    sessions: bool = False
+    #: WebSockets are opened and kept, and nothing is asked.
+    idle: bool = False
 
     def options(self) -> Iterator[str]:
         """Yield the load generator's arguments, except the URL, the body and the headers."""
@@ -51,6 +55,10 @@ class Work:
         yield from ("-t", f"{self.limit_s:.2f}", "-w", str(_DRAIN_S), "-r", str(self.max_requests))
         if self.once_within_ms is not None:
             yield from ("-o", "-l", "-s", str(self.once_within_ms))
+        if self.sessions:
+            yield "-S"
+        if self.idle:
+            yield "-i"
 
 
 class Said(TypedDict):
@@ -146,15 +154,18 @@ class LoadGenerator:
                 costs.look()
             said = _last_words(process)
         report = report_of(said, cpu_s=costs.used_s(), growth_bytes=costs.growth_bytes())
-        if not report.events:
+        if not report.events and not (work.idle and report.complete):
             raise MeasurementError(report.error or "nothing arrived in time")
         return report
 
     def _command(self, subject: Subject, work: Work) -> list[str]:
         body = self.folder / "body.json"
-        body.write_text(json.dumps(work.body, ensure_ascii=False), "utf-8")
+        content = {"type": "response.create", **work.body} if subject.websocket else work.body
+        body.write_text(json.dumps(content, ensure_ascii=False), "utf-8")
         command = [str(self.folder / "load"), "-u", subject.url + work.path, "-b", str(body)]
         command += work.options()
+        if subject.websocket:
+            command.append("-W")
         for header in self.headers:
             command += ["-H", header]
         return command

@@ -54,6 +54,8 @@ class Measurement:
     rows: tuple[Row, ...]
     #: In the first round only.
     once: bool = False
+    #: Only through what serves WebSockets.
+    websocket_only: bool = False
 
 
 def _one_after_the_other(scale: float) -> Work:
@@ -85,7 +87,8 @@ def _chat_whole(scale: float) -> Work:
     return Work(path=CHAT, body=body, connections=16, deltas=20, limit_s=3 * scale)
 
 
-def _paced_work(scale: float, *, streams: int, per_s: int) -> Work:
+def paced_work(scale: float, *, streams: int, per_s: int) -> Work:
+    """Return so many streams, so many events per second in each, for some six seconds."""
     length_s = max(2.0, 6 * scale)
     deltas = round(per_s * length_s)
     return Work(
@@ -111,7 +114,7 @@ def _open_streams(scale: float) -> Work:
     )
 
 
-def _cpu(report: Report, count: float, *, unit: float) -> Result:
+def cpu(report: Report, count: float, *, unit: float) -> Result:
     """CPU for each thing counted; nothing where the process is unknown."""
     return {} if report.cpu_s is None or not count else {"cpu": report.cpu_s / count * unit}
 
@@ -121,27 +124,30 @@ def _need_complete(report: Report) -> None:
         raise MeasurementError("no reply was complete in time")
 
 
-def _read_first_event(report: Report, _: Subject) -> Result:
+def read_first_event(report: Report, _: Subject) -> Result:
+    """Return the first event's time and the CPU for each request, in milliseconds."""
     _need_complete(report)
     first_event_ms = report.first_event_p50_us / 1e3
-    return {"first": first_event_ms} | _cpu(report, report.complete, unit=1e3)
+    return {"first": first_event_ms} | cpu(report, report.complete, unit=1e3)
 
 
-def _read_events(report: Report, _: Subject) -> Result:
-    return {"rate": report.events_per_s} | _cpu(report, report.events, unit=1e6)
+def read_events(report: Report, _: Subject) -> Result:
+    """Return the events per second, and the CPU for each in microseconds."""
+    return {"rate": report.events_per_s} | cpu(report, report.events, unit=1e6)
 
 
 def _read_requests(report: Report, _: Subject) -> Result:
     _need_complete(report)
-    return {"rate": report.requests_per_s} | _cpu(report, report.complete, unit=1e3)
+    return {"rate": report.requests_per_s} | cpu(report, report.complete, unit=1e3)
 
 
-def _read_latency(report: Report, _: Subject) -> Result:
+def read_latency(report: Report, _: Subject) -> Result:
+    """Return the streams that finished, their latency in ms, and the CPU for each event in µs."""
     return {
         "finished": report.complete,
         "p50": report.latency_p50_us / 1e3,
         "p99": report.latency_p99_us / 1e3,
-    } | _cpu(report, report.events, unit=1e6)
+    } | cpu(report, report.events, unit=1e6)
 
 
 def _read_memory(report: Report, subject: Subject) -> Result:
@@ -160,8 +166,8 @@ def _paced(streams: int, per_s: int) -> Measurement:
     said = f"{streams} x {per_s}/s"
     return Measurement(
         name=f"{streams}x{per_s}",
-        work=partial(_paced_work, streams=streams, per_s=per_s),
-        read=_read_latency,
+        work=partial(paced_work, streams=streams, per_s=per_s),
+        read=read_latency,
         rows=(
             # The worst round counts: a stream lost once is lost.
             Row(metric="finished", label=f"{said}: finished", fold=min, ratio=False),
@@ -179,7 +185,7 @@ MEASUREMENTS: Final = (
     Measurement(
         name="first-event",
         work=_one_after_the_other,
-        read=_read_first_event,
+        read=read_first_event,
         rows=(
             Row(metric="first", label="added time to first event p50, ms", added=True),
             Row(metric="cpu", label="small request: **CPU, ms**"),
@@ -199,7 +205,7 @@ MEASUREMENTS: Final = (
     Measurement(
         name="burst",
         work=_burst,
-        read=_read_events,
+        read=read_events,
         rows=(
             Row(metric="rate", label="Responses burst x 8, events/s"),
             Row(metric="cpu", label="Responses burst: **CPU per event, µs**"),
@@ -208,7 +214,7 @@ MEASUREMENTS: Final = (
     Measurement(
         name="chat-burst",
         work=_chat_burst,
-        read=_read_events,
+        read=read_events,
         rows=(
             Row(metric="rate", label="Chat burst x 4, events/s"),
             Row(metric="cpu", label="Chat burst: **CPU per event, µs**"),
@@ -226,7 +232,7 @@ MEASUREMENTS: Final = (
     Measurement(
         name="big-body",
         work=_big_body,
-        read=_read_first_event,
+        read=read_first_event,
         rows=(
             Row(metric="first", label="5 MB request: added ms to first event", added=True),
             Row(metric="cpu", label="5 MB request: **CPU, ms**"),

@@ -30,21 +30,29 @@ _RELAY_VARIABLES: Final = (
 )
 
 
-def start_relay(stack: contextlib.ExitStack, *, stub_url: str, folder: Path) -> Subject:
+def start_relay(
+    stack: contextlib.ExitStack,
+    *,
+    stub_url: str,
+    folder: Path,
+    name: str = CODEXRELAY,
+    websocket: str = "auto",
+) -> Subject:
     """Start `codexrelay serve` with one made-up account and the stub as backend and issuer.
 
-    Its log, at the level that users have, goes to a file below `folder`.
+    `websocket` says which turns go to the stub over a WebSocket, as the relay's key does. The log,
+    at the level that users have, goes to a file below `folder`.
 
     Raises:
         MeasurementError: it did not start.
     """
-    home = folder / CODEXRELAY
-    config = write_files(home, stub_url=stub_url, now_unix_s=time.time())
+    home = folder / name
+    config = write_files(home, stub_url=stub_url, now_unix_s=time.time(), websocket=websocket)
     log = home / "log"
     command = [sys.executable, "-m", "codexrelay", "serve", "--config", str(config)]
     return launch(
         stack,
-        CODEXRELAY,
+        name,
         [*command, "--port", "0", "--log-level", "info"],
         home,
         look_for_url=lambda: line_in(log, _LISTENING),
@@ -53,7 +61,7 @@ def start_relay(stack: contextlib.ExitStack, *, stub_url: str, folder: Path) -> 
     )
 
 
-def write_files(home: Path, *, stub_url: str, now_unix_s: float) -> Path:
+def write_files(home: Path, *, stub_url: str, now_unix_s: float, websocket: str = "auto") -> Path:
     """Write the account and the configuration below `home`; return the path of the latter."""
     accounts = home / "accounts"
     accounts.mkdir(mode=0o700, parents=True)
@@ -62,6 +70,7 @@ def write_files(home: Path, *, stub_url: str, now_unix_s: float) -> Path:
     account.chmod(0o600)  # the relay warns of others
     config = home / "config.yaml"
     settings = relay_settings(api_base_url=f"{stub_url}/v1", issuer_url=stub_url, store=accounts)
+    settings["backends"]["openai_codex"]["websocket"] = websocket  # type: ignore[index]
     config.write_text(json.dumps(settings), "utf-8")  # JSON is YAML too
     return config
 

@@ -38,6 +38,8 @@ class Rounds:
             if measurement.once and number:
                 continue
             for subject in rotated(self.subjects, number):
+                if measurement.websocket_only and not subject.websocket:
+                    continue
                 now = f"{subject.name}, {measurement.name}, round {number + 1}"
                 self.on_progress(now)
                 try:

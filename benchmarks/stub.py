@@ -7,6 +7,8 @@ import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Final
 
+import attrs
+
 from benchmarks.processes import START_S, launch_printing_url
 from benchmarks.requests import RESPONSES, instruction, responses_body
 from benchmarks.subject import MeasurementError
@@ -37,7 +39,7 @@ def check_reaches_stub(subject: Subject, stub: Subject, headers: Sequence[str]) 
     Raises:
         MeasurementError: no good answer, or it did not come from the stub.
     """
-    before = _answers_given(stub)
+    before = answers_given(stub).all
     body = json.dumps(responses_body(instruction(1))).encode()
     request = urllib.request.Request(subject.url + RESPONSES, body)
     for header in ("content-type: application/json", *headers):
@@ -50,11 +52,21 @@ def check_reaches_stub(subject: Subject, stub: Subject, headers: Sequence[str]) 
         raise MeasurementError(f"it answers {error.code}: {error.read(300)!r}") from None
     except OSError as error:
         raise MeasurementError(f"no answer at {subject.url}: {error}") from None
-    if _answers_given(stub) == before:
+    if answers_given(stub).all == before:
         raise MeasurementError(f"it answered without asking the stub at {stub.url}")
 
 
-def _answers_given(stub: Subject) -> int:
+@attrs.frozen
+class Answers:
+    """How many model requests the stub has answered."""
+
+    all: int
+    #: Those over WebSockets.
+    messages: int
+
+
+def answers_given(stub: Subject) -> Answers:
+    """Ask the stub."""
     with _OPENER.open(f"{stub.url}/__stats", timeout=START_S) as answer:
-        count: int = json.load(answer)["responses"]
-        return count
+        stats = json.load(answer)
+        return Answers(stats["responses"], stats["messages"])

@@ -35,6 +35,8 @@ class Subject:
     start_s: float | None = None
     #: Resident memory before any request; None without `pid`.
     idle_rss_bytes: float | None = None
+    #: Its clients speak WebSocket.
+    websocket: bool = False
 
 
 def loopback_url(text: str) -> str:

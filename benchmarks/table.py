@@ -15,13 +15,26 @@ if TYPE_CHECKING:
 NOTHING: Final = "-"
 
 
-def table(subjects: Sequence[str], measurements: Iterable[Measurement], figures: Figures) -> str:
-    """Return a line for each metric that at least one subject has, a column for each subject."""
+#: What the relay stands beside.
+YARDSTICKS: Final = (NGINX, BARE_TRIO)
+
+
+def table(
+    subjects: Sequence[str],
+    measurements: Iterable[Measurement],
+    figures: Figures,
+    *,
+    bases: Sequence[str] = YARDSTICKS,
+) -> str:
+    """Return a line for each metric that at least one subject has, a column for each subject.
+
+    Beside a figure stand its ratios to those of `bases`.
+    """
     head = [_line(["measurement", *subjects]), _line(["---"] * (len(subjects) + 1))]
     return "\n".join(
         head
         + [
-            _line([row.label, *(_cell(row, values, subject) for subject in subjects)])
+            _line([row.label, *(_cell(row, values, subject, bases) for subject in subjects)])
             for measurement in measurements
             for row in measurement.rows
             if (values := figures[measurement.name][row.metric])
@@ -48,14 +61,14 @@ def ratio(value: float, base: float | None) -> str:
     return f"{value / base:.0f}" if value >= 10 * base else f"{value / base:.2g}"
 
 
-def _cell(row: Row, values: dict[str, float], subject: str) -> str:
+def _cell(row: Row, values: dict[str, float], subject: str, bases: Sequence[str]) -> str:
     value = values.get(subject)
     if value is None:
         return NOTHING
     if subject == DIRECT:
         return f"[{short(value)}]" if row.added else short(value)
-    beside = [ratio(value, values.get(base)) for base in (NGINX, BARE_TRIO)]
-    if not row.ratio or beside == [NOTHING, NOTHING]:
+    beside = [ratio(value, values.get(base)) for base in bases]
+    if not row.ratio or set(beside) <= {NOTHING}:
         return short(value)
     return f"{short(value)} ({' / '.join(beside)})"
 

@@ -16,8 +16,11 @@ import click
 import trio
 
 from harness.children import let_children_be_interrupted
-from harness.relay_process import RelayStartError, told_by
+from harness.relay_process import RelayStartError, relay_settings, running_relay, told_by
+from harness.simulator.accounts import some_accounts
+from harness.stress.holding import CountingSimulator, held_by, problems_behind
 from harness.stress.killing import kill_relays
+from harness.stress.leaving import leave, rows_of
 from harness.stress.sharing import share
 from harness.stress.stage import Delays, Stage, legacy_stage, managed_stage
 
@@ -32,6 +35,10 @@ if TYPE_CHECKING:
 _QUICK_S: Final = 0.02
 _SLOW_S: Final = 0.3
 _MOST_PROBLEMS: Final = 20
+#: Between two deltas of the backend that clients leave.
+_PACE_S: Final = 0.005
+#: Clients at the same time.
+_AT_ONCE: Final = 50
 #: Rounds between two lines of progress.
 _TELL_EVERY: Final = 100
 
@@ -91,23 +98,35 @@ class _Setting:
     help="Killed relays in each of them.",
 )
 @click.option(
+    "--leaves",
+    type=click.IntRange(min=0),
+    default=1000,
+    show_default=True,
+    help="Clients that leave, with a backend over HTTP and with one over WebSockets.",
+)
+@click.option(
     "--relays", type=click.IntRange(min=1), default=3, show_default=True, help="Relay processes."
 )
 @click.option("--seed", type=int, help="Where and when relays are killed; drawn if not given.")
-def stress(expiries: int, kills: int, relays: int, seed: int | None) -> None:
-    """Show that refresh tokens are never burnt, with real processes and a simulated issuer.
+def stress(expiries: int, kills: int, leaves: int, relays: int, seed: int | None) -> None:
+    """Show that refresh tokens are never burnt, and that clients who leave leave nothing behind.
+
+    With real processes, and a simulated issuer and backend.
 
     The issuer revokes all tokens of a sign-in when one of them is used twice. First relays and a
     fourth program share accounts whose access tokens expire again and again: over one folder of
     managed accounts with a program that uses the relay's library, and, at the same time, over one
     auth.json with a program that behaves as Codex CLI. Then relays are killed (SIGKILL) while they
-    refresh, again in both. Exit status 1 means that something happened that must not.
+    refresh, again in both. At last clients, half of them on WebSockets, leave a relay in every
+    phase of a turn: the backend must be left at once, whether it is asked over HTTP or over
+    WebSockets. Exit status 1 means that something happened that must not.
     """
     let_children_be_interrupted()
     seed = SystemRandom().randrange(1 << 32) if seed is None else seed
-    click.echo(f"{relays} relays, {expiries} expiries, {kills} kills, seed {seed}")
+    click.echo(f"{relays} relays, {expiries} expiries, {kills} kills, {leaves} leaves, seed {seed}")
+    counts = {"expiries": expiries, "kills": kills, "leaves": leaves}
     try:
-        problems = trio.run(partial(run, expiries=expiries, kills=kills, relays=relays, seed=seed))
+        problems = trio.run(partial(run, **counts, relays=relays, seed=seed))
     except* RelayStartError as group:
         click.echo(f"a relay did not start:\n{told_by(group)}", err=True)
         sys.exit(1)
@@ -115,7 +134,7 @@ def stress(expiries: int, kills: int, relays: int, seed: int | None) -> None:
     sys.exit(1 if problems else 0)
 
 
-async def run(*, expiries: int, kills: int, relays: int, seed: int) -> list[str]:
+async def run(*, expiries: int, kills: int, leaves: int, relays: int, seed: int) -> list[str]:
     """Run everything, print what came of it, and return what must not have happened."""
     problems: list[str] = []
     runs = (("shared", expiries, _share), ("killed", kills, _kill))
@@ -131,6 +150,9 @@ async def run(*, expiries: int, kills: int, relays: int, seed: int) -> list[str]
                         rng=Random(rng.random()),
                     )
                     nursery.start_soon(act, setting, count, problems)
+        for websocket in ("off", "on") if leaves else ():
+            here = _new(folder / f"left-{websocket}")
+            await _leave(here, leaves, problems, websocket=websocket, rng=Random(rng.random()))
     return problems
 
 
@@ -202,6 +224,33 @@ async def _kill(setting: _Setting, kills: int, problems: list[str]) -> None:
         killed.problems,
     )
     problems += killed.problems
+
+
+async def _leave(
+    folder: Path, clients: int, problems: list[str], *, websocket: str, rng: Random
+) -> None:
+    """Let clients leave a relay whose backend is asked as `websocket` says."""
+    simulator = CountingSimulator(accounts=some_accounts(2), pace_s=_PACE_S)
+    store = _new(folder / "accounts")
+    began_at_s = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(simulator.serve)
+        simulator.write_store(store)
+        settings = relay_settings(
+            api_base_url=simulator.api_base_url, issuer_url=simulator.issuer_url, store=store
+        )
+        settings["backends"]["openai_codex"]["websocket"] = websocket  # type: ignore[index]
+        async with running_relay(folder, settings) as relay:
+            # Whatever a first turn opens for good is open then.
+            await leave(relay.url, simulator, clients=_AT_ONCE, at_once=_AT_ONCE, rng=rng)
+            before = await held_by(relay, simulator)
+            left = await leave(relay.url, simulator, clients=clients, at_once=_AT_ONCE, rng=rng)
+            left.problems += await problems_behind(relay, simulator, before)
+        nursery.cancel_scope.cancel()
+    how = "WebSockets" if websocket == "on" else "HTTP"
+    elapsed_s = trio.current_time() - began_at_s
+    _print(f"Left: a backend asked over {how} ({elapsed_s:.0f} s)", rows_of(left), left.problems)
+    problems += left.problems
 
 
 def _print(title: str, rows: Sequence[tuple[str, object]], problems: Sequence[str]) -> None:

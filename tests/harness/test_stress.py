@@ -225,8 +225,11 @@ def test_the_books_know_whose_token_is_whose() -> None:
     assert "rt_" not in repr(books)
 
 
+_NOTHING = ("--expiries", "0", "--kills", "0", "--leaves", "0")
+
+
 def test_the_command_says_what_it_does_and_ends_with_0_when_nothing_is_wrong() -> None:
-    ended = CliRunner().invoke(main, ["stress", "--expiries", "0", "--kills", "0", "--seed", "7"])
+    ended = CliRunner().invoke(main, ["stress", *_NOTHING, "--seed", "7"])
     assert (ended.exit_code, ended.output.splitlines()[-1]) == (
         0,
         "ok: nothing happened that must not",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -9,13 +10,15 @@ import attrs
 import pytest
 
 from benchmarks.arguments import STARTED, read_arguments
+from benchmarks.bridges import BRIDGE_MEASUREMENTS, SSE_SSE, WS_WS, counted
 from benchmarks.compression import compression_tables, read_samples
 from benchmarks.figures import figures_of
-from benchmarks.load import Report, Work
+from benchmarks.load import LoadGenerator, Report, Work
 from benchmarks.measurements import MEASUREMENTS, Measurement, Row
 from benchmarks.processes import line_in
 from benchmarks.relay import environment_for_relay, write_files
 from benchmarks.rounds import Rounds, rotated
+from benchmarks.stub import Answers
 from benchmarks.subject import CODEXRELAY, DIRECT, MeasurementError, Subject, loopback_url
 from benchmarks.table import ratio, short, table
 from benchmarks.targets import TARGETS, Target, targets_table
@@ -163,7 +166,7 @@ def test_the_targets_table_shows_limit_figure_and_verdict() -> None:
         Target(measurement="never", metric="p99", label="never", limit=5),
     ]
     figures = {"m": {"rate": {CODEXRELAY: 99_000.0}, "p99": {CODEXRELAY: 4.5}}}
-    assert targets_table(CODEXRELAY, targets, figures).splitlines()[2:] == [
+    assert targets_table(targets, figures).splitlines()[2:] == [
         "| rate | ≥ 100 k | 99 k | missed |",
         "| p99 | ≤ 5 | 4.5 | ok |",
         "| never | ≤ 5 | - | not measured |",
@@ -171,11 +174,23 @@ def test_the_targets_table_shows_limit_figure_and_verdict() -> None:
 
 
 def test_every_target_is_a_row_of_the_table() -> None:
-    rows = {(m.name, row.metric) for m in MEASUREMENTS for row in m.rows}
+    known = (*MEASUREMENTS, *BRIDGE_MEASUREMENTS)
+    rows = {(m.name, row.metric) for m in known for row in m.rows}
     assert {(target.measurement, target.metric) for target in TARGETS} <= rows
 
 
-@pytest.mark.parametrize("measurement", MEASUREMENTS, ids=lambda measurement: measurement.name)
+def test_a_target_may_be_a_ratio_to_another_subject() -> None:
+    target = Target(
+        measurement="m", metric="cpu", label="cpu", limit=1.3, subject=WS_WS, base=SSE_SSE
+    )
+    assert target.value({"m": {"cpu": {WS_WS: 6.0, SSE_SSE: 4.0, CODEXRELAY: 1.0}}}) == 1.5
+    assert target.value({"m": {"cpu": {WS_WS: 6.0}}}) is None
+    assert target.value({"m": {"cpu": {SSE_SSE: 4.0}}}) is None
+
+
+@pytest.mark.parametrize(
+    "measurement", [*MEASUREMENTS, *BRIDGE_MEASUREMENTS], ids=lambda measurement: measurement.name
+)
 def test_what_a_measurement_reads_are_its_rows(measurement: Measurement) -> None:
     subject = Subject("relay", "http://127.0.0.1:1", pid=1, start_s=0.5, idle_rss_bytes=4e7)
     work = measurement.work(1.0)
@@ -187,6 +202,39 @@ def test_without_the_process_there_are_no_cpu_figures() -> None:
     report = attrs.evolve(REPORT, cpu_s=None)
     for measurement in MEASUREMENTS:
         assert "cpu" not in measurement.read(report, Subject("relay", "http://127.0.0.1:1"))
+
+
+def test_sockets_that_were_not_all_served_say_nothing_about_memory() -> None:
+    for name in ("ws-idle", "ws-sessions"):
+        (memory,) = (m for m in BRIDGE_MEASUREMENTS if m.name == name)
+        connections = memory.work(1.0).connections
+        report = attrs.evolve(REPORT, complete=connections - 1, growth_bytes=1e6)
+        with pytest.raises(MeasurementError, match="not every connection"):
+            memory.read(report, Subject(WS_WS, "http://127.0.0.1:1"))
+
+
+def test_a_client_on_a_websocket_sends_a_message_and_says_so_to_the_load_generator(
+    tmp_path: Path,
+) -> None:
+    work = attrs.evolve(WORK, body={"model": "m"}, sessions=True)
+    subject = Subject(WS_WS, "http://127.0.0.1:1", websocket=True)
+    command = LoadGenerator(tmp_path)._command(subject, work)
+    assert {"-W", "-S"} <= set(command)
+    assert json.loads((tmp_path / "body.json").read_text()) == {
+        "type": "response.create",
+        "model": "m",
+    }
+    assert "-W" not in LoadGenerator(tmp_path)._command(A, work)
+    assert json.loads((tmp_path / "body.json").read_text()) == {"model": "m"}
+
+
+def test_a_bridge_whose_backend_was_asked_otherwise_is_told_of() -> None:
+    given = iter([Answers(10, 5), Answers(14, 7), Answers(14, 7), Answers(18, 7)])
+    notes: list[str] = []
+    run = counted(lambda *_: REPORT, A, notes.append, ask=lambda _: next(given))
+    for name in (WS_WS, SSE_SSE):
+        assert run(attrs.evolve(A, name=name), WORK) is REPORT
+    assert notes == ["ws-ws: 2 of 4 answers came over a WebSocket"]
 
 
 def test_streams_that_did_not_all_finish_say_nothing_about_memory() -> None:
@@ -240,6 +288,13 @@ def test_replies_that_broke_are_a_note_beside_the_result() -> None:
     ]
 
 
+def test_some_measurements_are_of_websockets_only() -> None:
+    measurement = attrs.evolve(measuring(RATE), websocket_only=True)
+    rounds = rounds_of({"a": REPORT, "b": REPORT}, measurement, [], [])
+    sockets = attrs.evolve(rounds, subjects=(A, attrs.evolve(B, websocket=True)))
+    assert set(sockets.measure(0)["m"]) == {"b"}
+
+
 def test_some_measurements_belong_to_the_first_round_only() -> None:
     rounds = rounds_of({"a": REPORT, "b": REPORT}, measuring(RATE, once=True), [], [])
     assert set(rounds.measure(0)) == {"m"}
@@ -249,7 +304,7 @@ def test_some_measurements_belong_to_the_first_round_only() -> None:
 def test_a_plain_run_is_one_quick_round_of_everything() -> None:
     options = read_arguments([])
     assert (options.rounds, options.started) == (1, STARTED)
-    assert options.measurements == MEASUREMENTS
+    assert (options.measurements, options.bridges) == (MEASUREMENTS, BRIDGE_MEASUREMENTS)
     assert options.scale < 1
 
 
@@ -263,7 +318,14 @@ def test_measurements_and_yardsticks_can_be_chosen() -> None:
     options = read_arguments(["--only", "burst, 500x5", "--without", "nginx,one pump"])
     assert [measurement.name for measurement in options.measurements] == ["burst", "500x5"]
     assert options.started == ("bare trio", CODEXRELAY)
+    assert options.bridges == ()
     assert not options.compression
+
+
+def test_the_bridges_need_the_relay_and_no_yardstick() -> None:
+    options = read_arguments(["--only", "ws-burst"])
+    assert (options.measurements, [m.name for m in options.bridges]) == ((), ["ws-burst"])
+    assert read_arguments(["--without", CODEXRELAY]).bridges == ()
 
 
 def test_compression_alone_needs_nothing_started() -> None:

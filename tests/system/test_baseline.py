@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import attrs
 import trio
 
 from codexrelay.backends.http_attempt import HttpBackend
@@ -17,10 +14,12 @@ from codexrelay.config.settings import ModelsSettings
 from harness.openai_api import OpenAISimulator
 from harness.simulator import Simulator
 from harness.simulator.accounts import some_accounts
+from tests.fakes.level import Level
 from tests.fakes.relay import OpenTurn, ask, ask_chat, eventually, relaying
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from codexrelay.protocol.raw import JsonObject
     from harness.simulator.seen import Seen
@@ -31,7 +30,6 @@ _AT_ONCE: Final = 50
 #: How far a turn gets before its client leaves: so many rounds of the scheduler, or so long.
 _MOST_CHECKPOINTS: Final = 100
 _LONGEST_STAY_S: Final = 0.4
-_OPEN_FILES: Final = Path("/proc/self/fd")
 _TEXTS: Final = (
     *("hello", "[sim deltas=20]", "[sim deltas=2000]", "[sim refusal]"),
     *(f"[sim fault={name}]" for name in ("hang_early", "hang_first", "hang", "500", "drop")),
@@ -42,30 +40,6 @@ _NAMES: Final = (*["gpt-5.5"] * 3, "chat:local-model", "plain:local-model", "any
 _MODELS: Final = ModelsSettings(
     routes={"any": ("chat:local-model", "plain:local-model", "openai-codex:gpt-5.5")}
 )
-
-
-@attrs.frozen
-class Level:
-    """What a process holds."""
-
-    tasks: int
-    #: 0 where the system does not tell.
-    open_files: int
-    burden: dict[str, int]
-
-    @classmethod
-    def of(cls, relay: LiveRelay) -> Level:
-        """Take the level; a session keeps its one task, which is no turn's."""
-        return cls(
-            tasks=trio.lowlevel.current_statistics().tasks_living - len(relay.services.sessions),
-            open_files=len(os.listdir(_OPEN_FILES)) if _OPEN_FILES.is_dir() else 0,
-            burden=relay.burden,
-        )
-
-    def is_within(self, other: Level) -> bool:
-        """Tell whether nothing has come to `other`; what older tests left open may have gone."""
-        files = self.open_files <= other.open_files
-        return files and (self.tasks, self.burden) == (other.tasks, other.burden)
 
 
 async def test_a_thousand_random_aborts_leave_nothing_behind(tmp_path: Path) -> None:
