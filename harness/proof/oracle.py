@@ -263,6 +263,9 @@ def _judge_responses(events: list[Event], last: Upstream, message: Message) -> l
         problems += _calls_made_up(payload, last.events)
     elif end.name != last.terminal.name:
         problems.append(f"{end.name}, and upstream sent {last.terminal.name}")
+    elif message.over == "socket":  # as all the others there
+        if end.name in ENDED_WELL and of(end) != of(last.terminal):
+            problems.append("the terminal event is not upstream's")
     elif end.name in ENDED_WELL and _output(payload) != _true_output(last):
         problems.append("the output of the terminal event is not upstream's")
     return problems

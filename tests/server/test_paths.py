@@ -98,6 +98,13 @@ async def test_what_is_not_there_is_told_without_redirect_and_web_page(
     assert get_object(parse_object(body), "error")["message"]
 
 
+async def test_a_websocket_where_there_is_none_is_told_so(tmp_path: Path) -> None:
+    async with relaying(tmp_path) as relay, relay.connect() as client:
+        await client.send(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n%b\r\n" % _UPGRADE)
+        _, _, body = (await client.receive_rest()).partition(b"\r\n\r\n")
+    assert get_object(parse_object(body), "error")["code"] == "no_websocket"
+
+
 @pytest.mark.parametrize(
     "host",
     [b"a b", b"localhost:x", b"[::1", b"/", b"", b"a..b", b"x" * 300, b"\xe4", "ä".encode()],

@@ -91,7 +91,8 @@ def look(raw: bytes) -> Looked | None:
         return _looked(name, data, parse_object(data))
     if name.startswith("response."):
         # Worth no parsing: clients do that. A page or a text in its place would break them.
-        if data[:1] != b"{" or data[-1:] != b"}":
+        bare = data.strip()  # some servers end each WebSocket message with a line break
+        if bare[:1] != b"{" or bare[-1:] != b"}":
             raise ValueError(name)
         return Looked(name, data)
     payload = inside(name, data)

@@ -1,9 +1,9 @@
 """Responses → Responses: upstream's own bytes, event for event.
 
-Two things are not upstream's own: a terminal event that real clients would choke on is completed,
-and a stream that cannot go on gets a terminal event of ours. A terminal event whose name is not its
-true one (`endings`) is renamed: no client knows `response.done`, an older `response.completed`, and
-none looks for a failure in a response that is called completed.
+Two things are not upstream's own: over HTTP, a terminal event that real clients would choke on is
+completed, and a stream that cannot go on gets a terminal event of ours. A terminal event whose name
+is not its true one (`endings`) is renamed: no client knows `response.done`, an older
+`response.completed`, and none looks for a failure in a response that is called completed.
 """
 
 from __future__ import annotations
@@ -40,12 +40,13 @@ class ResponsesStream:
     #: Named in an event of ours when the stream has not said them itself.
     model: str
     created_unix_s: int
-    #: Nothing may follow the terminal event: a client on a WebSocket would take it for a part of
-    #: its next answer.
-    ends_there: bool = False
+    #: It is told on a WebSocket. Nothing may follow the terminal event: the client would take that
+    #: for a part of its next answer. And the event itself is upstream's: no client is known there
+    #: that wants it completed.
+    framed: bool = False
     keep_alive: bytes = attrs.field(default=sse.comment("keep-alive"), init=False)
     terminal: Terminal | None = attrs.field(default=None, init=False)
-    #: The response object that the client was given at the end; None unless it worked.
+    #: The response object at the end, completed; None unless it worked.
     response: JsonObject | None = attrs.field(default=None, init=False)
     notes: Notes = attrs.field(factory=Notes, init=False)
     _cutter: sse.EventCutter = attrs.field(factory=sse.EventCutter, init=False)
@@ -142,7 +143,7 @@ class ResponsesStream:
         """
         if self.terminal is not None:  # an `error` is followed by `response.failed` (recorded)
             return b""
-        self._closed = self.ends_there
+        self._closed = self.framed
         response = get_object(event, "response")
         if name in events.FAILURES:
             given = _named(raw, name, event)
@@ -152,7 +153,7 @@ class ResponsesStream:
         if not response:
             return self.fail(endings.without_response())
         whole = complete(response, self.notes.items)
-        if whole is response:
+        if whole is response or self.framed:
             given = _named(raw, name, event)
         else:
             given = _rewritten(name, event | {"response": whole})

@@ -32,7 +32,7 @@ def framed_responses(model: str, services: Services) -> ResponsesStream:
     """Return the answer to a Responses client on a WebSocket."""
     now_unix_s = services.wall_clock()
     return ResponsesStream(
-        now_unix_s=now_unix_s, model=model, created_unix_s=int(now_unix_s), ends_there=True
+        now_unix_s=now_unix_s, model=model, created_unix_s=int(now_unix_s), framed=True
     )
 
 

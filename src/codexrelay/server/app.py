@@ -9,10 +9,10 @@ from quart import Response, request, websocket
 from quart.routing import QuartMap, QuartRule
 
 from codexrelay.protocol.openai_errors import error_object
-from codexrelay.server import chat, compact, errors, guard, health, metrics, models, responses
+from codexrelay.server import chat, compact, errors, health, metrics, models, responses
 from codexrelay.server import websocket as responses_socket
 from codexrelay.server.asgi import RelayApp
-from codexrelay.server.incoming import headers_of, values_of
+from codexrelay.server.incoming import refusal_of
 
 if TYPE_CHECKING:
     from quart import Request, Websocket
@@ -124,15 +124,7 @@ def _register_checks(app: RelayApp, services: Services) -> None:
 
 
 def _refusal(asked: Request | Websocket, services: Services) -> Response | None:
-    headers, settings = headers_of(asked), services.settings
-    error = guard.check(
-        hosts=values_of(asked, b"host"),
-        origins=values_of(asked, b"origin"),
-        authorization=headers.get("authorization"),
-        api_key=headers.get("x-api-key"),
-        allowed_hosts=settings.allowed_hosts,
-        client_keys=settings.client_keys,
-    )
+    error = refusal_of(asked, services)
     return None if error is None else errors.refuse(error)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import structlog
 from quart import Response
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing.exceptions import WebsocketMismatch
 
 from codexrelay.errors import RequestError
 from codexrelay.protocol.openai_errors import error_body, error_object
@@ -57,6 +58,8 @@ async def _refuse_http(error: HTTPException) -> Response:
         case 405:
             allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or []))
             message, code = f"this path takes {allowed or 'another method'}", "method_not_allowed"
+        case _ if isinstance(error, WebsocketMismatch):
+            message, code = "no WebSocket is served at this path; see /v1/responses", "no_websocket"
         case _:
             message, code = error.description or error.name, None
     answer = response(status, error_object(message, type="invalid_request_error", code=code))

@@ -22,6 +22,7 @@ from codexrelay.protocol.raw import Json, JsonObject, get_list, get_object
 from codexrelay.protocol.relay_fields import RelayFields
 from codexrelay.protocol.responses_request import check_form, user_message
 from codexrelay.protocol.shaping import Shaping
+from codexrelay.server import guard
 from codexrelay.server.decode import parse_body, read_body
 from codexrelay.server.models import choose_models
 from codexrelay.server.policy import Policy
@@ -126,6 +127,19 @@ async def receive(request: Request, services: Services, *, route: Dialect) -> In
         in_header=_in_header(request, headers),
     )
     return attrs.evolve(asked.turned_to(choices[0], services), further=choices[1:])
+
+
+def refusal_of(asked: Request | Websocket, services: Services) -> RequestError | None:
+    """Return why whoever sent this may not talk to the relay, or None; see `guard`."""
+    headers, settings = headers_of(asked), services.settings
+    return guard.check(
+        hosts=values_of(asked, b"host"),
+        origins=values_of(asked, b"origin"),
+        authorization=headers.get("authorization"),
+        api_key=headers.get("x-api-key"),
+        allowed_hosts=settings.allowed_hosts,
+        client_keys=settings.client_keys,
+    )
 
 
 @attrs.frozen(kw_only=True)

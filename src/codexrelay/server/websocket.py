@@ -34,7 +34,7 @@ from codexrelay.relay.active import Interruption
 from codexrelay.relay.turn import run_turn
 from codexrelay.server import responses, turns
 from codexrelay.server.client_socket import ClientSocket, client_socket
-from codexrelay.server.incoming import Handshake, receive_message
+from codexrelay.server.incoming import Handshake, receive_message, refusal_of
 from codexrelay.server.services import Services
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ class SocketClient:
         """Do nothing: a message has no head."""
 
     async def send(self, data: bytes) -> None:
-        """Send whole events, in one write. What is no JSON object was none of a client's event."""
-        texts = [text for text in frames.messages(data) if text.startswith(b"{")]
+        """Send whole events, in one write. What is no JSON object is no event for a client."""
+        texts = [text for text in frames.messages(data) if text.lstrip()[:1] == b"{"]
         await self._socket.send_messages(texts)
 
     async def end(self) -> None:
@@ -197,9 +197,12 @@ class _Talk:
         """Run the turn that a message makes.
 
         Raises:
-            RequestError: it is no request, or none that can be sent.
+            RequestError: it is no request, or none that can be sent; or the client may not talk to
+                the relay any more.
         """
         services = self._services
+        if (refusal := refusal_of(websocket, services)) is not None:
+            raise refusal  # the owner has taken the key back since the handshake
         incoming = await receive_message(create, self._handshake, services)
         responses.check(incoming, services)  # what is no request begins no session
         begun = await turns.begin(incoming, services)
