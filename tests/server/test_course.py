@@ -11,7 +11,7 @@ import trio
 from codexrelay.protocol.model_choice import ModelChoice
 from codexrelay.relay.reply import WholeReply
 from codexrelay.server.lightening import Lightened
-from codexrelay.server.turns import Begun, Course, Planned
+from codexrelay.server.turns import Begun, Course, Planned, socket_turn
 from codexrelay.sessions.identity import SessionKey, UserTurn
 from codexrelay.sessions.state import LeftBehind, TurnPlan
 
@@ -98,3 +98,11 @@ async def test_a_leg_that_was_compacted_is_planned_anew_behind_the_family() -> N
     assert plans.happened[-1] == "q whole"
     assert leg.anew() is None
     assert not legs.planned(leg).lightened.compacted
+
+
+async def test_the_legs_of_a_turn_count_their_handshakes_together() -> None:
+    legs = course(Plans())
+    incoming = cast("Incoming", SimpleNamespace(framed=None))
+    first = socket_turn(incoming, legs.begun)
+    first.handshakes += 1
+    assert socket_turn(incoming, legs.begun).handshakes == 1

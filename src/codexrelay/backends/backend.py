@@ -31,7 +31,7 @@ Transducer: TypeAlias = Delivery
 class SocketTurn:
     """What a turn brings for a backend that may be spoken to over a WebSocket.
 
-    One for each leg of a turn; its attempts share it, and the backend keeps count in it.
+    One for each turn; its legs and their attempts share it, and the backend keeps count in it.
     """
 
     #: The relay's session: what one connection serves at a time.

@@ -57,6 +57,8 @@ class Begun:
     user_turn: UserTurn
     #: Less is allowed by it once the turn has gone to the openai-codex family.
     plan: TurnPlan
+    #: What its legs share of WebSockets; None before one of them may use one.
+    socket: SocketTurn | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -359,13 +361,15 @@ def _bound(key: SessionKey, route: Sequence[Target]) -> str | None:
 
 
 def socket_turn(incoming: Incoming, begun: Begun) -> SocketTurn:
-    """Return what a backend with WebSockets must know of a leg of the turn."""
-    framed = incoming.framed
-    return SocketTurn(
-        session=begun.key.text,
-        from_socket=framed is not None,
-        warm_up_id=None if framed is None else framed.warm_up_id,
-    )
+    """Return what a backend with WebSockets must know of the turn; its legs share it."""
+    if begun.socket is None:
+        framed = incoming.framed
+        begun.socket = SocketTurn(
+            session=begun.key.text,
+            from_socket=framed is not None,
+            warm_up_id=None if framed is None else framed.warm_up_id,
+        )
+    return begun.socket
 
 
 def wish_of(
@@ -388,7 +392,7 @@ def wish_of(
     model, session = get_text(requests.body, "model"), begun.key.text
     claim, opens = requests.claim, begun.user_turn.opens
     if claim is None and requests.socket is not None:
-        claim = _warm(requests.socket, instances)
+        claim = _warm(requests.socket, instances, incoming.choice.instance)
     return Wish(
         route=instances.route(incoming.choice.instance, claim=claim, session=session, opens=opens),
         model=model,
@@ -400,9 +404,9 @@ def wish_of(
     )
 
 
-def _warm(turn: SocketTurn, instances: Instances) -> str | None:
+def _warm(turn: SocketTurn, instances: Instances, wanted: str | None) -> str | None:
     """Return the account that has an open WebSocket for the session, None if none has."""
-    for instance in instances.members:
+    for instance in instances.serving(wanted):
         found = instance.backend.warm_account(turn.session, from_socket=turn.from_socket)
         if found is not None:
             return instance.qualified(found)
