@@ -45,6 +45,8 @@ _UNSUPPORTED: Final = 1003
 _NO_CODE: Final = 1005
 _TOO_BIG: Final = 1009
 _LOST: Final = 1011
+#: A client is given so long to answer a ping, however often it is pinged.
+_PONG_WITHIN_S: Final = 20.0
 #: Bytes of an answer that are gathered before they are sent, when no step asks for it earlier.
 _FLUSH_BYTES: Final = 64 * 1024
 _RECEIVE_BYTES: Final = 64 * 1024
@@ -125,17 +127,21 @@ class SocketTalk:
         self._in.send_nowait(Reset() if code is None else CloseFrame(code))
 
     async def _ping(self) -> None:
-        """Ping the client from time to time; one that does not answer is closed."""
+        """Ping the client from time to time; one that has not answered for long is closed."""
         every_s = self._rules.backend.ping_every_s
         if every_s is None:
             return
         record = self._rules.socket
+        answered_s, patience_s = trio.current_time(), max(every_s, _PONG_WITHIN_S)
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             while True:
                 before = record.pongs
                 await self._send(wire.frame(Opcode.PING, _PING))
                 await trio.sleep(every_s)
-                if record.pongs == before:
+                now_s = trio.current_time()
+                if record.pongs != before:
+                    answered_s = now_s
+                elif now_s - answered_s >= patience_s:
                     await self._close(_LOST, "keepalive ping timeout")
                     return
 

@@ -17,10 +17,12 @@ from codexrelay.backends.codex.backend import CodexBackend
 from codexrelay.backends.codex.headers import request_headers
 from codexrelay.backends.codex.sockets import pool as pools
 from codexrelay.backends.codex.sockets.attempt import MAX_MESSAGE_BYTES
+from codexrelay.backends.codex.sockets.connection import MAX_AGE_S
 from codexrelay.backends.codex.sockets.pool import Sockets, open_sockets
 from codexrelay.backends.websocket import BROKEN, Refused, Unreachable
+from codexrelay.protocol import frames
 from codexrelay.protocol.faults import Fault, FaultKind, Reached
-from codexrelay.protocol.raw import JsonObject, dump
+from codexrelay.protocol.raw import JsonObject, dump, get_list
 from tests.fakes.cancel_at_step import CancelAtStep
 from tests.fakes.sockets import FOREVER, FakeDial, Peer, as_dial
 from tests.fakes.tokens import an_account
@@ -301,13 +303,96 @@ async def test_a_terminal_event_ends_the_answer_and_frees_the_connection(name: s
     assert len(it.fake.handshakes) == 1
 
 
+@pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.parametrize(
+    "end",
+    [
+        {"type": "error", "error": {"code": "boom", "message": "no"}},
+        {"type": "response.cancelled", "response": {"id": "resp_1"}},
+    ],
+    ids=["error without status", "cancelled"],
+)
 @in_virtual_time
-async def test_an_error_without_status_is_an_event_that_ends_the_answer() -> None:
-    error: JsonObject = {"type": "error", "error": {"code": "boom", "message": "no"}}
-    async with scene(saying(CREATED, error)) as it:
+async def test_an_end_behind_which_more_may_come_ends_the_answer_and_the_connection(
+    end: JsonObject, *, begun: bool
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.message()
+        peer.say(*([CREATED] if begun else []), end)
+        await trio.sleep(0.1)
+        peer.say({"type": "response.failed", "response": {"id": "resp_1"}})
+
+    async with scene(script, saying(*TURN)) as it:
         outcome = await it.ask()
-        assert it.sockets.idle == 1
-    assert outcome.body == event(CREATED) + event(error)
+        assert (it.sockets.idle, it.fake.peers[0].was_dropped) == (0, True)
+        assert (await it.ask()).body == b"".join(map(event, TURN))
+    assert outcome.body == (event(CREATED) if begun else b"") + event(end)
+    assert outcome.fault is None
+    assert it.posted == []
+
+
+@in_virtual_time
+async def test_a_warm_connection_tells_of_its_handshake_only_what_lasts() -> None:
+    told = {
+        "x-reasoning-included": "true",
+        "x-codex-turn-state": "t",
+        "x-codex-primary-used-percent": "7",
+        "openai-model": "m",
+    }
+    async with scene(saying(*TURN), headers=told) as it:
+        assert (await it.ask()).head == Head(status=200, headers=told)
+        warm = (await it.ask()).head
+    assert warm == Head(status=200, headers={"x-reasoning-included": "true"})
+
+
+_OTHER: Final[JsonObject] = {"type": "response.function_call_arguments.delta", "delta": "{"}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [DELTA] * 3,
+        [DELTA, _OTHER, DELTA],
+        [_OTHER, '{"type": "response.output_text.delta", "delta": "ü"}', _OTHER],
+        [DELTA, '{"delta":"a","type":"response.output_text.delta"}'],
+        [DELTA, '{"type":"response.output_text.delta",\r\n"delta":"a"}', DELTA],
+        ['{"type":"response.output_text.delta",\n"delta":"a"}'],
+        ['{"type":"response.output_text.delta.but.another"}', LIMITS, _OTHER],
+    ],
+)
+@pytest.mark.parametrize("at_once", [True, False])
+@in_virtual_time
+async def test_a_run_of_deltas_is_told_as_each_of_them_is(
+    said: list[JsonObject | str], *, at_once: bool
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.message()
+        peer.say(CREATED)
+        await trio.sleep(1)
+        for message in said:
+            peer.say(message)
+            await trio.sleep(0 if at_once else 1)
+        await trio.sleep(1)
+        peer.say(COMPLETED)
+
+    async with scene(script) as it:
+        outcome = await it.ask()
+    texts = [m.encode() if isinstance(m, str) else dump(m) for m in (CREATED, *said, COMPLETED)]
+    assert outcome.body == b"".join(map(frames.as_event, texts))
+
+
+@in_virtual_time
+async def test_a_binary_message_behind_deltas_is_no_delta() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.message()
+        peer.say(CREATED)
+        await trio.sleep(1)
+        peer.say(DELTA, DELTA, b'{"type":"response.output_text.delta"')
+
+    async with scene(script) as it:
+        outcome = await it.ask()
+    assert outcome.body == event(CREATED) + event(DELTA) * 2
+    assert outcome.fault is not None
 
 
 @in_virtual_time
@@ -397,6 +482,34 @@ async def test_each_account_and_each_session_has_a_connection_of_its_own() -> No
 
 
 @in_virtual_time
+async def test_a_burst_of_turns_goes_over_to_a_new_connection_when_the_old_one_is_too_old() -> None:
+    async with scene(saying(*TURN), saying(*TURN)) as it:
+        items: list[Json] = [USER]
+        for _ in range(40):
+            outcome = await it.ask(*items)
+            assert outcome.body == b"".join(map(event, TURN))
+            items += [SAID, NEXT]
+            await trio.sleep(MAX_AGE_S / 30)
+        first, second = it.fake.peers
+        assert (len(first.asked), len(second.asked)) == (30, 10)
+        assert first.closed_by_relay == 1000
+    # Only what is new, but for the first of each.
+    sent = [len(get_list(asked, "input")) for asked in it.fake.asked]
+    assert sent == [1, *[1] * 29, 61, *[1] * 9]
+
+
+@in_virtual_time
+async def test_the_state_of_a_turn_goes_into_the_handshake() -> None:
+    async with scene(saying(*TURN)) as it:
+        request, _ = it.request()
+        request = attrs.evolve(request, headers=(*request.headers, ("x-codex-turn-state", "t")))
+        async with it.backend.attempt(request, an_account()) as attempt:
+            await attempt.send()
+            assert await attempt.receive()
+    assert dict(it.fake.handshakes[0].headers)["x-codex-turn-state"] == "t"
+
+
+@in_virtual_time
 async def test_a_new_bearer_gets_a_new_connection_and_the_old_one_closes() -> None:
     async with scene(saying(*TURN), saying(*TURN)) as it:
         await it.ask()
@@ -434,7 +547,7 @@ SAID: Final[JsonObject] = {
 
 async def second_message(*items: Json, script: Script | None = None, **fields: Json) -> JsonObject:
     """Return what goes up for `items` after a turn of one item, answered with one."""
-    async with scene(script or saying(*TURN)) as it:
+    async with scene(*[script or saying(*TURN)] * 2) as it:
         await it.ask()
         await it.ask(*items, **fields)
     return it.fake.asked[1]

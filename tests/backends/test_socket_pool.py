@@ -111,6 +111,52 @@ async def test_a_connection_in_use_stays_young_as_often_as_it_is_used() -> None:
         assert len(fake.handshakes) == 1
 
 
+@pytest.mark.parametrize("idle_s", [0.0, 1.0])
+@in_virtual_time
+async def test_what_came_unasked_is_not_the_next_turns(idle_s: float) -> None:
+    async with pool() as (sockets, fake):
+        connection = await opened(sockets)
+        give_back(sockets, connection)
+        await trio.sleep(idle_s)
+        fake.peers[0].say("late", "later")
+        assert sockets.warm("work", "s", MARK) is connection
+        await connection.at_rest()
+        fake.peers[0].say("mine")
+        assert await connection.frames.receive() == "mine"
+
+
+@in_virtual_time
+async def test_what_comes_unasked_is_not_kept() -> None:
+    async with pool() as (sockets, fake):
+        give_back(sockets, await opened(sockets))
+        fake.peers[0].say("late", "later")
+        await trio.sleep(1)
+        assert not fake.peers[0].outbox
+
+
+@pytest.mark.parametrize("idle_s", [0.0, 1.0])
+@in_virtual_time
+async def test_no_turn_gets_a_connection_that_was_closed_while_idle(idle_s: float) -> None:
+    async with pool() as (sockets, fake):
+        connection = await opened(sockets)
+        give_back(sockets, connection)
+        await trio.sleep(idle_s)
+        fake.peers[0].close()
+        assert sockets.warm("work", "s", MARK) is None
+        await connection.ended.wait()
+        assert trio.current_time() <= idle_s
+
+
+@in_virtual_time
+async def test_a_connection_that_is_retired_while_idle_is_closed_at_once() -> None:
+    async with pool() as (sockets, fake):
+        connection = await opened(sockets)
+        give_back(sockets, connection)
+        connection.retire()
+        await connection.ended.wait()
+        assert (trio.current_time(), fake.peers[0].closed_by_relay) == (0, 1000)
+
+
 @in_virtual_time
 async def test_a_peer_is_pinged_also_while_a_turn_runs() -> None:
     async with pool() as (sockets, fake):

@@ -243,6 +243,16 @@ async def test_a_header_that_cannot_be_one_is_told(header: tuple[str, str]) -> N
     assert isinstance(result, Unreachable)
 
 
+@pytest.mark.parametrize("value", ["Bearer a-secret ", " Bearer a-secret", "Bearer\x0ba-secret"])
+async def test_what_is_told_of_a_header_never_quotes_it(value: str) -> None:
+    with trio.fail_after(20):
+        async with serving(accepting(silent)) as server:
+            result = await result_of(handshake(server.url, ("authorization", value)))
+    assert isinstance(result, Unreachable)
+    assert "secret" not in result.why
+    assert "cannot be written" in result.why
+
+
 async def test_where_nobody_listens_is_told() -> None:
     async with serving(accepting(silent)) as server:
         pass

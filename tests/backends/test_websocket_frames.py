@@ -21,6 +21,7 @@ from tests.fakes.websocket_server import (
     CLOSE,
     PING,
     PONG,
+    TEXT,
     Peer,
     accepting,
     close_frame,
@@ -199,6 +200,36 @@ async def test_a_close_is_noticed_while_nobody_receives(autojump_clock: MockCloc
         assert frames.closed.code == 1011
         assert await frames.receive() == "last"
         assert await end_of(frames) == (1011, "keepalive ping timeout")
+
+
+async def test_what_has_come_is_seen_at_once_by_whoever_asks_whether_it_is_closed() -> None:
+    told, got = trio.Event(), []
+
+    async def script(peer: Peer) -> None:
+        await peer.send(frame(b"p", PING))
+        await told.wait()
+        await peer.send(frame(b"unasked") + close_frame(1000, "bye"))
+        got.extend([await peer.next(), await peer.next()])
+
+    with trio.fail_after(20):
+        async with talking(script) as frames:
+            assert frames.closed is None
+            told.set()
+            while frames.closed is None:
+                await trio.lowlevel.checkpoint()
+            assert (frames.closed.code, frames.closed.reason) == (1000, "bye")
+            assert frames.ready() == ["unasked"]
+            await wait_all_tasks_blocked(0.01)
+    assert got == [(PONG, b"p"), (CLOSE, b"\x03\xe8bye")]
+
+
+async def test_and_an_end_without_a_word_too() -> None:
+    with trio.fail_after(20):
+        async with talking(ending) as frames:
+            while frames.closed is None:
+                await trio.lowlevel.checkpoint()
+                assert frames.ready() in ([], (), ["one"])
+            assert frames.closed.code == 1006
 
 
 async def test_a_ping_waits_for_its_answer_with_and_without_a_receiver() -> None:
@@ -403,6 +434,42 @@ async def test_and_is_heard_also_if_it_resets_at_once() -> None:
                 await frames.send("x" * 16 * MEBIBYTE)
     if os.name == "posix":  # elsewhere a reset may take with it what came before
         assert caught.value.code == 1009
+
+
+async def test_no_pong_lands_inside_a_message(autojump_clock: MockClock) -> None:
+    message = "x" * 16 * MEBIBYTE
+    got = []
+
+    async def script(peer: Peer) -> None:
+        await trio.sleep(1)  # the message fills the socket
+        await peer.send(frame(b"p", PING))
+        await trio.sleep(10)  # the ping is read
+        got.extend([await peer.next(), await peer.next()])
+        await peer.left()
+
+    async with talking(script) as frames:
+        await frames.send(message)
+        await trio.sleep(20)
+    assert [(kind, len(payload)) for kind, payload in got] == [(TEXT, len(message)), (PONG, 1)]
+    assert got[0][1] == message.encode()
+
+
+async def test_who_is_cancelled_before_a_message_goes_out_sends_none_of_it() -> None:
+    got = []
+
+    async def script(peer: Peer) -> None:
+        got.append(await peer.next())
+        await peer.send(frame(b"heard"))
+        await peer.left()
+
+    with trio.fail_after(20):
+        async with talking(script) as frames:
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await frames.send("not wanted any more")
+            await frames.send("wanted")
+            assert await frames.receive() == "heard"
+    assert got == [(TEXT, b"wanted")]
 
 
 async def test_a_message_sent_in_part_drops_the_connection() -> None:

@@ -66,7 +66,7 @@ def test_an_item_is_the_same_with_and_without_what_says_nothing(sent_back: JsonO
     assert same(came, sent_back)
 
 
-def test_json_in_arguments_and_outputs_is_compared_as_json() -> None:
+def test_arguments_are_compared_as_json() -> None:
     def call(arguments: str) -> JsonObject:
         return {"type": "function_call", "call_id": "c", "name": "f", "arguments": arguments}
 
@@ -74,8 +74,77 @@ def test_json_in_arguments_and_outputs_is_compared_as_json() -> None:
     assert not same(call('{"a":1}'), call('{"a":2}'))
     assert not same(call('{"a":0.1234567890123456789}'), call('{"a":0.1234567890123456788}'))
     assert not same(call("{a:1}"), call("{a: 1}"))
-    assert same({"output": "[1, 2]"}, {"output": "[1,2]"})
-    assert not same({"content": "[1, 2]"}, {"content": "[1,2]"})
+    assert not same(call('{"a":1}'), call('{"a":1.0}'))
+    assert not same(call('{"a":1,"a":2}'), call('{"a":2}'))
+    assert not same(call('{"a":2}'), call('{"a":1,"a":2}'))
+
+
+@pytest.mark.parametrize("name", ["output", "content"])
+def test_a_text_that_the_client_has_said_is_compared_as_it_is(name: str) -> None:
+    assert not same({name: '{"a": 1}'}, {name: '{"a":1}'})
+    assert not same({name: "[1, 2]"}, {name: "[1,2]"})
+
+
+def test_an_item_that_is_only_a_reference_is_what_it_refers_to() -> None:
+    def to(item_id: str) -> JsonObject:
+        return {"type": "item_reference", "id": item_id}
+
+    assert same(to("msg_1"), to("msg_1"))
+    assert not same(to("msg_1"), to("msg_2"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"type": "input_image", "image_url": "data:a"}, {"type": "input_image", "image_url": "b"}),
+        ({"type": "input_text", "text": "a"}, {"type": "output_text", "text": "a"}),
+        ({"type": "input_file", "file_id": "a"}, {"type": "input_file", "file_id": "b"}),
+    ],
+    ids=["image", "kind", "file"],
+)
+def test_another_part_is_another_item(one: JsonObject, other: JsonObject) -> None:
+    def message(part: JsonObject) -> JsonObject:
+        return {"type": "message", "role": "user", "content": [part]}
+
+    def result(part: JsonObject) -> JsonObject:
+        return {"type": "function_call_output", "call_id": "c", "output": [part]}
+
+    assert not same(message(one), message(other))
+    assert not same(result(one), result(other))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"instructions": "b"},
+        {"reasoning": {"effort": "low"}},
+        {"tool_choice": "none"},
+        {"parallel_tool_calls": False},
+        {"store": True},
+        {"include": []},
+        {"text": {"verbosity": "low"}},
+        {"prompt_cache_key": "l"},
+        {"service_tier": "priority"},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_another_field_goes_on_from_nothing(fields: JsonObject) -> None:
+    given: JsonObject = {
+        "instructions": "a",
+        "reasoning": {"effort": "high"},
+        "store": False,
+        "include": ["reasoning.encrypted_content"],
+        "prompt_cache_key": "k",
+    }
+    before = answered(ITEM, **given)
+    assert before.known_of(asked(ITEM, **given)) == 1
+    assert before.known_of(asked(ITEM, **{**given, **fields})) is None
+
+
+def test_after_a_compaction_everything_is_sent() -> None:
+    summary: JsonObject = {"type": "compaction", "encrypted_content": "x"}
+    before = answered(ITEM, {"type": "compaction_trigger"}, output=(summary,))
+    assert before.known_of(asked(summary, ITEM)) is None
 
 
 def test_what_is_sent_beside_the_question_does_not_matter() -> None:

@@ -15,10 +15,11 @@ ERROR = {"type": "usage_limit_reached", "message": "spent"}
     [
         {"status": 429, "error": ERROR, "headers": {"X-A": 1}},
         {"status_code": 429, "error": ERROR, "headers": {"x-a": "1"}},
+        {"status": "429", "error": ERROR, "headers": {"x-a": "1"}},
         {"status": 429, "body": {"error": ERROR}, "headers": {"x-a": "1"}},
         {"body": {"status": 429, "error": ERROR, "headers": {"x-a": "1"}}},
     ],
-    ids=["status", "status_code", "wrapped", "all wrapped"],
+    ids=["status", "status_code", "status as text", "wrapped", "all wrapped"],
 )
 def test_each_form_says_what_an_http_answer_would(message: dict[str, object]) -> None:
     said = error_frames.read(dump({"type": "error", **message}))  # type: ignore[dict-item]

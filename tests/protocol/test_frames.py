@@ -62,6 +62,30 @@ def test_events_of_every_form_are_told_apart(pieces: list[tuple[bytes, list[byte
     assert frames.messages(whole) == [text for _, texts in pieces for text in texts]
 
 
+@given(
+    st.lists(
+        st.sampled_from(['"a"', '"\u00fc\U0001f600"', "1\n", "1\r\n", '"\\n"', '"event: "']),
+        min_size=1,
+    ),
+    st.sampled_from(['{"type":"a.delta"', '{"type": "a.delta"']),
+)
+def test_messages_of_one_kind_are_the_events_that_each_of_them_is(
+    values: list[str], begin: str
+) -> None:
+    texts = [f'{begin},"delta":{value}}}' for value in values]
+    kind = frames.Kind.of(texts[0])
+    assert kind is not None
+    assert kind.begin == begin
+    assert kind.as_events(texts) == b"".join(frames.as_event(text.encode()) for text in texts)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"delta":"a","type":"x"}', '{"type":"\u00fc"}', '{"type":7}']
+)
+def test_a_message_that_begins_otherwise_is_of_no_kind(text: str) -> None:
+    assert frames.Kind.of(text) is None
+
+
 def test_events_with_carriage_returns_and_several_data_lines_are_messages() -> None:
     assert frames.messages(b'event: x\r\ndata: {"a":\r\ndata: 1}\r\n\r\n') == [b'{"a":\n1}']
 

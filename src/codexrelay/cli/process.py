@@ -319,6 +319,8 @@ def _configure(instance: Instance, codex: CodexBackendSettings) -> None:
             identity=codex.identity,
             websocket=codex.websocket,
         )
+        if instance.backend.sockets is not None and codex.websocket == "off":
+            instance.backend.sockets.let_go()
 
 
 def _configure_other(other: Other, block: OpenAIBackendSettings) -> None:

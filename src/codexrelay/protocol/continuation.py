@@ -41,8 +41,11 @@ _UNTOLD: Final = frozenset(
 )
 _UNTOLD_IN_PARTS: Final = frozenset({"annotations", "logprobs", "metadata"})
 _WITH_PARTS: Final = frozenset({"content", "summary"})
-#: Texts that may be JSON, which clients write anew.
-_MAYBE_JSON: Final = frozenset({"arguments", "output"})
+#: An item that is nothing but another one's id.
+_REFERENCE: Final = "item_reference"
+#: The model's own JSON, which clients may write anew. Not so what a tool put out: that the client
+#: has said itself, and blanks may be what it is about.
+_JSON: Final = "arguments"
 #: A number of so many digits may be rounded when it is read. To look for one in a long text, all
 #: digits are made the same: ten times as fast as a regular expression.
 _LONG_NUMBER: Final = b"0" * 16
@@ -94,13 +97,15 @@ def digests_of(items: Iterable[Json]) -> tuple[bytes, ...]:
 
 
 def _plain(item: JsonObject) -> JsonObject:
+    if item.get("type") == _REFERENCE:
+        return item
     plain: JsonObject = {}
     for name, value in item.items():
         if value is None or name in _UNTOLD:
             continue
         if name in _WITH_PARTS and isinstance(value, list):
             plain[name] = [_plain_part(part) for part in value]
-        elif name in _MAYBE_JSON and isinstance(value, str):
+        elif name == _JSON and isinstance(value, str):
             plain[name] = _in_one_way(value)
         elif name not in _UNTOLD_IN_PARTS:
             plain[name] = value
@@ -120,9 +125,11 @@ def _in_one_way(text: str) -> str:
     try:
         if _LONG_NUMBER in text.encode().translate(_DIGITS):
             return text
-        return _sorted(parse(text)).decode()
+        plain = _sorted(parse(text)).decode()
     except ValueError:  # no JSON, or half a surrogate pair
         return text
+    # Of two values of one name the parser keeps the last.
+    return plain if plain.count('"') == text.count('"') else text
 
 
 def _digest(value: Json) -> bytes:

@@ -7,16 +7,22 @@ each event is one text message, whose text is the event's own (wire notes 7).
 from __future__ import annotations
 
 import re
+from itertools import repeat
 from typing import TYPE_CHECKING, Final
+
+import attrs
 
 from codexrelay.protocol import sse
 from codexrelay.protocol.raw import dump, get_text, is_object, parse
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from codexrelay.protocol.raw import JsonObject
 
 #: As the backend writes its events: the type stands first.
 _TYPE: Final = re.compile(rb'\{"type":\s?"([\w.]++)"')
+_BEGINNING: Final = re.compile(r'\{"type":[ ]?"([\w.]++)"', re.ASCII)
 _BEGIN: Final = re.compile(rb"event: [^\n]*+\ndata: ")
 _END: Final = b"\n\n"
 #: An event as the backend writes it over HTTP.
@@ -52,9 +58,39 @@ def as_event(text: bytes, name: str | None = None) -> bytes:
     return head + b"".join(b"data: %s\n" % line for line in lines) + b"\n"
 
 
+@attrs.frozen
+class Kind:
+    """A type of event, as its messages and its server-sent events begin."""
+
+    #: Up to the end of the type.
+    begin: str
+    #: What stands before a message, and between two.
+    head: str
+    between: str
+
+    @classmethod
+    def of(cls, text: str) -> Kind | None:
+        """Return the kind of a message; None: it does not begin as the backend's do."""
+        if (found := _BEGINNING.match(text)) is None:
+            return None
+        head = f"event: {found[1]}\ndata: "
+        return cls(found[0], head, f"\n\n{head}")
+
+    def as_events(self, texts: Sequence[str]) -> bytes:
+        """Return messages of this kind as `as_event` would: so they cost a quarter."""
+        whole = f"{self.head}{self.between.join(texts)}\n\n"
+        # Three for each event, hence none inside a text.
+        if whole.count("\n") == 3 * len(texts) and "\r" not in whole:
+            return whole.encode()
+        return b"".join(as_event(text.encode()) for text in texts)
+
+
 def messages(whole: bytes) -> list[bytes]:
     """Return the texts of whole server-sent events, one message each; comments make none."""
-    if (texts := _run_of_one_kind(whole)) is not None:
+    texts = _run_of_one_kind(whole)
+    if texts is None:
+        texts = _in_three_lines_each(whole)
+    if texts is not None:
         return texts
     texts = []
     at = 0
@@ -77,6 +113,21 @@ def _run_of_one_kind(whole: bytes) -> list[bytes] | None:
     texts = whole[begin.end() : -len(_END)].split(_END + begin[0])
     # Three for each event, hence none inside a text.
     return texts if whole.count(b"\n") == 3 * len(texts) else None
+
+
+def _in_three_lines_each(whole: bytes) -> list[bytes] | None:
+    """Return the texts of events that are all written as the backend writes them."""
+    if not whole.endswith(_END) or b"\r" in whole:
+        return None
+    lines = whole.split(b"\n")
+    heads, texts, ends = lines[:-1:3], lines[1::3], lines[2::3]
+    plain = (
+        not any(ends)
+        and all(map(bytes.startswith, heads, repeat(b"event: ")))
+        and all(map(bytes.startswith, texts, repeat(b"data: ")))
+    )
+    # A shorter one has no text.
+    return [text[6:] for text in texts] if plain and len(min(texts, key=len)) > 6 else None
 
 
 def create(

@@ -112,6 +112,25 @@ class Connection:
             sink(self._room[:size])
         return size > 0
 
+    def receive_now(self, sink: Callable[[memoryview], None]) -> bool:
+        """Hand what has come already to `sink`, as `receive` does; never waits.
+
+        Raises:
+            httpx.ReadError: the connection is broken.
+        """
+        try:
+            size = self._socket.recv_into(self._room)
+            if self._tls is not None:
+                self._tls.feed(self._room[:size])
+                return self._tls.decrypt(self._room, sink)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            raise httpx.ReadError(f"receiving from {self.origin} broke off: {error}") from error
+        if size:
+            sink(self._room[:size])
+        return size > 0
+
     async def _receive_into_room(self) -> int:
         while True:
             await trio.lowlevel.wait_readable(self._socket)

@@ -35,7 +35,7 @@ class ServerFrames:
     """Reads the frames of one connection out of the blocks that it gives.
 
     Made for what the backend sends: many short texts, unmasked, uncompressed, one frame each, many
-    to a block. Such a frame costs 1.7 us here, and 23 us in wsproto 1.3.2, with which
+    to a block. Such a frame costs 1 us here, and 23 us in wsproto 1.3.2, with which
     trio-websocket reads (both measured). What concerns the connection itself, pings, pongs and the
     close frame, is only picked out: `control` has those frames as they came, for whoever answers.
 
@@ -81,10 +81,17 @@ class ServerFrames:
         at, size = 0, len(data)
         wanted = 2
         messages = self.messages
+        room_bytes = self.max_message_bytes - self._parts_bytes
         while size - at >= 2:
             first, length = data[at], data[at + 1]
             begin = at + 2
-            if length > _SHORT_BYTES:
+            if length == _IN_TWO and size - begin >= 2:  # nearly all of them
+                length = data[begin] << 8 | data[begin + 1]
+                begin += 2
+                sound = _SHORT_BYTES < length <= room_bytes and not first & _CONTROL
+                if not sound and not self._may_be(first, _IN_TWO, length):
+                    return
+            elif length > _SHORT_BYTES:
                 begin += 2 if length == _IN_TWO else 8
                 if begin > size and length <= _IN_EIGHT:
                     wanted = begin - at
@@ -99,7 +106,7 @@ class ServerFrames:
                 break
             if first == _WHOLE_TEXT and self._is_text is None:
                 try:
-                    messages.append(str(data[begin:end], "utf-8"))
+                    messages.append(data[begin:end].decode())
                 except UnicodeDecodeError:
                     self._fail(INVALID_DATA, "a text that is no UTF-8")
                     return

@@ -1,7 +1,7 @@
 """A WebSocket to a backend: trio-websocket over the relay's own connections.
 
-trio-websocket 0.12.2 shakes hands, masks and sends, answers pings and close frames. What it does
-not do, or not well, is done here and in `wire`:
+trio-websocket 0.12.2 shakes hands, pings and closes, and answers pings and close frames. What it
+does not do, or not well, is done here and in `wire`:
 
 - It knows no proxies: the connection comes from a `dialling.Dialler`, tunnels and TLS included.
 - It waits for ever when the peer closes during the handshake, and does not hand over the body of
@@ -197,7 +197,7 @@ class _Shaking:
                 )
                 self.settled.set()
         except* _NO_HANDSHAKE as group:
-            self.problem = f"no WebSocket was agreed on: {_leaf(group)}"
+            self.problem = f"no WebSocket was agreed on: {_words(_leaf(group))}"
         finally:
             self.settled.set()
             self.wire.drop(Closed(BROKEN, self.problem or "the connection was closed"))
@@ -207,6 +207,13 @@ def _leaf(group: BaseException) -> BaseException:
     while isinstance(group, BaseExceptionGroup):
         group = group.exceptions[0]
     return group
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, h11.LocalProtocolError):
+        # Its own text quotes the header at fault, which may be the bearer.
+        return "the request cannot be written as HTTP; is there a space at the end of a header?"
+    return str(error)
 
 
 @attrs.define(eq=False)
@@ -310,7 +317,8 @@ class TrioFrames:
 
     @property
     def closed(self) -> Closed | None:
-        """See `FrameStream.closed`. Nobody having received for a while, it may lag by a second."""
+        """See `FrameStream.closed`. Where nobody receives, it looks at what has come."""
+        self._wire.look()
         return self._wire.closed
 
     async def send(self, data: Message) -> None:
@@ -319,10 +327,9 @@ class TrioFrames:
         Raises:
             Closed: it is closed.
         """
-        self._raise_if_closed()
         try:
-            await self._socket.send_message(data)
-        except trio_websocket.ConnectionClosed as error:
+            await self._wire.send_message(data)
+        except trio.BrokenResourceError as error:
             # A peer that wants no more of it says why before it goes.
             with trio.move_on_after(FAREWELL_S), self._wire.until_closed():
                 await trio.sleep_forever()

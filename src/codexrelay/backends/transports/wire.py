@@ -1,8 +1,8 @@
 """A connection that carries a WebSocket, shared between its messages' reader and trio-websocket.
 
-Messages go past trio-websocket: `server_frames` takes them out of what comes, and trio-websocket
-sees a connection on which there are a handshake, pings, pongs and close frames alone. Those it
-answers itself, in a task of its own.
+Messages go past trio-websocket: `server_frames` takes them out of what comes, `client_frames` makes
+those that go out, and trio-websocket sees a connection on which there are a handshake, pings, pongs
+and close frames alone. Those it answers itself, in a task of its own.
 
 Why: it hands each message from its reader task through a channel to whoever waits. On a stream of
 single events that is one more task and one more turn of trio's loop for each, and wsproto's
@@ -22,6 +22,7 @@ import httpx
 import trio
 from wsproto.frame_protocol import FrameProtocol
 
+from codexrelay.backends.transports.client_frames import message_frame
 from codexrelay.backends.transports.connection import Connection
 from codexrelay.backends.transports.server_frames import ServerFrames
 from codexrelay.backends.websocket import BROKEN, Closed
@@ -29,11 +30,15 @@ from codexrelay.backends.websocket import BROKEN, Closed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from codexrelay.backends.websocket import Message
+
 #: How long nobody must have wanted a message before they are read in the background.
 GRACE_S: Final = 1.0
 #: Nothing is read in the background while more than this waits; one block and the frame it ends in
 #: can come on top.
 MAX_WAITING_BYTES: Final = 1024 * 1024
+#: The reason of an end without a close frame.
+ENDED: Final = "the connection ended without a close frame"
 
 
 @attrs.define(eq=False)
@@ -52,7 +57,8 @@ class Wire(trio.abc.Stream):
     farewell: Closed | None = None
     #: What trio-websocket has yet to get of the handshake.
     _answer: bytes = b""
-    _sending: bool = False
+    #: Held while something goes out: no pong lands inside a message.
+    _sending: trio.Lock = attrs.field(factory=trio.Lock)
     #: Somebody reads the socket for a message, or for the handshake's answer.
     _reading: bool = False
     #: How often somebody has, and how often when they were found to have stopped.
@@ -84,6 +90,24 @@ class Wire(trio.abc.Stream):
         for scope in self._until_closed:
             scope.cancel()
         self._stir.set()
+
+    def look(self) -> None:
+        """Read what has come already, unless somebody is reading anyway; never waits."""
+        if not self._is_open or self._reading or self.closed is not None:
+            return
+        try:
+            goes_on = self._connection.receive_now(self.frames.feed)
+        except httpx.ReadError as error:
+            self.drop(Closed(BROKEN, str(error)))
+            return
+        if not goes_on:
+            self.drop(Closed(BROKEN, ENDED))
+        elif self.frames.failed:
+            self._connection.close()
+        if self.frames.closed is not None:
+            self._closing()
+        elif self.frames.control:
+            self._stir.set()
 
     # For whoever shakes hands and reads messages. One task at a time.
 
@@ -154,7 +178,7 @@ class Wire(trio.abc.Stream):
             self.drop(Closed(BROKEN, str(error)))
             return
         if not goes_on:
-            self.drop(Closed(BROKEN, "the connection ended without a close frame"))
+            self.drop(Closed(BROKEN, ENDED))
         elif frames.control or frames.closed is not None:
             await self._heed()
 
@@ -163,7 +187,7 @@ class Wire(trio.abc.Stream):
         if self.frames.failed:
             await self._reproach()
             self._connection.close()
-        elif self.frames.closed is not None and self._sending:
+        elif self.frames.closed is not None and self._sending.locked():
             # The server takes no more of it, and trio-websocket's answer would wait behind it.
             self._connection.close()
         if self.frames.closed is not None:
@@ -174,7 +198,7 @@ class Wire(trio.abc.Stream):
         """Send the close frame for a mistake, if the socket takes it now: nothing is owed here."""
         closed = self.frames.closed
         assert closed is not None
-        if self._sending:
+        if self._sending.locked():
             return
         frame = FrameProtocol(client=True, extensions=[]).close(closed.code, closed.reason)
         with trio.move_on_after(0):
@@ -182,6 +206,23 @@ class Wire(trio.abc.Stream):
                 await self._connection.send(bytes(frame))
             except httpx.WriteError:
                 return
+
+    async def send_message(self, message: Message) -> None:
+        """Send a message; when cancelled in the middle of it, the connection is dropped.
+
+        Raises:
+            Closed: it is closed, or about to be.
+            trio.BrokenResourceError: the connection is broken. What came before may still be read.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        frame = message_frame(message)
+        await self._begin_sending()
+        try:
+            if (closed := self.closed or self.farewell) is not None:
+                raise Closed(closed.code, closed.reason)
+            await self._send(frame)
+        finally:
+            self._sending.release()
 
     # For trio-websocket.
 
@@ -206,16 +247,11 @@ class Wire(trio.abc.Stream):
         Raises:
             trio.BrokenResourceError: the connection is broken. What came before may still be read.
         """
-        self._sending = True
+        await self._begin_sending()
         try:
-            await self._connection.send(memoryview(data))
-        except httpx.WriteError as error:
-            raise trio.BrokenResourceError(str(error)) from error
-        except trio.Cancelled:
-            self.drop(Closed(BROKEN, "a message was sent in part"))
-            raise
+            await self._send(memoryview(data))
         finally:
-            self._sending = False
+            self._sending.release()
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait for nothing: `send_all` does."""
@@ -225,6 +261,21 @@ class Wire(trio.abc.Stream):
         """Close the connection at once."""
         self.drop(self.farewell or Closed(BROKEN, "closed here"))
         await trio.lowlevel.checkpoint()
+
+    async def _begin_sending(self) -> None:
+        try:
+            self._sending.acquire_nowait()  # waiting would be a checkpoint even if it is free
+        except trio.WouldBlock:
+            await self._sending.acquire()
+
+    async def _send(self, data: bytes | memoryview) -> None:
+        try:
+            await self._connection.send(data)
+        except httpx.WriteError as error:
+            raise trio.BrokenResourceError(str(error)) from error
+        except trio.Cancelled:
+            self.drop(Closed(BROKEN, "a message was sent in part"))
+            raise
 
     async def _watch(self) -> None:
         """Let time pass until there may be something for trio-websocket, or read it."""

@@ -59,8 +59,17 @@ MAX_HANDSHAKES: Final = 2
 _ABOUT_THE_ACCOUNT: Final = frozenset({401, 429})
 #: Refusals after which a connection's own bearer is of no use.
 _ABOUT_THE_BEARER: Final = frozenset({401, 403})
+#: An end that nobody has seen yet; over HTTP the answer would end behind it.
+_CANCELLED: Final = "response.cancelled"
+#: Ends behind which more may come, which the next turn would take for its own: an `error` is
+#: followed by `response.failed` (recorded over HTTP).
+_UNSURE: Final = frozenset({events.ERROR, _CANCELLED})
+#: What a handshake's answer says of later turns too; its quota and its model are of the first.
+_LASTING: Final = frozenset({"x-reasoning-included"})
 #: Messages that are looked at, once the response has begun.
-_NOTED: Final = events.TERMINAL | {events.ITEM_DONE}
+_NOTED: Final = events.TERMINAL | {events.ITEM_DONE, _CANCELLED}
+#: Messages of a type that ends so only pass.
+_DELTA: Final = ".delta"
 #: How far a request got, least first.
 _FAR: Final = (Reached.NOT_SENT, Reached.UNKNOWN, Reached.SENT)
 
@@ -101,6 +110,8 @@ class SocketAttempt:
     _has_begun: bool = attrs.field(default=False, init=False)
     #: Digests of the items that came.
     _output: list[bytes] = attrs.field(factory=list, init=False)
+    #: Of the latest delta: most messages are as the one before.
+    _deltas: frames.Kind | None = attrs.field(default=None, init=False)
     #: What was read and not received yet: bytes first, then the fault.
     _block: bytes = attrs.field(default=b"", init=False)
     _fault: Fault | None = attrs.field(default=None, init=False)
@@ -160,7 +171,7 @@ class SocketAttempt:
             await self._other.close()
 
     async def _connect(self) -> dict[str, str] | Fault | None:
-        """Get a connection: return the headers of a fresh one, {} of a warm one, None for none."""
+        """Get a connection: return its headers, as far as they are of this turn; None for none."""
         turn, sockets = self._turn, self._sockets
         if turn.gives_up or sockets is None:
             return None
@@ -169,7 +180,8 @@ class SocketAttempt:
         self._connection = sockets.warm(account, turn.session, mark)
         if self._connection is not None:
             await self._connection.at_rest()
-            return {}
+            told = self._connection.headers
+            return {name: told[name] for name in _LASTING & told.keys()}
         if (
             turn.handshakes >= MAX_HANDSHAKES
             or sockets.is_refused
@@ -292,7 +304,15 @@ class SocketAttempt:
     ) -> bytes | Fault | _Again:
         """Return messages as events; the hot path."""
         taken: list[bytes] = []
+        run: list[str] = []
+        kind = self._deltas
         for message in (first, *more) if more else (first,):
+            if kind is not None and isinstance(message, str) and message.startswith(kind.begin):
+                run.append(message)
+                continue
+            if kind is not None and run:
+                taken.append(kind.as_events(run))
+                run = []
             if not isinstance(message, str):
                 self._drop()
                 told = "the backend sent a binary message, which is no event"
@@ -317,7 +337,11 @@ class SocketAttempt:
                 taken.append(frames.as_event(text, name))
                 self._end(connection, name, text)
                 break
+            if self._has_begun and name.endswith(_DELTA):
+                kind = self._deltas = frames.Kind.of(message)
             taken.append(frames.as_event(text, name))
+        if kind is not None and run:
+            taken.append(kind.as_events(run))
         return b"".join(taken)
 
     def _after(self, taken: list[bytes], then: Fault | _Again) -> bytes | Fault | _Again:
@@ -335,7 +359,10 @@ class SocketAttempt:
 
     def _end(self, connection: Connection, name: str, text: bytes) -> None:
         """The answer is complete: another turn may have the connection from now on."""
-        response_id, answered = None, None
+        if name in _UNSURE:
+            self._drop()
+            return
+        answered = None
         try:
             response = get_object(parse_object(text), "response")
         except ValueError:

@@ -82,6 +82,12 @@ class Connection:
         return self.result.frames
 
     @property
+    def headers(self) -> dict[str, str]:
+        """Of the answer that opened it."""
+        assert isinstance(self.result, Opened)
+        return self.result.headers
+
+    @property
     def is_usable(self) -> bool:
         """Whether a turn may take it now."""
         return (
@@ -99,8 +105,11 @@ class Connection:
             self._listening.cancel()
 
     async def at_rest(self) -> None:
-        """Wait until its owner has stopped listening: a moment."""
-        await self._at_rest.wait()
+        """Wait until its owner has stopped listening; drop what came that nobody asked for."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if not self._at_rest.is_set():
+            await self._at_rest.wait()
+        self.frames.ready()
 
     def give_back(self, answered: Answered | None, *, response_id: str | None) -> None:
         """Take it back from a turn whose answer has ended; `answered` is what it may go on from."""

@@ -119,12 +119,16 @@ class Sockets:
             _log.warning("turns go over HTTP for a while", block=self._block, why=why, s=pause_s)
             self._told = why
 
+    def let_go(self) -> None:
+        """Close all, each as soon as no turn has it; others may be dialled again."""
+        for connection in self._all:
+            connection.retire()
+
     async def close(self) -> None:
         """Close all that are idle, with a word; no other is dialled from now on."""
         self._is_closed = True
         with trio.move_on_after(CLOSE_S, shield=True):
-            for connection in tuple(self._all):
-                connection.retire()
+            self.let_go()
             for connection in tuple(self._all):
                 if not connection.is_taken:
                     await connection.ended.wait()
