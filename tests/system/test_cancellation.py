@@ -63,7 +63,13 @@ async def test_while_the_backend_is_silent(
             seen = await relay.until_asked()
             if stream and fault == "hang":
                 await turn.until(b"Hello")
-            burden = {"turns": 1, "leases": 1, "in line": 0, "upstream connections": 1}
+            burden = {
+                "turns": 1,
+                "leases": 1,
+                "in line": 0,
+                "upstream sockets": 0,
+                "upstream connections": 1,
+            }
             assert relay.burden == burden
             left_at_s = trio.current_time()
         await relay.until_left(seen)
