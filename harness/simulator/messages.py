@@ -60,8 +60,8 @@ class _Past:
     """What a connection knows of a response, and of all before it."""
 
     items: list[Json] = attrs.field(factory=list)
-    #: The size of the messages that led to it.
-    size_bytes: int = 0
+    #: The size of what was said in the messages that led to it.
+    items_bytes: int = 0
 
 
 @attrs.define(eq=False)
@@ -157,16 +157,18 @@ class SocketRules:
         forgot = seen.fault
         if seen.whole is None or past is None or (forgot and response_id is not None):
             raise RefusedError(400, {"error": _not_found(response_id)})
-        size_bytes = past.size_bytes + len(arrival.http.body)
-        whole = responses.Whole(seen.whole, size_bytes, self._keep(seen.whole, size_bytes))
+        size_bytes = past.items_bytes + len(arrival.http.body)
+        # Tools and the like stand in each message, and count once.
+        items_bytes = past.items_bytes + len(dump(get_list(body, "input")))
+        whole = responses.Whole(seen.whole, size_bytes, self._keep(seen.whole, items_bytes))
         answer = responses.message(self.backend, arrival, account, whole)
         seen.fault = seen.fault or forgot
         return answer
 
-    def _keep(self, whole: JsonObject, size_bytes: int) -> Callable[[JsonObject], None]:
+    def _keep(self, whole: JsonObject, items_bytes: int) -> Callable[[JsonObject], None]:
         def keep(response: JsonObject) -> None:
             items = [*get_list(whole, "input"), *get_list(response, "output")]
-            self._known[get_text(response, "id") or ""] = _Past(items, size_bytes)
+            self._known[get_text(response, "id") or ""] = _Past(items, items_bytes)
             while len(self._known) > self.backend.remembered:
                 del self._known[next(iter(self._known))]
 
