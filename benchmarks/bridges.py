@@ -16,10 +16,10 @@ from benchmarks.measurements import (
     Measurement,
     Result,
     Row,
+    paced,
     paced_work,
     read_events,
     read_first_event,
-    read_latency,
 )
 from benchmarks.relay import start_relay
 from benchmarks.requests import RESPONSES, instruction, responses_body
@@ -153,21 +153,6 @@ def _read_growth(report: Report, _: Subject, *, connections: int) -> Result:
     return {"rss": report.growth_bytes / connections / 1e3}
 
 
-def _paced(streams: int, per_s: int) -> Measurement:
-    said = f"{streams} x {per_s}/s"
-    return Measurement(
-        name=f"ws-{streams}x{per_s}",
-        work=partial(_paced_sessions, streams=streams, per_s=per_s),
-        read=read_latency,
-        rows=(
-            Row(metric="finished", label=f"{said}: finished", fold=min, ratio=False),
-            Row(metric="p50", label=f"{said}: latency p50, ms"),
-            Row(metric="p99", label=f"{said}: latency p99, ms"),
-            Row(metric="cpu", label=f"{said}: **CPU per event, µs**"),
-        ),
-    )
-
-
 #: Memory first, before anything that makes the allocator keep a heap.
 BRIDGE_MEASUREMENTS: Final = (
     Measurement(
@@ -203,6 +188,6 @@ BRIDGE_MEASUREMENTS: Final = (
             Row(metric="cpu", label="burst x 8: **CPU per event, µs**"),
         ),
     ),
-    _paced(200, 50),
-    _paced(200, 5),
+    paced(200, 50, work=_paced_sessions, prefix="ws-"),
+    paced(200, 5, work=_paced_sessions, prefix="ws-"),
 )

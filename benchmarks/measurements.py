@@ -162,11 +162,17 @@ def _read_memory(report: Report, subject: Subject) -> Result:
     return result
 
 
-def _paced(streams: int, per_s: int) -> Measurement:
+def paced(
+    streams: int, per_s: int, *, work: Callable[..., Work] | None = None, prefix: str = ""
+) -> Measurement:
+    """Return the measurement of so many streams of so many events per second each.
+
+    `work` takes both figures, by default those of plain HTTP; `prefix` stands before its name.
+    """
     said = f"{streams} x {per_s}/s"
     return Measurement(
-        name=f"{streams}x{per_s}",
-        work=partial(paced_work, streams=streams, per_s=per_s),
+        name=f"{prefix}{streams}x{per_s}",
+        work=partial(work or paced_work, streams=streams, per_s=per_s),
         read=read_latency,
         rows=(
             # The worst round counts: a stream lost once is lost.
@@ -238,8 +244,8 @@ MEASUREMENTS: Final = (
             Row(metric="cpu", label="5 MB request: **CPU, ms**"),
         ),
     ),
-    _paced(50, 50),
-    _paced(200, 50),
-    _paced(500, 50),
-    _paced(500, 5),
+    paced(50, 50),
+    paced(200, 50),
+    paced(500, 50),
+    paced(500, 5),
 )
