@@ -23,6 +23,10 @@ class FakeClient:
     ended: bool = False
     started_at_s: float | None = None
 
+    @property
+    def prompt(self) -> None:
+        """See `relay.line.Client`."""
+
     async def start(self, status: int, headers: Headers) -> None:
         assert self.status is None, "started twice"
         self.status, self.headers = status, dict(headers)

@@ -72,6 +72,10 @@ class ScriptedAttempt:
             self.reached = step.reached
         return step
 
+    @property
+    def source(self) -> None:
+        """See `Attempt.source`."""
+
     async def receive(self) -> bytes | Fault:
         step = await self._next()
         assert not isinstance(step, Head), step

@@ -81,6 +81,20 @@ class Head:
     headers: dict[str, str]
 
 
+class Source(Protocol):
+    """Reads an answer without waiting, in no task's context: for `relay.pump`."""
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when something has come."""
+
+    def receive_now(self) -> bytes | None:
+        """Return what has come, `b""` if it says nothing yet; one receive, never waits.
+
+        None: nothing can be read this way any more, because the answer has ended or broken off.
+        `Attempt.receive` tells which, and gives whatever was read and not handed out.
+        """
+
+
 class Attempt(Protocol):
     """One upstream request for a turn. Opens nothing before `send`, closes everything on exit."""
 
@@ -100,6 +114,14 @@ class Attempt(Protocol):
         """Return what arrived next, `b""` at the clean end of the answer.
 
         Cancelling it ends the attempt: what it had read may be lost.
+        """
+
+    @property
+    def source(self) -> Source | None:
+        """What reads the answer without waiting, once `send` has returned a head.
+
+        None where that is not possible: under TLS, compressed, translated, over a WebSocket. The
+        same one whenever it is asked for; between two calls of it `receive` may be used.
         """
 
 

@@ -149,6 +149,10 @@ class HttpAttempt:
         body = await self._error_body()
         return self._noted(backend.refusal(response.status_code, told, body))
 
+    @property
+    def source(self) -> None:
+        """See `Attempt.source`."""
+
     async def receive(self) -> bytes | Fault:
         """See `Attempt.receive`."""
         assert self._blocks is not None

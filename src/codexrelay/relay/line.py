@@ -11,8 +11,30 @@ import trio
 from codexrelay.protocol.raw import Headers
 
 
+class Prompt(Protocol):
+    """Writes to a client without waiting, in no task's context: for `relay.pump`."""
+
+    @property
+    def is_free(self) -> bool:
+        """Whether `send_now` may be called: nothing is kept, and nobody is writing."""
+
+    def send_now(self, data: bytes) -> bool:
+        """Send a piece of the body; False if not all of it went out.
+
+        What did not is kept, and goes first with the next `Client.send`; `send(b"")` waits for it.
+        A client that is gone takes everything: that it has left is told as it always is.
+        """
+
+
 class Client(Protocol):
     """Where a turn's answer goes. Writes are whole: a cancel never cuts one in two."""
+
+    @property
+    def prompt(self) -> Prompt | None:
+        """What writes without waiting, once `start` has returned; None where there is no such way.
+
+        The same one whenever it is asked for.
+        """
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send the status line and the headers."""

@@ -61,6 +61,10 @@ class ClientSender:
     #: The head is on its way: no other response can be given any more.
     started: bool = attrs.field(default=False, init=False)
 
+    @property
+    def prompt(self) -> None:
+        """See `relay.line.Client`."""
+
     async def start(self, status: int, headers: Sequence[Header]) -> None:
         """Send the head. `headers` need no `date`; without a length the body is chunked."""
         self.started = True

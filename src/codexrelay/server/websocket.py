@@ -91,6 +91,10 @@ class SocketClient:
 
     _socket: ClientSocket
 
+    @property
+    def prompt(self) -> None:
+        """See `relay.line.Client`."""
+
     async def start(self, status: int, headers: Headers) -> None:
         """Do nothing: a message has no head."""
 

@@ -81,6 +81,10 @@ class DiscreetAttempt:
         """See `Attempt.send`; a refusal is told without the secrets by its backend."""
         return await self._inside.send()
 
+    @property
+    def source(self) -> None:
+        """See `Attempt.source`."""
+
     async def receive(self) -> bytes | Fault:
         """See `Attempt.receive`."""
         received = await self._inside.receive()

@@ -45,6 +45,10 @@ class TranslatedAttempt:
         """See `Attempt.send`."""
         return await self._inside.send()
 
+    @property
+    def source(self) -> None:
+        """See `Attempt.source`."""
+
     async def receive(self) -> bytes | Fault:
         """See `Attempt.receive`: never `b""` but at the end, also of blocks that make no event."""
         if self._has_ended:

@@ -142,6 +142,10 @@ class SocketAttempt:
                     self._block = block
                     return Head(status=200, headers=headers)
 
+    @property
+    def source(self) -> None:
+        """See `Attempt.source`."""
+
     async def receive(self) -> bytes | Fault:
         """See `Attempt.receive`."""
         if self._block:
@@ -452,6 +456,10 @@ class _Answer:
     async def send(self) -> Head | Fault:
         await trio.lowlevel.checkpoint()
         return Head(status=200, headers={})
+
+    @property
+    def source(self) -> None:
+        """See `Attempt.source`."""
 
     async def receive(self) -> bytes | Fault:
         await trio.lowlevel.checkpoint()
