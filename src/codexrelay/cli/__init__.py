@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from typing import Final
 
 import click
 
 from codexrelay import __version__
+from codexrelay.cli.quick_import import hidden, without_full_collections
 
 #: Command -> what it does. Its module here has its name, with `_` for `-`, and is imported only for
 #: it: who starts the relay need not wait for what signs accounts in.
@@ -32,7 +34,11 @@ class _LazyGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         name = cmd_name.replace("-", "_")
-        command = getattr(importlib.import_module(f"{__name__}.{name}"), name)
+        with contextlib.ExitStack() as quick:
+            quick.enter_context(without_full_collections())
+            if cmd_name == "serve":  # all others show tables
+                quick.enter_context(hidden("rich", "pygments"))
+            command = getattr(importlib.import_module(f"{__name__}.{name}"), name)
         if not isinstance(command, click.Command):
             raise TypeError(f"{cmd_name} is no click command")
         return command
