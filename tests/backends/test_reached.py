@@ -15,6 +15,7 @@ from codexrelay.backends.codex.backend import CodexAttempt, CodexBackend
 from codexrelay.backends.transports.connection import Connection, Origin, receive_room
 from codexrelay.backends.transports.direct import DirectTransport
 from codexrelay.backends.transports.exchange import Exchange, Timeouts
+from codexrelay.backends.transports.idle import IdleConnections
 from codexrelay.protocol.faults import Fault, FaultKind, Reached
 from codexrelay.protocol.progress import Progress
 from tests.fakes.no_tls import NO_TLS
@@ -306,8 +307,8 @@ def test_what_a_kept_connection_sent_before_does_not_count() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         connection = Connection(Origin("http", "x", 80), ours, receive_room(), sent_bytes=99)
-        request = httpx.Request("POST", "http://x", content=_SMALL)
-        exchange = Exchange.of(request, connection, Timeouts.of(request))
+        timeouts = Timeouts.of(httpx.Request("POST", "http://x"))
+        exchange = Exchange.on(connection, IdleConnections(max_idle=0, idle_s=0.0), timeouts)
         assert exchange.reached() is Reached.NOT_SENT
         connection.sent_bytes += 1
         assert exchange.reached() is Reached.UNKNOWN

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import attrs
@@ -15,7 +14,8 @@ from codexrelay.backends.http_attempt import ERROR_BODY_S as ERROR_BODY_S
 from codexrelay.backends.http_attempt import HttpAttempt, HttpBackend
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from codexrelay.accounts.account import Account
     from codexrelay.backends.backend import Attempt, UpstreamRequest
@@ -39,16 +39,10 @@ class CodexBackend(HttpBackend):
     #: Its WebSockets; None: there are none.
     sockets: Sockets | None = None
 
-    @asynccontextmanager
-    async def attempt(self, request: UpstreamRequest, account: Account) -> AsyncIterator[Attempt]:
+    def attempt(
+        self, request: UpstreamRequest, account: Account
+    ) -> AbstractAsyncContextManager[Attempt]:
         """See `HttpBackend.attempt`."""
-        attempt = self._attempt(request, account)
-        try:
-            yield attempt
-        finally:
-            await attempt.close()
-
-    def _attempt(self, request: UpstreamRequest, account: Account) -> HttpAttempt | SocketAttempt:
         turn = request.socket
         if turn is None:
             return HttpAttempt(self, request, account)

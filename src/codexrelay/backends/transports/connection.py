@@ -72,6 +72,10 @@ class Connection:
     #: What the system has taken of all that was ever sent here, TLS included.
     sent_bytes: int = 0
 
+    def fileno(self) -> int:
+        """Return the socket's descriptor; negative once it is closed."""
+        return self._socket.fileno()
+
     async def send(self, data: bytes | memoryview) -> None:
         """Send all of `data`; a checkpoint only if the socket does not take it at once.
 
@@ -80,17 +84,47 @@ class Connection:
         Raises:
             httpx.WriteError: the connection is broken.
         """
+        if rest := self.send_now(data):
+            await self.send_rest(rest)
+
+    def send_now(self, data: bytes | memoryview) -> memoryview:
+        """Send what the socket takes at once; return the rest, for `send_rest`. Never waits.
+
+        Under TLS the rest is ciphertext, and must go out before anything else.
+
+        Raises:
+            httpx.WriteError: the connection is broken.
+        """
+        rest = memoryview(data)
         try:
-            rest = memoryview(data if self._tls is None else self._tls.encrypt(data))
+            if self._tls is not None:
+                rest = memoryview(self._tls.encrypt(data))
             while rest:
+                size = self._socket.send(rest)
+                self.sent_bytes += size
+                rest = rest[size:]
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise self._cannot_send(error) from error
+        return rest
+
+    async def send_rest(self, rest: memoryview) -> None:
+        """Send what `send_now` has left; raises as that does. Cancelled, it is as `send`."""
+        try:
+            while rest:
+                await trio.lowlevel.wait_writable(self._socket)
                 try:
                     size = self._socket.send(rest)
-                    self.sent_bytes += size
-                    rest = rest[size:]
-                except BlockingIOError:
-                    await trio.lowlevel.wait_writable(self._socket)
+                except BlockingIOError:  # woken for nothing
+                    continue
+                self.sent_bytes += size
+                rest = rest[size:]
         except (OSError, trio.ClosedResourceError) as error:
-            raise httpx.WriteError(f"sending to {self.origin} broke off: {error}") from error
+            raise self._cannot_send(error) from error
+
+    def _cannot_send(self, error: Exception) -> httpx.WriteError:
+        return httpx.WriteError(f"sending to {self.origin} broke off: {error}")
 
     async def receive(self, sink: Callable[[memoryview], None]) -> bool:
         """Wait until something comes and hand it to `sink`; return False when the peer has closed.
@@ -101,7 +135,13 @@ class Connection:
             httpx.ReadError: the connection is broken.
         """
         try:
-            size = await self._receive_into_room()
+            size = -1
+            while size < 0:
+                await trio.lowlevel.wait_readable(self._socket)
+                try:
+                    size = self._socket.recv_into(self._room)
+                except BlockingIOError:  # woken for nothing
+                    continue
             # No checkpoint from here on: the room is everybody's.
             if self._tls is not None:
                 self._tls.feed(self._room[:size])
@@ -130,14 +170,6 @@ class Connection:
         if size:
             sink(self._room[:size])
         return size > 0
-
-    async def _receive_into_room(self) -> int:
-        while True:
-            await trio.lowlevel.wait_readable(self._socket)
-            try:
-                return self._socket.recv_into(self._room)
-            except BlockingIOError:  # woken for nothing
-                continue
 
     async def shake_hands(self, host: str, context: ssl.SSLContext) -> None:
         """Put the connection under TLS with `host`; below that stays TLS that is there already.

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING, Final
 
 import httpx
 import trio
 
-from codexrelay.backends.transports.connection import Origin, closed_on_error, open_tcp
+from codexrelay.backends.transports.connection import Origin, open_tcp
 from codexrelay.backends.transports.dialling import Dialler
-from codexrelay.backends.transports.exchange import Exchange, Timeouts
+from codexrelay.backends.transports.exchange import Exchange, Message, Timeouts
 from codexrelay.backends.transports.idle import IdleConnections
+from codexrelay.backends.transports.way import BodyOf
 from codexrelay.protocol.progress import Progress
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from codexrelay.backends.transports.connection import Connection, Opening
+    from codexrelay.backends.transports.connection import Opening
     from codexrelay.backends.transports.proxy import Proxy
+    from codexrelay.backends.transports.way import Fields, Target
 
 MAX_IDLE: Final = 100
 IDLE_S: Final = 60.0
 
 
 class DirectTransport(httpx.AsyncBaseTransport):
-    """An httpx transport that hands on all body that one receive gave as one block.
+    """A `Way`, and an httpx transport too; all body that one receive gave comes as one block.
 
     It never waits for more and never splits, so it adds no delay, and a burst of events costs what
     a few blocks cost. There is no limit of connections, hence no place to wait for and none to lose
@@ -56,8 +57,6 @@ class DirectTransport(httpx.AsyncBaseTransport):
         """
         self._dialler = Dialler(ssl_context=ssl_context, proxies=proxies, opening=opening)
         self._idle = IdleConnections(max_idle, idle_s)
-        # For `busy_connections` alone. Weak, so that nothing needs to be taken out again.
-        self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 
     @property
     def idle_connections(self) -> int:
@@ -67,7 +66,14 @@ class DirectTransport(httpx.AsyncBaseTransport):
     @property
     def busy_connections(self) -> int:
         """How many connections have a request or an unfinished response on them."""
-        return sum(connection.is_open for connection in self._connections) - len(self._idle)
+        return self._idle.out
+
+    async def ask(
+        self, target: Target, headers: Fields, body: bytes, timeouts: Timeouts, progress: Progress
+    ) -> Exchange:
+        """See `Way.ask`; stale connections are replaced, as below."""
+        message = Message(target.head(headers, len(body)), body, target.method == "HEAD")
+        return await self._exchange(target.origin, message, timeouts, progress)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send `request` and return its response as soon as the head is there.
@@ -78,85 +84,43 @@ class DirectTransport(httpx.AsyncBaseTransport):
         Raises:
             httpx.TransportError: the subclass says which step failed; the text says who and why.
         """
-        timeouts = Timeouts.of(request)
-        origin = Origin.of(request.url)
-        kept = self._idle.take(origin, now_s=trio.current_time())
-        progress = Progress.of(request)
-        progress.begin()
-        if kept is not None:
-            exchange = Exchange.of(request, kept, timeouts)
-            progress.follow(exchange.reached)
-            try:
-                return await self._perform(exchange, request)
-            except (httpx.NetworkError, httpx.RemoteProtocolError):
-                if exchange.response.heard or not isinstance(request.stream, httpx.ByteStream):
-                    raise
-        fresh = await self._dialler.open(origin, within_s=timeouts.connect_s)
-        self._connections.add(fresh)
-        exchange = Exchange.of(request, fresh, timeouts)
-        progress.follow(exchange.reached)
-        return await self._perform(exchange, request)
+        origin, timeouts, progress = (
+            Origin.of(request.url),
+            Timeouts.of(request),
+            Progress.of(request),
+        )
+        exchange = await self._exchange(origin, Message.of(request), timeouts, progress)
+        return httpx.Response(
+            exchange.status,
+            headers=exchange.take_headers(),
+            stream=BodyOf(exchange),
+            extensions={"http_version": f"HTTP/{exchange.response.http_version}".encode("ascii")},
+        )
 
     async def aclose(self) -> None:
         """Close the idle connections; the others are closed at the end of their responses."""
         self._idle.close()
 
-    async def _perform(self, exchange: Exchange, request: httpx.Request) -> httpx.Response:
-        with closed_on_error(exchange.connection):
-            await exchange.run_to_head(request)
-        return httpx.Response(
-            exchange.response.status,
-            headers=exchange.response.headers,
-            stream=_Body(exchange, self._settle),
-            extensions={"http_version": exchange.response.http_version},
-        )
-
-    def _settle(self, exchange: Exchange) -> None:
-        """Keep or close the connection of an exchange that is over, one way or the other."""
-        if exchange.leaves_reusable:
-            self._idle.keep(exchange.connection, now_s=trio.current_time())
-        else:
-            exchange.connection.close()
-
-
-class _Body(httpx.AsyncByteStream):
-    """A response's body and its iterator: blocks as they come, never empty.
-
-    The connection is settled as soon as the last byte is here, even before it is handed on; and by
-    any error. Cancelling a step loses nothing: the next one goes on.
-    """
-
-    def __init__(self, exchange: Exchange, settle: Callable[[Exchange], None]) -> None:
-        self._exchange = exchange
-        self._settle = settle
-        self._settled = False
-        if exchange.response.complete:
-            self._end()
-
-    def __aiter__(self) -> _Body:
-        return self
-
-    async def __anext__(self) -> bytes:
-        response = self._exchange.response
-        try:
-            while not (block := response.take()) and not response.complete:
-                if self._settled:
-                    raise httpx.StreamClosed
-                await self._exchange.receive()
-        except httpx.TransportError:
-            self._end()
-            raise
-        if response.complete:
-            self._end()
-        if not block:
-            raise StopAsyncIteration
-        return block
-
-    async def aclose(self) -> None:
-        """Give the rest up; a connection that still has body on it is closed at once."""
-        self._end()
-
-    def _end(self) -> None:
-        if not self._settled:
-            self._settled = True
-            self._settle(self._exchange)
+    async def _exchange(
+        self, origin: Origin, message: Message, timeouts: Timeouts, progress: Progress
+    ) -> Exchange:
+        kept = self._idle.take(origin, now_s=trio.current_time())
+        progress.begin()
+        if kept is not None:
+            exchange = Exchange.on(
+                kept, self._idle, timeouts, to_head_request=message.to_head_request
+            )
+            progress.follow(exchange.reached)
+            try:
+                await exchange.run_to_head(message)
+            except (httpx.NetworkError, httpx.RemoteProtocolError):
+                if exchange.response.heard or not message.can_be_repeated:
+                    raise
+            else:
+                return exchange
+        fresh = await self._dialler.open(origin, within_s=timeouts.connect_s)
+        self._idle.put_out()
+        exchange = Exchange.on(fresh, self._idle, timeouts, to_head_request=message.to_head_request)
+        progress.follow(exchange.reached)
+        await exchange.run_to_head(message)
+        return exchange

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import httptools
 import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: Most bytes of a response's head with the interim responses before it, and of framing between two
 #: pieces of body. Far above what any server sends; it keeps a broken one from filling the memory.
@@ -16,24 +19,38 @@ MAX_FRAMING_BYTES: Final = 256 * 1024
 
 _BODILESS_STATUSES: Final = frozenset({204, 304})
 # Would let a header's value write further headers, or a second request.
-_BREAKS_THE_HEAD: Final = re.compile(rb"[\r\n\0]")
+_BREAKS_THE_HEAD: Final = re.compile(r"[\r\n\0]")
+
+
+def written_head(request_line: str, headers: Sequence[tuple[str, str]]) -> bytes:
+    """Return a request line and its headers as they go out, with the blank line.
+
+    Raises:
+        httpx.LocalProtocolError: a line break in one of them. The text does not quote a value.
+    """
+    lines = [request_line, *[f"{name}: {value}" for name, value in headers]]
+    head = "\r\n".join(lines)
+    # Only the joints may be line breaks: counting them costs a tenth of looking at each line.
+    joints = len(headers)
+    if head.count("\r") != joints or head.count("\n") != joints or "\0" in head:
+        broken = next(line for line in lines if _BREAKS_THE_HEAD.search(line))
+        name = broken.partition(":")[0]
+        raise httpx.LocalProtocolError(f"line break or NUL in the request's {name!r}")
+    return f"{head}\r\n\r\n".encode("latin-1")
 
 
 def head_of(request: httpx.Request) -> bytes:
-    """Return the request line and the headers as they go out, with the blank line.
+    """Return the head of `request` as it goes out.
 
     Raises:
         httpx.LocalProtocolError: a line break in method, target or a header; no Host.
     """
     if "host" not in request.headers:  # httpx adds one unless the request was made with a stream
         raise httpx.LocalProtocolError("the request has no Host header")
-    lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
-    lines += [b"%b: %b" % header for header in request.headers.raw]
-    for line in lines:
-        if _BREAKS_THE_HEAD.search(line):
-            name = line.partition(b":")[0].decode("latin-1")
-            raise httpx.LocalProtocolError(f"line break or NUL in the request's {name!r}")
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+    return written_head(
+        f"{request.method} {request.url.raw_path.decode('latin-1')} HTTP/1.1",
+        [(n.decode("latin-1"), v.decode("latin-1")) for n, v in request.headers.raw],
+    )
 
 
 @attrs.define(eq=False)
@@ -83,12 +100,13 @@ class ResponseReader:
     once everything before it was taken. Interim responses (1xx) are skipped.
     """
 
-    #: Who answers, for messages: `host:port`.
-    peer: str
+    #: Who answers, for messages: what reads as `host:port`.
+    peer: object
     #: The request was HEAD: the response ends with its head whatever that announces.
     to_head_request: bool = False
     status: int = 0
-    http_version: bytes = b""
+    #: `1.1`.
+    http_version: str = ""
     #: Raw pairs in the order and spelling of the wire.
     headers: list[tuple[bytes, bytes]] = attrs.field(factory=list)
     #: At least one byte came.
@@ -101,9 +119,8 @@ class ResponseReader:
     fault: str | None = None
 
     _ends_at_eof: bool = False
-    #: Bytes since the last piece of body.
+    #: Bytes since the last block with a piece of body; while one is fed, with all of it.
     _framing_bytes: int = 0
-    _head_bytes: int = 0
     _pieces: list[bytes] = attrs.field(factory=list)
     _parser: httptools.HttpResponseParser = attrs.field(init=False)
     # What httptools calls for each piece. The list's own method, because this is the one thing that
@@ -122,13 +139,17 @@ class ResponseReader:
     def feed(self, block: bytes | memoryview) -> None:
         """Read what one receive gave. `block` is not kept and may be overwritten afterwards."""
         self.heard = True
+        self._framing_bytes += len(block)
         try:
             self._parser.feed_data(block)
         except httptools.HttpParserUpgrade:
             self._give_up("it switched to another protocol")
         except httptools.HttpParserError as error:
             self._give_up(str(error))
-        self._count(len(block))
+        if self._pieces:
+            self._framing_bytes = 0
+        elif self._framing_bytes > MAX_FRAMING_BYTES and not self.complete:
+            self._give_up(f"more than {MAX_FRAMING_BYTES} bytes of headers or framing")
         if self.complete or self.fault:
             self._finish()
 
@@ -156,10 +177,19 @@ class ResponseReader:
             raise httpx.RemoteProtocolError(self.fault)
         return b""
 
-    def _count(self, block_bytes: int) -> None:
-        self._framing_bytes = 0 if self._pieces else self._framing_bytes + block_bytes
-        if not self.complete and self._framing_bytes > MAX_FRAMING_BYTES:
-            self._give_up(f"more than {MAX_FRAMING_BYTES} bytes of headers or framing")
+    def take_whats_left(self) -> bytes:
+        """Return all body that came since the last call, whatever is wrong with the response."""
+        block = b"".join(self._pieces)
+        self._pieces.clear()
+        return block
+
+    @property
+    def _head_bytes(self) -> int:
+        return sum(len(name) + len(value) + len(b": \r\n") for name, value in self.headers)
+
+    @property
+    def _encodings(self) -> list[bytes]:
+        return [v.lower() for n, v in self.headers if n.lower() == b"transfer-encoding"]
 
     def _finish(self) -> None:
         if self._pieces and (self.to_head_request or not self.head_complete):
@@ -183,12 +213,7 @@ class ResponseReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header; ignore a trailer."""
-        if self.head_complete:
-            return
-        self._head_bytes += len(name) + len(value) + len(b": \r\n")
-        if self._head_bytes > MAX_FRAMING_BYTES:
-            self._give_up(f"more than {MAX_FRAMING_BYTES} bytes of headers")
-        else:
+        if not self.head_complete:
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -196,18 +221,23 @@ class ResponseReader:
         self.status = self._parser.get_status_code()
         if self.status < 200 or self.fault:
             return
-        lengths = [v for n, v in self.headers if n.lower() == b"content-length"]
-        encodings = [v.lower() for n, v in self.headers if n.lower() == b"transfer-encoding"]
-        if encodings not in ([], [b"chunked"]):
-            # Under another one the parser would hand on bytes that are not the body.
-            self._give_up(f"Transfer-Encoding {b', '.join(encodings).decode('latin-1')!r}")
+        if self._framing_bytes > MAX_FRAMING_BYTES and self._head_bytes > MAX_FRAMING_BYTES:
+            self._give_up(f"more than {MAX_FRAMING_BYTES} bytes of headers")
             return
-        self.http_version = b"HTTP/" + self._parser.get_http_version().encode("ascii")
+        # All names in one go: a dozen headers cost what one does (measured).
+        names = b"\n".join([name for name, _ in self.headers]).lower().split(b"\n")
+        has_encoding = b"transfer-encoding" in names
+        if has_encoding and self._encodings != [b"chunked"]:
+            # Under another one the parser would hand on bytes that are not the body.
+            told = b", ".join(self._encodings).decode("latin-1")
+            self._give_up(f"Transfer-Encoding {told!r}")
+            return
+        self.http_version = self._parser.get_http_version()
         self.head_complete = True
         if self.to_head_request:
             self.on_message_complete()
         elif self.status not in _BODILESS_STATUSES:
-            self._ends_at_eof = not lengths and not encodings
+            self._ends_at_eof = not has_encoding and b"content-length" not in names
 
     def on_message_complete(self) -> None:
         """End the response, or an interim one."""

@@ -19,6 +19,8 @@ class _Idle:
 class IdleConnections:
     """Keeps idle connections per origin; all of it is synchronous, so nothing can be half done.
 
+    Those that carry a request are out: each one comes back exactly once, to be kept or closed.
+
     The latest kept is the first taken: the others get a chance to expire. Taking one costs the same
     however many there are, because each that must be dropped on the way is dropped once.
     """
@@ -27,6 +29,8 @@ class IdleConnections:
     max_idle: int
     #: A connection that was idle for this long is not used again.
     idle_s: float
+    #: How many connections are out.
+    out: int = 0
     #: No more are kept: the owner has closed.
     _closed: bool = False
     #: Oldest first, hence in the order in which they expire.
@@ -36,17 +40,28 @@ class IdleConnections:
         return sum(map(len, self._by_origin.values()))
 
     def take(self, origin: Origin, *, now_s: float) -> Connection | None:
-        """Hand over a usable connection to `origin`, None if there is none; close useless ones."""
+        """Hand out a usable connection to `origin`, None if there is none; close useless ones."""
         waiting = self._by_origin.get(origin)
         while waiting:
             idle = waiting.pop()
             if now_s < idle.expires_at_s and not idle.connection.is_stale:
+                self.out += 1
                 return idle.connection
             idle.connection.close()
         return None
 
+    def put_out(self) -> None:
+        """Count a fresh connection among those that are out."""
+        self.out += 1
+
+    def drop(self, connection: Connection) -> None:
+        """Take one back that is of no use."""
+        self.out -= 1
+        connection.close()
+
     def keep(self, connection: Connection, *, now_s: float) -> None:
-        """Keep `connection`, which is now ours; it or others may be closed at once."""
+        """Take one back that can carry another request; it or others may be closed at once."""
+        self.out -= 1
         waiting = self._by_origin.setdefault(connection.origin, deque())
         waiting.append(_Idle(connection, now_s + self.idle_s))
         room_for = 0 if self._closed else self.max_idle

@@ -46,6 +46,7 @@ from codexrelay.protocol.raw import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import TracebackType
 
     from codexrelay.backends.websocket import Message
 
@@ -115,6 +116,19 @@ class SocketAttempt:
     #: What was read and not received yet: bytes first, then the fault.
     _block: bytes = attrs.field(default=b"", init=False)
     _fault: Fault | None = attrs.field(default=None, init=False)
+
+    async def __aenter__(self) -> SocketAttempt:
+        """Open nothing: `send` does."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave nothing behind."""
+        await self.close()
 
     @property
     def reached(self) -> Reached:
