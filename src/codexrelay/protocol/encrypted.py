@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
-from codexrelay.protocol.raw import Json, JsonObject, get_list, is_object, parse_object
+from codexrelay.protocol.raw import Json, JsonObject, get_list, parse_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,7 +21,7 @@ _DIGEST_BYTES: Final = 12
 
 def digest_of(item: Json) -> str | None:
     """Return the digest of an item's encrypted content, None if it has none."""
-    content = item.get(_KEY) if is_object(item) else None
+    content = item.get(_KEY) if isinstance(item, dict) else None
     if not isinstance(content, str):
         return None
     data = content.encode("utf-8", "surrogatepass")
@@ -54,6 +54,8 @@ def digests_of(body: JsonObject) -> Iterator[str]:
 
 def owner_of(body: JsonObject, owners: Mapping[str, str]) -> str | None:
     """Return the account that made the latest encrypted item of a request, as far as known."""
+    if not owners:
+        return None
     for item in reversed(get_list(body, "input")):
         digest = digest_of(item)
         if digest is not None and digest in owners:
@@ -67,6 +69,8 @@ def readable_by(account_id: str, body: JsonObject, owners: Mapping[str, str]) ->
     The same object comes back if there is none. Of a compaction nothing is dropped: it stands for
     the history. Content of unknown origin stays too.
     """
+    if not owners:
+        return body
 
     def is_foreign(item: Json) -> bool:
         digest = digest_of(item)
@@ -91,9 +95,9 @@ def without_reasoning(body: JsonObject) -> JsonObject:
 
 def _without_reasoning(body: JsonObject, is_meant: Callable[[Json], bool]) -> JsonObject:
     items = get_list(body, "input")
-    kept = [item for item in items if not (_is_reasoning(item) and is_meant(item))]
+    kept = [
+        item
+        for item in items
+        if not (isinstance(item, dict) and item.get("type") == "reasoning" and is_meant(item))
+    ]
     return body if len(kept) == len(items) else {**body, "input": kept}
-
-
-def _is_reasoning(item: Json) -> bool:
-    return is_object(item) and item.get("type") == "reasoning"

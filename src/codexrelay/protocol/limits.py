@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from codexrelay.protocol.raw import get_list, get_number, get_object, get_text, is_object
+from codexrelay.protocol.raw import get_list, get_object, is_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from codexrelay.protocol.raw import Json, JsonObject
 
@@ -29,6 +29,10 @@ _FULL_PERCENT: Final = 100.0
 _LONGEST_S: Final = 100 * 24 * 3600.0
 #: A family exists if it says how full its first window is. `codex` itself is none.
 _FAMILY: Final = re.compile(r"x-([a-z0-9]+(?:-[a-z0-9]+)*)-primary-used-percent")
+_NUMBERS: Final = (str, int, float)
+_USED: Final = "-used-percent"
+#: Besides those that end so: without one of them headers say nothing of limits.
+_TELLING: Final = frozenset({"x-codex-rate-limit-reached-type", "x-codex-credits-has-credits"})
 _FLAGS: Final[Mapping[str, bool]] = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -128,12 +132,18 @@ def from_headers(headers: Mapping[str, str], *, now_unix_s: float) -> Limits | N
 
     `headers` has lower-case names. `now_unix_s` is when the answer came.
     """
+    # Every answer is looked at, and few backends but Codex say anything.
+    telling = [name for name in headers if name.endswith(_USED) or name in _TELLING]
+    if not telling:
+        return None
     values: JsonObject = dict(headers)
-    families = tuple(_families_in(values, now_unix_s))
+    families = tuple(_families_in(values, telling, now_unix_s))
     active_limit = _filled(values, "x-codex-active-limit")
     reached_type = _filled(values, "x-codex-rate-limit-reached-type")
     # A model's own limit may be reached while the account serves every other model.
-    of_a_family = _id_of(active_limit or _MAIN) in {family.id for family in families}
+    of_a_family = bool(families) and (
+        _id_of(active_limit or _MAIN) in {family.id for family in families}
+    )
     return _if_telling(
         Limits(
             observed_unix_s=now_unix_s,
@@ -187,11 +197,13 @@ def to_headers(limits: Limits) -> dict[str, str]:
 def _if_telling(limits: Limits) -> Limits | None:
     """Return None for limits that hold no more than a plan's name."""
     told = (limits.primary, limits.secondary, limits.reached, limits.reached_type, limits.credits)
-    return None if all(one is None for one in told) and not limits.families else limits
+    return limits if limits.families or told.count(None) < len(told) else None
 
 
-def _families_in(headers: JsonObject, now_unix_s: float) -> Iterator[Family]:
-    for name in sorted(headers):
+def _families_in(
+    headers: JsonObject, telling: Iterable[str], now_unix_s: float
+) -> Iterator[Family]:
+    for name in sorted(telling):
         match = _FAMILY.fullmatch(name)
         if match is None or match[1] == _MAIN:
             continue
@@ -207,9 +219,11 @@ def _families_in(headers: JsonObject, now_unix_s: float) -> Iterator[Family]:
 
 
 def _window_in(headers: JsonObject, prefix: str, now_unix_s: float) -> Window | None:
+    if (used_percent := _number(headers, prefix + _USED)) is None:
+        return None
     minutes = _number(headers, f"{prefix}-window-minutes")
     return _window(
-        _number(headers, f"{prefix}-used-percent"),
+        used_percent,
         minutes and minutes * 60.0,
         _reset(headers, f"{prefix}-reset-at", f"{prefix}-reset-after-seconds", now_unix_s),
     )
@@ -315,12 +329,15 @@ def _credits(values: JsonObject, prefix: str, joint: str) -> Credits | None:
 
 
 def _number(values: JsonObject, key: str) -> float | None:
-    """Return the number at `key`, None if it is none that a quota can have."""
-    try:
-        number = get_number(values, key)
-    except OverflowError:  # an integer of hundreds of digits
+    """Return the number at `key` (a numeric text counts), None if a quota can have no such."""
+    value = values.get(key)
+    if not isinstance(value, _NUMBERS) or isinstance(value, bool):
         return None
-    return number if number is not None and math.isfinite(number) and number >= 0.0 else None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):  # an integer of hundreds of digits
+        return None
+    return number if 0.0 <= number < math.inf else None
 
 
 def _flag(values: JsonObject, key: str) -> bool | None:
@@ -339,7 +356,8 @@ def _words(value: Json) -> str | None:
 
 
 def _filled(values: JsonObject, key: str) -> str | None:
-    return (get_text(values, key) or "").strip() or None
+    value = values.get(key)
+    return value.strip() or None if isinstance(value, str) else None
 
 
 def _id_of(limit: str) -> str:

@@ -55,10 +55,13 @@ class UpstreamRequests:
         if stripped:
             body = encrypted.without_reasoning(body)
         self._sent = body
-        left_out = len(get_list(self.body, "input")) - len(get_list(body, "input"))
+        whole, left_out = self._whole, 0
+        if body is not self.body:
+            whole = dump(body)
+            left_out = len(get_list(self.body, "input")) - len(get_list(body, "input"))
         return UpstreamRequest(
             path=self.path,
-            body=self._whole if body is self.body else dump(body),
+            body=whole,
             content=body,
             socket=self.socket,
             reasoning_stripped=left_out,

@@ -15,7 +15,7 @@ import attrs
 from codexrelay.backends.codex import identity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from codexrelay.accounts.account import Account
     from codexrelay.backends.backend import Head
@@ -135,17 +135,16 @@ def request_headers(
     does not do so itself; `turn_state` is sent only to the account that gave it; `renamed` is the
     model, where the client calls it otherwise.
     """
-    headers = {
-        "x-client-request-id": session_id,
-        identity.SESSION: session_id,
-        identity.THREAD: session_id,
-    }
-    in_place = len(headers)
-    headers |= dict(_said_by(client, renamed))
+    ours: Iterable[tuple[str, str]] = (
+        ("x-client-request-id", session_id),
+        (identity.SESSION, session_id),
+        (identity.THREAD, session_id),
+    )
+    said = _said_by(client, renamed)
     if turn_state is not None:
-        headers[TURN_STATE] = turn_state
-    # Without Codex CLI in front there is nothing to sort.
-    ours = headers.items() if len(headers) == in_place else sorted(headers.items(), key=_place)
+        said.append((TURN_STATE, turn_state))
+    if said:  # without Codex CLI in front there is nothing to sort
+        ours = sorted((dict(ours) | dict(said)).items(), key=_place)
     return (
         *ours,
         ("accept", accept),
@@ -168,13 +167,21 @@ def _place(header: tuple[str, str]) -> int:
     return _PLACES.get(header[0], _ELSEWHERE)
 
 
-def _said_by(client: Mapping[str, str], renamed: Renamed | None) -> Iterator[tuple[str, str]]:
+def _said_by(client: Mapping[str, str], renamed: Renamed | None) -> list[tuple[str, str]]:
+    told = [
+        (name, value)
+        for name, value in client.items()
+        if name in _FROM_CLIENT or name.startswith("x-codex-")
+    ]
+    if not told:
+        return told
     # One without the other, or beside one of ours, would name a session that nobody has.
     ids = all(_is_id(client.get(name, "")) for name in _IDS)
-    for name, value in client.items():
-        wanted = (name in _FROM_CLIENT or name.startswith("x-codex-")) and _can_be_sent(value)
-        if wanted and name not in _NOT_FROM_CLIENT and (ids or name not in _IDS):
-            yield name, value if renamed is None else renamed.within(value)
+    return [
+        (name, value if renamed is None else renamed.within(value))
+        for name, value in told
+        if name not in _NOT_FROM_CLIENT and (ids or name not in _IDS) and _can_be_sent(value)
+    ]
 
 
 def _can_be_sent(value: str) -> bool:
