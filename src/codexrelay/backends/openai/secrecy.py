@@ -8,11 +8,12 @@ key stands in.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from codexrelay.backends.backend import Attempt, Head
+from codexrelay.backends.backend import Attempt, Head, Source
 from codexrelay.protocol import sse
 from codexrelay.protocol.raw import dump
 
@@ -71,6 +72,7 @@ class DiscreetAttempt:
     _secrets: Secrets
     #: Whether the body can be an answer, by its first bytes; None: nothing has come.
     _is_answer: bool | None = attrs.field(default=None, init=False)
+    _source: DiscreetSource | None = attrs.field(default=None, init=False)
 
     @property
     def reached(self) -> Reached:
@@ -82,14 +84,22 @@ class DiscreetAttempt:
         return await self._inside.send()
 
     @property
-    def source(self) -> None:
+    def source(self) -> Source | None:
         """See `Attempt.source`."""
+        inside = self._inside.source
+        if inside is None:
+            return None
+        if self._source is None:
+            self._source = DiscreetSource(inside, self.shown)
+        return self._source
 
     async def receive(self) -> bytes | Fault:
         """See `Attempt.receive`."""
         received = await self._inside.receive()
-        if not isinstance(received, bytes):
-            return received
+        return self.shown(received) if isinstance(received, bytes) else received
+
+    def shown(self, received: bytes) -> bytes:
+        """Return what was received next as it may be shown."""
         if self._is_answer is None and received.strip():
             self._is_answer = _ANSWERS_BEGIN.match(received) is not None
         if not self._secrets.are_in(received):
@@ -100,3 +110,20 @@ class DiscreetAttempt:
 
     def _told(self, raw: bytes) -> bytes:
         return raw if _TELLS_ERROR.search(raw) is None else self._secrets.hidden_in(raw)
+
+
+@attrs.define(eq=False)
+class DiscreetSource:
+    """See `Source`: what `DiscreetAttempt` is for `receive`."""
+
+    _inside: Source
+    _shown: Callable[[bytes], bytes]
+
+    def fileno(self) -> int:
+        """See `Source.fileno`."""
+        return self._inside.fileno()
+
+    def receive_now(self) -> bytes | None:
+        """See `Source.receive_now`."""
+        received = self._inside.receive_now()
+        return self._shown(received) if received else received

@@ -6,7 +6,7 @@ other transport (httpx's own, a recorder's, a replayer's) stands `ThroughHttpx`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, runtime_checkable
 
 import attrs
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: For closing a response that awaits.
 CLEANUP_S: Final = 2.0
-#: What httpx says of a request without a body, as a length: nothing but for these.
+#: Of a request without a body the length is said for these alone.
 _SAY_THAT_NOTHING_COMES: Final = frozenset({"POST", "PUT", "PATCH"})
 
 #: As they go out, in their order; neither Host nor what tells the body's length.
@@ -58,10 +58,14 @@ class Target:
         Raises:
             httpx.LocalProtocolError: a line break in a header.
         """
-        if body_bytes or self.method in _SAY_THAT_NOTHING_COMES:
-            length = ("Content-Length", str(body_bytes))
-            return written_head(self._request_line, [self._host, length, *headers])
-        return written_head(self._request_line, [self._host, *headers])
+        # Where httpx puts the length, so that both ways look alike.
+        if body_bytes:
+            fields = [self._host, *headers, ("Content-Length", str(body_bytes))]
+        elif self.method in _SAY_THAT_NOTHING_COMES:
+            fields = [self._host, ("Content-Length", "0"), *headers]
+        else:
+            fields = [self._host, *headers]
+        return written_head(self._request_line, fields)
 
 
 class Answer(Protocol):
@@ -170,7 +174,7 @@ class Decompressed:
         """`headers` are those of `answer`, which say how it is compressed."""
         self._answer = answer
         self.status = answer.status
-        response = httpx.Response(answer.status, headers=headers, stream=BodyOf(answer))
+        response = _Compressed(answer.status, headers=headers, stream=BodyOf(answer))
         self._blocks = response.aiter_bytes()
 
     def take_headers(self) -> list[tuple[bytes, bytes]]:
@@ -187,7 +191,18 @@ class Decompressed:
 
     async def close(self) -> None:
         """See `Answer.close`."""
+        if isinstance(self._blocks, AsyncGenerator):
+            await self._blocks.aclose()
         await self._answer.close()
+
+
+class _Compressed(httpx.Response):
+    """A response whose raw body is no generator, which httpx would leave to the collector."""
+
+    def aiter_raw(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:  # noqa: ARG002
+        """Return the blocks as they come, whatever their size."""
+        assert isinstance(self.stream, BodyOf)
+        return self.stream
 
 
 @attrs.define(eq=False)
