@@ -19,7 +19,8 @@ BORDERS = {
     "cli/doctor/__init__": 1,  # the check border: the findings of the other checks are told
     "compaction/compress": 1,  # the compressor border: that output stays as it is
     "relay/reactors/reactor": 1,  # the reactor border: its call is refused, the turn goes on
-    "relay/turn": 1,  # the request border: the turn still ends with a terminal event
+    "relay/pump": 1,  # the stream's border: what its answer raises ends that stream only
+    "relay/turn": 2,  # the request border, and its task that shows life: the turn ends properly
     "server/asgi": 1,  # the request border, once the head is out
     "server/lightening": 2,
     "server/session_file": 1,  # the disk border: turns go on without what is kept

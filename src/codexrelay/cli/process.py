@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import select
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -38,9 +39,11 @@ from codexrelay.config.proxies import Named, ways
 from codexrelay.errors import ConfigError, Problem
 from codexrelay.relay.active import ActiveTurns
 from codexrelay.relay.budgets import Budgets
+from codexrelay.relay.dues import open_keeper
 from codexrelay.relay.instances import Instance, Instances
 from codexrelay.relay.mover import BodyMover
 from codexrelay.relay.other import Other
+from codexrelay.relay.pump import Pump, PumpMover
 from codexrelay.relay.turn import Relay
 from codexrelay.server import listen
 from codexrelay.server.app import create_app
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
     from codexrelay.backends.codex.settings import CodexBackendSettings
     from codexrelay.backends.openai.settings import OpenAIBackendSettings
     from codexrelay.config.settings import Settings
+    from codexrelay.relay.mover import Mover
     from codexrelay.server.drain import Drain
 
 _log = structlog.get_logger("codexrelay.process")
@@ -175,15 +179,35 @@ async def run(
 @asynccontextmanager
 async def open_relay(settings: Settings, world: World) -> AsyncIterator[Relay]:
     """Open what turns run on, without a server before it."""
-    async with _instances(settings, world) as instances, _others(settings, world) as others:
+    async with (
+        _instances(settings, world) as instances,
+        _others(settings, world) as others,
+        open_keeper() as keeper,
+        _mover() as mover,
+    ):
         yield Relay(
             instances=instances,
             others=others,
-            mover=BodyMover(),
+            mover=mover,
+            keeper=keeper,
             active=ActiveTurns(),
             keep_alive_s=settings.server.keep_alive_s,
             wall_clock=world.wall_clock,
         )
+
+
+@asynccontextmanager
+async def _mover() -> AsyncIterator[Mover]:
+    """Open what carries streams: one pump for all, where the system tells which are ready."""
+    if not hasattr(select, "epoll"):
+        yield BodyMover()
+        return
+    with select.epoll() as ready:
+        async with trio.open_nursery() as nursery:
+            pump = Pump(ready)
+            nursery.start_soon(pump.run)
+            yield PumpMover(pump)
+            nursery.cancel_scope.cancel()
 
 
 async def _stop_turns(drain: Drain, active: ActiveTurns) -> None:

@@ -20,20 +20,28 @@ class ActiveTurns:
     #: Set once the turns have been told to stop.
     stopped: bool = False
 
+    def add(self, scope: trio.CancelScope) -> None:
+        """A turn runs in `scope`, until `discard`; cancelled at once if turns have been stopped."""
+        self._scopes.add(scope)
+        if self.stopped:
+            scope.cancel()
+
+    def discard(self, scope: trio.CancelScope) -> None:
+        """The turn is over, or only says good-bye."""
+        self._scopes.discard(scope)
+
     @contextlib.contextmanager
-    def enter(self, *, budget_s: float) -> Iterator[trio.CancelScope]:
+    def enter(self, *, budget_s: float) -> Iterator[None]:
         """Run a turn's work in a scope with a deadline; leaves normally if either ends it.
 
         After it, `stopped` tells a stop from a budget that ran out.
         """
         with trio.move_on_after(budget_s) as scope:
-            if self.stopped:
-                scope.cancel()
-            self._scopes.add(scope)
+            self.add(scope)
             try:
-                yield scope
+                yield
             finally:
-                self._scopes.discard(scope)
+                self.discard(scope)
 
     def stop(self) -> None:
         """End every running turn, and each that begins later."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeAlias
 
 import attrs
 import trio
@@ -27,7 +28,11 @@ class Prompt(Protocol):
 
 
 class Client(Protocol):
-    """Where a turn's answer goes. Writes are whole: a cancel never cuts one in two."""
+    """Where a turn's answer goes. Writes are whole: a cancel never cuts one in two.
+
+    One that can send a piece of the body and end it in one write has a method `finish` beside
+    these, which takes the piece.
+    """
 
     @property
     def prompt(self) -> Prompt | None:
@@ -46,6 +51,18 @@ class Client(Protocol):
         """End the body properly."""
 
 
+_Finish: TypeAlias = Callable[[bytes], Awaitable[None]]
+
+
+@attrs.define(eq=False)
+class _Comment:
+    """A comment on its way, in a task beside the turn's own."""
+
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    #: The writer waits for it.
+    over: trio.Event = attrs.field(factory=trio.Event)
+
+
 @attrs.define(eq=False)
 class Line:
     """Writes to one client, and fills silences.
@@ -61,20 +78,28 @@ class Line:
     #: The comment; None for an answer that is one JSON body, which nothing may precede.
     keep_alive: bytes | None
     #: Headers of whatever is answered.
-    own_headers: Headers
+    own_headers: Headers = ()
     #: Further headers of a 200. Replaced as long as nothing has been sent.
     headers: Headers = ()
     opened: bool = False
+    #: The client was given the end of its answer.
+    ended: bool = False
     #: trio's clock; when something was last written, or the turn began.
     _written_at_s: float = attrs.field(factory=trio.current_time)
     _writing: bool = False
-    #: Set while a comment is on its way: the writer waits for it.
-    _comment_sent: trio.Event | None = None
+    _comment: _Comment | None = None
+    #: Goes first with the next write: what a cancelled one could not even begin to write, too.
+    _owed: bytes = b""
+    #: See `Client.prompt`; None as long as the client has not been started.
+    _prompt: Prompt | None = None
 
     async def write(self, data: bytes) -> None:
-        """Write whole events, opening the line first where needed."""
-        while self._comment_sent is not None:
-            await self._comment_sent.wait()
+        """Write whole events, opening the line first where needed.
+
+        `b""` waits until the client has what `write_now` has left.
+        """
+        if self._comment is not None or self._owed:
+            data = await self._behind_the_comment(data)
         self._writing = True
         try:
             await self._open()
@@ -82,6 +107,43 @@ class Line:
         finally:
             self._writing = False
             self._written_at_s = trio.current_time()
+
+    def write_now(self, data: bytes, now_s: float) -> bytes | None:
+        """Write whole events without waiting; return what `write` must be given, None: nothing.
+
+        `now_s` is trio's clock.
+        """
+        prompt = self._prompt
+        if prompt is None or self._writing or self._comment is not None or not prompt.is_free:
+            return data
+        self._written_at_s = now_s
+        return None if prompt.send_now(data) else b""
+
+    @property
+    def is_prompt(self) -> bool:
+        """Whether `write_now` would write at this moment."""
+        prompt = self._prompt
+        return prompt is not None and not self._writing and self._comment is None and prompt.is_free
+
+    def owe(self, data: bytes) -> None:
+        """Let whole events go with the next write; no checkpoint."""
+        self._owed += data
+
+    async def finish(self, data: bytes) -> None:
+        """Write the last of the answer and end it, in one write where the client can."""
+        if self._comment is not None or self._owed:
+            data = await self._behind_the_comment(data)
+        self._writing = True
+        # Also of an end that the client does not take: it cannot be given twice.
+        self.ended = True
+        await self._open()
+        finish: _Finish | None = getattr(self.client, "finish", None)
+        if finish is not None:
+            await finish(data)
+            return
+        if data:
+            await self.client.send(data)
+        await self.client.end()
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """Give the whole answer at once, and end; only while the line is not opened."""
@@ -95,30 +157,61 @@ class Line:
         if not self.opened:
             self.opened = True
             await self.client.start(200, (*self.headers, *self.own_headers))
+            self._prompt = self.client.prompt
 
-    async def end(self) -> None:
-        """End the answer."""
-        while self._comment_sent is not None:
-            await self._comment_sent.wait()
-        await self.client.end()
+    async def _behind_the_comment(self, data: bytes) -> bytes:
+        """Wait for the comment that is on its way; return what is to be written then."""
+        self._owed += data
+        while self._comment is not None:
+            await self._comment.over.wait()
+        data, self._owed = self._owed, b""
+        return data
 
     @property
     def due_at_s(self) -> float:
         """When the client should next be shown life, on trio's clock."""
-        return math.inf if self.keep_alive is None else self._written_at_s + self.keep_alive_s
+        if self.keep_alive is None or self.ended:
+            return math.inf
+        return self._written_at_s + self.keep_alive_s
 
-    async def show_life(self) -> None:
-        """Write a comment, unless something is being written right now."""
-        if self.keep_alive is None:
-            return
-        if self._writing:  # a client that takes its time is not a silent one
-            self._written_at_s = trio.current_time()
-            return
-        self._comment_sent = trio.Event()
+    def show_life(self, now_s: float) -> Callable[[], Awaitable[None]] | None:
+        """Write a comment, unless something is being written right now.
+
+        Returns what must be run for it, in a task of its own; None: nothing. `now_s` is trio's
+        clock. Only when due.
+        """
+        assert self.keep_alive is not None
+        # Of a client that takes its time too: it is not a silent one.
+        self._written_at_s = now_s
+        if self._writing or self._comment is not None:
+            return None
+        if not self.write_now(self.keep_alive, now_s):
+            return None
+        self._comment = _Comment()
+        return self._send_comment
+
+    async def _send_comment(self) -> None:
+        comment = self._comment
+        assert comment is not None
+        assert self.keep_alive is not None
         try:
-            await self._open()
-            await self.client.send(self.keep_alive)
+            with comment.scope:
+                await self._open()
+                await self.client.send(self.keep_alive)
         finally:
             self._written_at_s = trio.current_time()
-            self._comment_sent.set()
-            self._comment_sent = None
+            self._comment = None
+            comment.over.set()
+
+    @property
+    def has_comment(self) -> bool:
+        """Whether a comment is on its way in a task of its own."""
+        return self._comment is not None
+
+    async def hush(self) -> None:
+        """Cancel the comment that is on its way, and wait until its task has nothing left to do."""
+        if self._comment is not None:
+            self._comment.scope.cancel()
+            # As the end of a nursery, it waits for a task that was told to end, whatever happens.
+            with trio.CancelScope(shield=True):
+                await self._comment.over.wait()

@@ -1,13 +1,14 @@
 """The committed phase: bytes from an upstream attempt to a client's line, until the terminal event.
 
-The seam is small so that many streams can later be moved below the web framework at once.
+The seam is small so that many streams can be moved at once, without a task's wake-up for each
+event: see `pump`.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import attrs
 import trio
@@ -16,11 +17,10 @@ from codexrelay.backends.backend import Attempt
 from codexrelay.errors import EventTooLargeError
 from codexrelay.protocol import faults
 from codexrelay.protocol.answer import Answer
+from codexrelay.protocol.faults import Fault
 from codexrelay.relay.line import Line
+from codexrelay.relay.reply import Reply
 from codexrelay.relay.silence import Silence
-
-if TYPE_CHECKING:
-    from codexrelay.protocol.faults import Fault
 
 #: How long the end of the upstream body is waited for once its terminal event has come: side notes
 #: may follow it, and a body read to its end leaves a connection that can be used again.
@@ -29,22 +29,27 @@ TAIL_S: Final = 0.1
 #: For the block with the terminal event; longer than the server's patience with a slow client.
 LAST_WRITE_S: Final = 40.0
 
+#: How often it is looked, without waiting, what has come behind the terminal event.
+_LOOKS: Final = 2
+
 Settle: TypeAlias = Callable[[], Awaitable[None]]
 
 
-@attrs.frozen(kw_only=True, eq=False)
+@attrs.define(kw_only=True, eq=False)  # not frozen: that would double the cost of making one
 class Stream:
     """One committed stream: where it comes from, what it becomes, where it goes."""
 
     attempt: Attempt
     #: The bytes that came before the commit.
     held: bytes
-    answer: Answer
+    reply: Reply
     line: Line
     #: Armed while upstream is waited for; ends that wait when its budget runs out.
     silence: Silence
     #: Awaited when the terminal event is there, before the client is given it.
     settle: Settle
+    #: What upstream's bytes are fed to; the reply's.
+    answer: Answer
 
 
 class Mover(Protocol):
@@ -59,44 +64,86 @@ class BodyMover:
 
     async def move(self, stream: Stream) -> Fault | None:
         """See `Mover.move`."""
-        silence = stream.silence
-        with silence.scope:  # entered once: a scope for each block would double its cost
-            return await _move(stream)
-        # The last block may have come in the very moment in which the budget ran out.
-        return None if stream.answer.terminal else _silent(silence)
+        return await move(stream, receive)
 
 
-def _silent(silence: Silence) -> Fault:
+#: Gets what comes next of a stream, what it becomes for the client (None: nothing yet), or what
+#: went wrong. Raises EventTooLargeError.
+Next: TypeAlias = Callable[[Stream], Awaitable[bytes | Fault | None]]
+
+
+async def move(stream: Stream, next_of: Next) -> Fault | None:
+    """Move a stream as `Mover.move` says, by one way of getting what comes next."""
+    answer, line = stream.answer, stream.line
+    try:
+        out = answer.feed(stream.held) or None
+        if answer.terminal is None:
+            came = await _up_to_the_terminal_event(stream, out, next_of)
+            if isinstance(came, Fault):
+                return came
+            out = came
+    except EventTooLargeError as error:
+        return faults.broken(str(error))
+    # Neither a stop nor a budget may come between the terminal event and the client: the answer has
+    # had it, so nobody would send another.
+    with trio.move_on_after(LAST_WRITE_S, shield=True):
+        await stream.settle()
+        rest, is_over = _what_is_there(stream)
+        if last := (out or b"") + rest:
+            if is_over:
+                # In one write. What is given at once, a whole answer, is given at the end instead:
+                # a client that takes its time does not keep the account until then.
+                line.owe(last)
+                await stream.reply.finish(line, None)
+                return None
+            await line.write(last)
+    await _tail(stream)
+    return None
+
+
+async def _up_to_the_terminal_event(
+    stream: Stream, out: bytes | None, next_of: Next
+) -> bytes | Fault | None:
+    """Move until the terminal event has been fed, and return what is not written yet."""
+    answer, line, silence = stream.answer, stream.line, stream.silence
+    # Entered once: a scope for each block would double its cost.
+    with trio.CancelScope() as silence.scope:
+        while True:
+            if out is not None:
+                await line.write(out)
+            came = await next_of(stream)
+            # The last block may have come in the very moment in which the budget ran out.
+            if answer.terminal is not None or isinstance(came, Fault):
+                return came
+            out = came
     return faults.slow("silence_s", silence.budget_s, block=silence.block)
 
 
-async def _move(stream: Stream) -> Fault | None:
-    attempt, answer, line, silence = stream.attempt, stream.answer, stream.line, stream.silence
-    block = stream.held
-    while True:
-        try:
-            out = answer.feed(block)
-        except EventTooLargeError as error:
-            return faults.broken(str(error))
-        if answer.terminal is not None:
-            # Neither a stop nor a budget may come between the terminal event and the client:
-            # the answer has had it, so nobody would send another.
-            with trio.move_on_after(LAST_WRITE_S, shield=True):
-                await stream.settle()
-                if out:
-                    await line.write(out)
-            await _tail(stream)
-            return None
-        if out:
-            await line.write(out)
-        silence.heard()
-        received = await attempt.receive()
-        silence.rest()  # while the client takes its time, upstream is not silent
-        if not isinstance(received, bytes):
-            return received
-        if not received:
-            return faults.ended_early()
-        block = received
+async def receive(stream: Stream) -> bytes | Fault | None:
+    """Wait for upstream's next block; see `Next`."""
+    stream.silence.heard(trio.current_time())
+    received = await stream.attempt.receive()
+    stream.silence.rest()  # while the client takes its time, upstream is not silent
+    if not isinstance(received, bytes):
+        return received
+    if not received:
+        return faults.ended_early()
+    return stream.answer.feed(received) or None
+
+
+def _what_is_there(stream: Stream) -> tuple[bytes, bool]:
+    """Return what has come already behind the terminal event, and whether that is all there is."""
+    source = stream.attempt.source
+    if source is None:
+        return b"", False
+    out = b""
+    with contextlib.suppress(EventTooLargeError):
+        for _ in range(_LOOKS):
+            block = source.receive_now()
+            if block is None:
+                return out, True
+            out += stream.answer.feed(block)
+    return out, False
 
 
 async def _tail(stream: Stream) -> None:

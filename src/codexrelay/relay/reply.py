@@ -49,7 +49,8 @@ class Reply(Protocol):
     async def finish(self, line: Line, fault: Fault | None) -> None:
         """Give the client what is still missing, and end.
 
-        `fault` is what ended the turn without a terminal event of upstream's, else None.
+        `fault` is what ended the turn without a terminal event of upstream's, else None. Not after
+        the line has ended.
         """
 
 
@@ -68,9 +69,7 @@ class StreamedReply:
             await refuse(line, fault)
             return
         last = b"" if fault is None else self.answer.fail(fault)
-        if last := last + self.answer.finish():
-            await line.write(last)
-        await line.end()
+        await line.finish(last + self.answer.finish())
 
 
 class FramedReply:
@@ -87,9 +86,7 @@ class FramedReply:
     async def finish(self, line: Line, fault: Fault | None) -> None:
         """See `Reply.finish`. Before the first event a fault is one message with its status."""
         last = b"" if fault is None else self._told(line, fault)
-        if last := last + self.answer.finish():
-            await line.write(last)
-        await line.end()
+        await line.finish(last + self.answer.finish())
 
     def _told(self, line: Line, fault: Fault) -> bytes:
         if fault.code == INTERRUPTED:

@@ -7,7 +7,7 @@ task, socket or lease of the turn exists.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -23,6 +23,7 @@ from codexrelay.protocol.faults import Fault
 from codexrelay.protocol.hold import Hold
 from codexrelay.relay.active import ActiveTurns, Interruption
 from codexrelay.relay.climb import Served, climb
+from codexrelay.relay.dues import Keeper, open_keeper
 from codexrelay.relay.instances import Instances
 from codexrelay.relay.leg import LEADS_ON, Later, Leg, Way, most_hopeful, unsuited
 from codexrelay.relay.line import Line
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from codexrelay.protocol.hold import Holding, Output
     from codexrelay.protocol.raw import Headers
     from codexrelay.relay.budgets import Budgets
+    from codexrelay.relay.dues import Due
     from codexrelay.relay.lending import Lease, Target
     from codexrelay.relay.line import Client
     from codexrelay.relay.record import Tried
@@ -107,6 +109,8 @@ class Relay:
     wall_clock: Callable[[], float]
     #: Backends of other kinds, by the names that model names call them.
     others: Mapping[str, Other] = attrs.field(factory=dict)
+    #: Looks at what falls due in all turns. None: each turn has one of its own while it runs.
+    keeper: Keeper | None = None
 
 
 async def run_turn(turn: Turn, client: Client, relay: Relay) -> Ending:
@@ -114,35 +118,49 @@ async def run_turn(turn: Turn, client: Client, relay: Relay) -> Ending:
 
     Cancelled when the client leaves: upstream is left at once, and nobody is told anything.
     """
-    run = _Run(turn, relay, client)
+    if relay.keeper is not None:
+        return await _run(_Run(turn, relay, client, relay.keeper))
+    async with open_keeper() as keeper:
+        return await _run(_Run(turn, relay, client, keeper))
+
+
+async def _run(run: _Run) -> Ending:
+    ending: Ending | None = None
     try:
-        await _run_to_an_end(run, relay)
+        await _run_to_an_end(run)
         reply = run.leg.reply
         if reply.answer.terminal is not None:  # upstream has ended the turn itself
             run.fault = None
-        if run.fault is not None:
-            run.line.own_headers = (*run.own_headers, *run.leg.passed_on(head_of(run.fault)))
-        with trio.move_on_after(FAREWELL_S) as farewell:
-            await run.settle()
-            await reply.finish(run.line, run.fault)
-        run.told = not farewell.cancelled_caught
+        if not run.line.ended:
+            if run.fault is not None:
+                run.line.own_headers = (*run.own_headers, *run.leg.passed_on(head_of(run.fault)))
+            with trio.move_on_after(FAREWELL_S) as farewell:
+                await run.settle()
+                await reply.finish(run.line, run.fault)
+            run.told = not farewell.cancelled_caught
     finally:
-        turn.ended(run.ending())
-    return run.ending()
+        ending = run.ending()
+        run.turn.ended(ending)
+    return ending
 
 
-async def _run_to_an_end(run: _Run, relay: Relay) -> None:
+async def _run_to_an_end(run: _Run) -> None:
     """Climb and move, until upstream has ended the turn or `run.fault` says why it did not."""
+    active, keeper = run.relay.active, run.keeper
     try:
-        with relay.active.enter(budget_s=run.budgets.turn_s) as scope:
-            run.turn.interruption.ends(scope)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(run.pulse)
+        with run.scope:
+            active.add(run.scope)
+            run.turn.interruption.ends(run.scope)
+            run.due = keeper.enter(run, run.next_due_s(run.record.began_at_s))
+            try:
                 run.fault = await run.climb()
-                nursery.cancel_scope.cancel()
-        if scope.cancelled_caught:
-            was_interrupted = run.turn.interruption.happened
-            run.fault = faults.interrupted() if was_interrupted else cut_short(relay, run.budgets)
+            finally:
+                active.discard(run.scope)
+                keeper.leave(run.due)
+                if run.line.has_comment:
+                    await run.line.hush()
+        if run.scope.cancelled_caught:
+            run.fault = run.why_cut_short()
     except* Exception:  # noqa: BLE001 - the request border: the client gets its terminal event
         _log.exception("a turn was ended by an unforeseen error")
         run.fault = faults.unforeseen()
@@ -156,32 +174,42 @@ def cut_short(relay: Relay, budgets: Budgets) -> Fault:
 
 
 class _Run:
-    """A running turn. Its own task changes it, and the pulse its line and its silence."""
+    """A running turn. Its own task changes it, and the keeper its line and its silence."""
 
-    def __init__(self, turn: Turn, relay: Relay, client: Client) -> None:
+    __slots__ = (
+        "account_id", "ahead", "backend", "budgets", "due", "fault", "first_output_at_s", "keeper",
+        "leg", "line", "record", "relay", "scope", "settled", "silence", "told", "turn",
+        "turn_state", "unforeseen", "way", "ways",
+    )  # fmt: skip
+
+    def __init__(self, turn: Turn, relay: Relay, client: Client, keeper: Keeper) -> None:
         self.turn = turn
         self.relay = relay
+        self.keeper = keeper
         self.record = Record(turn.waits)
         #: The leg that the turn is on.
         self.leg = turn.leg
         self.way = Way(leg=turn.leg)
-        self.ways = (self.way, *(Way(later=later) for later in turn.further))
+        self.ways = (self.way, *[Way(later=later) for later in turn.further])
         #: What may still be asked, in order.
         self.ahead = list(self.ways)
+        reply = turn.leg.reply
         self.line = Line(
             client,
             keep_alive_s=relay.keep_alive_s,
-            keep_alive=self.leg.reply.keep_alive,
-            own_headers=own_headers(turn.request_id, self.record, self.leg.adjusted),
-            headers=self.leg.reply.headers,
+            keep_alive=reply.keep_alive,
+            headers=reply.headers,
         )
         #: The turn is planned for the first instance of its first leg; an attempt counts by those
         #: of its own.
         self.budgets = self.leg.wish.route[0].budgets
         self.silence = Silence(self.budgets.silence_s, self.budgets.block)
-        #: The pulse's present wait.
-        self.nap = trio.CancelScope()
+        #: Of everything up to the end of the answer.
+        self.scope = trio.CancelScope(deadline=self.record.began_at_s + self.budgets.turn_s)
+        self.due: Due | None = None
         self.fault: Fault | None = None
+        #: Showing life has failed for a reason that nobody foresaw.
+        self.unforeseen = False
         self.account_id: str | None = None
         self.backend: str | None = None
         self.turn_state: str | None = None
@@ -263,20 +291,16 @@ class _Run:
     async def _try(
         self, attempt: Attempt, delivers: Wire, instance: Target, lease: Lease, tried: Tried
     ) -> Served | Fault:
-        head = await send(attempt, instance.budgets)
-        if isinstance(head, Fault):
-            return head
         now_unix_s = self.relay.wall_clock()
-        if not self.line.opened:
-            self.line.headers = (*self.leg.reply.headers, *self.leg.passed_on(head))
         hold = (
             Hold(now_unix_s=now_unix_s)
             if delivers == "responses"
             else ChatHold(now_unix_s=now_unix_s)
         )
-        output = await _first_output(attempt, hold, instance.budgets)
-        if isinstance(output, Fault):
-            return output
+        begun = await _first_output(attempt, hold, instance.budgets, self._answered)
+        if isinstance(begun, Fault):
+            return begun
+        head, output = begun
         # Committed: one upstream, one response id, no retry.
         lease.accept()
         # What it tells of the quota is not fresher than the lease: another turn, which came after
@@ -287,13 +311,14 @@ class _Run:
         self.account_id, self.backend = tried.account, instance.name
         self.turn_state = head.headers.get("x-codex-turn-state") or hold.turn_state
         self.first_output_at_s = trio.current_time()
-        answer = self.leg.reply.answer
+        reply = self.leg.reply
         self._watch_silence_of(instance)
         fault = await self.relay.mover.move(
             Stream(
                 attempt=attempt,
                 held=output.held,
-                answer=answer,
+                reply=reply,
+                answer=reply.answer,
                 line=self.line,
                 silence=self.silence,
                 settle=self.settle,
@@ -301,15 +326,23 @@ class _Run:
         )
         if hold.rate_limits is not None:
             lease.observe(limits.from_event(hold.rate_limits, now_unix_s=seen_unix_s))
-        told = answer.terminal.fault if answer.terminal is not None else None
+        terminal = reply.answer.terminal
+        told = terminal.fault if terminal is not None else None
         return Served(fault or told)
+
+    def _answered(self, head: Head) -> None:
+        """Upstream's head is there; what it says goes to the client with ours."""
+        if not self.line.opened:
+            self.line.headers = (*self.leg.reply.headers, *self.leg.passed_on(head))
 
     def _watch_silence_of(self, instance: Target) -> None:
         """Count silence by the budget of the instance that serves."""
-        budgets = instance.budgets
-        if (budgets.silence_s, budgets.block) != (self.silence.budget_s, self.silence.block):
-            self.silence.budget_s, self.silence.block = budgets.silence_s, budgets.block
-            self.nap.cancel()  # it may be longer than the new budget
+        silence, budgets = self.silence, instance.budgets
+        if (budgets.silence_s, budgets.block) != (silence.budget_s, silence.block):
+            silence.budget_s, silence.block = budgets.silence_s, budgets.block
+            assert self.due is not None
+            # The look that is arranged may be later than the new budget.
+            self.keeper.hasten(self.due, trio.current_time() + budgets.silence_s)
 
     async def settle(self) -> None:
         """Tell what the turn leaves behind, once; nothing if no attempt was committed."""
@@ -317,19 +350,42 @@ class _Run:
             await self.leg.served(self.account_id, self.turn_state)
             self.settled = True
 
-    async def pulse(self) -> None:
-        """Show the client life, and end a silence that lasts too long."""
-        while True:
-            # What this waits for only moves away while it sleeps, but for a silence that begins:
-            # that one cannot be over before a whole budget has passed.
-            latest_s = trio.current_time() + self.silence.budget_s
-            with trio.CancelScope() as self.nap:
-                await trio.sleep_until(min(self.line.due_at_s, self.silence.due_at_s, latest_s))
-            now_s = trio.current_time()
-            if self.silence.due_at_s <= now_s:
-                self.silence.fire()
-            if self.line.due_at_s <= now_s:
-                await self.line.show_life()
+    def come_due(self, now_s: float) -> float:
+        """Show the client life, and end a silence that lasts too long; see `Dutiful`."""
+        line = self.line
+        if self.silence.due_at_s <= now_s:
+            self.silence.fire()
+        if line.due_at_s <= now_s:
+            if not line.opened:
+                line.own_headers = self.own_headers
+            if (comment := line.show_life(now_s)) is not None:
+                self.keeper.nursery.start_soon(self._show_life, comment)
+        return self.next_due_s(now_s)
+
+    def next_due_s(self, now_s: float) -> float:
+        """Return when to look at the turn next, on trio's clock.
+
+        What falls due then may only have moved away by that time, but for a silence that begins:
+        that one cannot be over before a whole budget has passed.
+        """
+        return min(self.line.due_at_s, self.silence.due_at_s, now_s + self.silence.budget_s)
+
+    async def _show_life(self, comment: Callable[[], Awaitable[None]]) -> None:
+        """Run what writes a comment. The turn waits for its end before it ends itself."""
+        try:
+            await comment()
+        except Exception:  # noqa: BLE001 - the task border: all turns share the keeper
+            _log.exception("a turn was ended by an unforeseen error")
+            self.unforeseen = True
+            self.scope.cancel()
+
+    def why_cut_short(self) -> Fault:
+        """Return why the turn's scope was cancelled."""
+        if self.unforeseen:
+            return faults.unforeseen()
+        if self.turn.interruption.happened:
+            return faults.interrupted()
+        return cut_short(self.relay, self.budgets)
 
     def ending(self) -> Ending:
         """Sum up."""
@@ -353,31 +409,33 @@ def head_of(fault: Fault) -> Head:
     return Head(status=fault.status, headers=dict(fault.headers))
 
 
-async def send(attempt: Attempt, budgets: Budgets) -> Head | Fault:
-    """Send an attempt's request and wait for the head."""
-    with trio.move_on_after(budgets.headers_s):
-        return await attempt.send()
-    return faults.slow("headers_s", budgets.headers_s, block=budgets.block)
+async def _first_output(
+    attempt: Attempt, hold: Holding, budgets: Budgets, answered: Callable[[Head], None]
+) -> tuple[Head, Output] | Fault:
+    """Send, and keep events back until the first output; a failure before it is a fault.
 
-
-async def _first_output(attempt: Attempt, hold: Holding, budgets: Budgets) -> Output | Fault:
-    """Keep events back until the first output; a failure before it is a fault.
-
-    Comments and half an event keep a silence away, but they are no first event.
+    `answered` is told the head when it comes. Comments and half an event keep a silence away, but
+    they are no first event.
     """
-    begins_by_s = trio.current_time() + budgets.first_event_s
-    while True:
-        if hold.has_begun:
-            budget, until_s = "silence_s", trio.current_time() + budgets.silence_s
-        else:
-            budget, until_s = "first_event_s", begins_by_s
-        with trio.move_on_at(until_s) as scope:
+    budget = "headers_s"
+    # One scope for all phases: to move its deadline costs less than to enter another.
+    with trio.CancelScope(deadline=trio.current_time() + budgets.headers_s) as scope:
+        head = await attempt.send()
+        if isinstance(head, Fault):
+            return head
+        answered(head)
+        budget = "first_event_s"
+        scope.deadline = trio.current_time() + budgets.first_event_s
+        result: Output | Fault | None = None
+        while result is None:
+            if hold.has_begun:
+                budget = "silence_s"
+                scope.deadline = trio.current_time() + budgets.silence_s
             received = await attempt.receive()
-        if scope.cancelled_caught:
-            return faults.slow(budget, getattr(budgets, budget), block=budgets.block)
-        if not isinstance(received, bytes):
-            return received
-        if not received:
-            return hold.end()
-        if (result := hold.feed(received)) is not None:
-            return result
+            if not isinstance(received, bytes):
+                return received
+            result = hold.feed(received) if received else hold.end()
+        # Not with a budget that ran out in this very moment: what follows would be cancelled by it.
+        if not scope.cancel_called:
+            return result if isinstance(result, Fault) else (head, result)
+    return faults.slow(budget, getattr(budgets, budget), block=budgets.block)

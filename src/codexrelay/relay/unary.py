@@ -13,7 +13,7 @@ from codexrelay.protocol.faults import Fault
 from codexrelay.relay.climb import Served, climb
 from codexrelay.relay.ladder import Ladder
 from codexrelay.relay.record import Record
-from codexrelay.relay.turn import cut_short, send
+from codexrelay.relay.turn import cut_short
 
 if TYPE_CHECKING:
     from codexrelay.backends.backend import Attempt
@@ -74,7 +74,10 @@ async def fetch(
 
 
 async def _ask(attempt: Attempt, budgets: Budgets, account_id: str) -> Fetched | Fault:
-    head = await send(attempt, budgets)
+    with trio.move_on_after(budgets.headers_s) as scope:
+        head = await attempt.send()
+    if scope.cancelled_caught:
+        return faults.slow("headers_s", budgets.headers_s, block=budgets.block)
     if isinstance(head, Fault):
         return head
     body = await _read(attempt, budgets)
