@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import select
 from typing import TYPE_CHECKING, Final, Literal
 
 import httpx
@@ -15,6 +16,8 @@ from codexrelay.backends.transports.stock import StockTransport
 from codexrelay.cli import process
 from codexrelay.config.proxies import Named
 from codexrelay.errors import ConfigError
+from codexrelay.relay.mover import BodyMover
+from codexrelay.relay.pump import PumpMover
 from tests.fakes.request_bodies import Pieces, posting
 from tests.fakes.scripted_server import serving
 
@@ -118,3 +121,15 @@ async def test_a_proxy_that_cannot_work_stops_the_start(
     [problem] = caught.value.problems
     assert problem.where == "ALL_PROXY"
     assert problem.what.endswith("; backends.openai_codex.2.proxy may name one, or none")
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="there is no epoll")
+async def test_streams_are_pumped_where_the_system_tells_which_are_ready() -> None:
+    async with process._mover() as mover:
+        assert isinstance(mover, PumpMover)
+
+
+async def test_elsewhere_each_turn_moves_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(select, "epoll", raising=False)
+    async with process._mover() as mover:
+        assert isinstance(mover, BodyMover)
