@@ -15,6 +15,7 @@ from hypercorn.typing import (
 
 from codexrelay.backends.websocket import BROKEN, NO_CODE, NORMAL
 from codexrelay.server.client_socket import FRAMES
+from codexrelay.server.exchange import EXCHANGE
 from harness.recording.frames import note_message
 from harness.recording.place import RELAY, at, uri_at_relay
 from harness.recording.tape import Tape, headers_of
@@ -60,6 +61,9 @@ class RecordedApp:
         if scope["type"] == "lifespan":
             await self._inner(scope, receive, send)
             return
+        if scope["type"] == "http":
+            # What goes past ASGI's messages is not seen here.
+            (scope.get("extensions") or {}).pop(EXCHANGE, None)
         tape = self._clients.client_asks(*_asked(scope))
         listening = _Listening(tape, receive, send, tape.method == _HEAD)
         try:

@@ -22,6 +22,7 @@ BORDERS = {
     "relay/pump": 1,  # the stream's border: what its answer raises ends that stream only
     "relay/turn": 2,  # the request border, and its task that shows life: the turn ends properly
     "server/asgi": 1,  # the request border, once the head is out
+    "server/hot_routes": 1,  # the same below quart
     "server/lightening": 2,
     "server/session_file": 1,  # the disk border: turns go on without what is kept
     "server/tcp": 2,  # the request border below the web framework: one request, one connection

@@ -17,6 +17,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from codexrelay.errors import RequestError
+from codexrelay.server.asked import asked_over
 from codexrelay.server.decode import decode, parse_body, read_body
 from tests.fakes.live_server import serving
 
@@ -165,7 +166,7 @@ def app() -> QuartTrio:
     @app.post("/")
     async def size() -> Response:
         try:
-            return Response(str(len(await read_body(request, max_bytes=100_000))))
+            return Response(str(len(await read_body(asked_over(request), max_bytes=100_000))))
         except RequestError as error:
             return Response(error.code, status=error.status)
 

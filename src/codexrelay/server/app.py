@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Final
 from quart import Response, request, websocket
 from quart.routing import QuartMap, QuartRule
 
-from codexrelay.protocol.openai_errors import error_object
 from codexrelay.server import chat, compact, errors, health, metrics, models, responses
 from codexrelay.server import websocket as responses_socket
-from codexrelay.server.asgi import RelayApp
-from codexrelay.server.incoming import refusal_of
+from codexrelay.server.admission import turned_away
+from codexrelay.server.asgi import DeliveredResponse, RelayApp
+from codexrelay.server.asked import Asked, asked_over, handshake_of
+from codexrelay.server.hot_routes import hot_routes
 
 if TYPE_CHECKING:
-    from quart import Request, Websocket
+    from collections.abc import Mapping
 
+    from codexrelay.server.hot_routes import View
     from codexrelay.server.services import Services
 
 #: Droid once left out `/v1` (reported); Codex CLI and pi use the backend's own path when told so.
@@ -38,6 +40,8 @@ _METHODS: Final = {
     _MODELS: "GET",
     _MODEL: "GET",
 }
+#: The views that carry turns.
+_HOT: Final[Mapping[str, View]] = {_RESPONSES: responses.answer, _CHAT: chat.answer}
 
 
 def create_app(services: Services) -> RelayApp:
@@ -50,6 +54,7 @@ def create_app(services: Services) -> RelayApp:
     errors.register(app)
     _register_checks(app, services)
     _register_views(app, services)
+    app.hot_routes = hot_routes(app.url_map, _HOT, services)
     return app
 
 
@@ -74,17 +79,21 @@ def _url_map() -> QuartMap:
 
 
 def _register_views(app: RelayApp, services: Services) -> None:
+    def deliver(view: View) -> DeliveredResponse:
+        asked = asked_over(request)
+        return DeliveredResponse(lambda client: view(asked, client, services))
+
     @app.endpoint(_RESPONSES)
-    async def post_responses() -> Response:
-        return await responses.answer(request, services)
+    async def post_responses() -> DeliveredResponse:
+        return deliver(_HOT[_RESPONSES])
 
     @app.endpoint(_CHAT)
-    async def post_chat() -> Response:
-        return await chat.answer(request, services)
+    async def post_chat() -> DeliveredResponse:
+        return deliver(_HOT[_CHAT])
 
     @app.endpoint(_COMPACT)
     async def post_compact() -> Response:
-        return await compact.answer(request, services)
+        return await compact.answer(asked_over(request), services)
 
     @app.endpoint(_MODELS)
     async def get_models() -> Response:
@@ -110,32 +119,13 @@ def _register_views(app: RelayApp, services: Services) -> None:
 def _register_checks(app: RelayApp, services: Services) -> None:
     @app.before_request
     async def check_request() -> Response | None:
-        if (refusal := _refusal(request, services)) is not None:
-            return refusal
-        if services.drain.draining:
-            return _draining()
-        return None
+        return _turned_away(asked_over(request), services)
 
     @app.before_websocket
     async def check_websocket() -> Response | None:
-        if (refusal := _refusal(websocket, services)) is not None:
-            return refusal
-        return _draining() if services.drain.draining else None
+        return _turned_away(handshake_of(websocket), services)
 
 
-def _refusal(asked: Request | Websocket, services: Services) -> Response | None:
-    error = refusal_of(asked, services)
-    return None if error is None else errors.refuse(error)
-
-
-def _draining() -> Response:
-    answer = errors.response(
-        503,
-        error_object(
-            "codexrelay is being stopped; send the request again",
-            type="service_unavailable_error",
-            code="relay_shutting_down",
-        ),
-    )
-    answer.headers["Connection"] = "close"
-    return answer
+def _turned_away(asked: Asked, services: Services) -> Response | None:
+    answer = turned_away(asked, services)
+    return None if answer is None else answer.over_quart()

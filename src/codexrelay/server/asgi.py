@@ -13,7 +13,7 @@ an error, and has a `ClientSocket`. And a `Host` that is no name reaches the che
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import attrs
 import trio
@@ -24,16 +24,18 @@ from quart_trio.asgi import TrioASGIHTTPConnection, TrioASGIWebsocketConnection
 from quart_trio.wrappers import TrioResponse, TrioWebsocket
 
 from codexrelay.server.client_socket import FRAMES, SOCKET, ClientSocket
+from codexrelay.server.exchange import EXCHANGE
 from codexrelay.server.framing import INTERNAL, NORMAL
 from codexrelay.server.tcp import WRITE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from hypercorn.typing import (
         ASGIReceiveCallable,
         ASGIReceiveEvent,
         ASGISendEvent,
+        HTTPScope,
         Scope,
         WebsocketScope,
     )
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from quart.wrappers import Request
     from quart.wrappers.base import BaseRequestWebsocket
     from werkzeug.routing import MapAdapter
+
+    from codexrelay.server.exchange import Exchange
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +84,8 @@ class ClientSender:
 
 
 Deliver: TypeAlias = "Callable[[ClientSender], Awaitable[None]]"
+#: Serves one request below quart; see `hot_routes`.
+HotRoute: TypeAlias = "Callable[[HTTPScope, Exchange], Awaitable[None]]"
 
 
 class DeliveredResponse(TrioResponse):
@@ -230,6 +236,13 @@ class RelayApp(QuartTrio):
     asgi_http_class = RelayHTTPConnection  # type: ignore[mutable-override]
     asgi_websocket_class = RelayWebsocketConnection  # type: ignore[mutable-override]
     websocket_class = RelayWebsocket  # type: ignore[mutable-override]
+    #: By path: what serves a POST there, where the server hands an `Exchange` over.
+    hot_routes: Mapping[str, HotRoute]
+
+    def __init__(self, import_name: str, **settings: Any) -> None:  # noqa: ANN401 - quart's own, as they are
+        """Make an application without hot routes."""
+        super().__init__(import_name, **settings)
+        self.hot_routes = {}
 
     async def asgi_app(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -237,6 +250,11 @@ class RelayApp(QuartTrio):
         """Serve a request, WebSockets included, at the path that was meant."""
         if scope["type"] != "lifespan":
             scope["path"] = meant_by(scope["path"])
+        if scope["type"] == "http" and scope["method"] == "POST":
+            exchange = (scope.get("extensions") or {}).get(EXCHANGE)
+            if exchange is not None and (route := self.hot_routes.get(scope["path"])) is not None:
+                await route(scope, cast("Exchange", exchange))
+                return
         await super().asgi_app(scope, receive, send)
 
     def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:

@@ -12,6 +12,7 @@ from codexrelay.protocol.chat_request import translate
 from codexrelay.protocol.chat_stream import ChatStream
 from codexrelay.protocol.encrypted import digest_of
 from codexrelay.relay.reply import StreamedReply, WholeReply
+from codexrelay.relay.turn import run_turn
 from codexrelay.server import answers, others, tool_calls, turns
 from codexrelay.server.explained import ExplainedReply
 from codexrelay.server.incoming import receive
@@ -23,12 +24,11 @@ from codexrelay.server.upstream import UpstreamRequests, session_id_for
 from codexrelay.sessions.state import LeftBehind
 
 if TYPE_CHECKING:
-    from quart import Request
-
     from codexrelay.protocol.call_filter import CallFilter
     from codexrelay.protocol.chat_whole import ChatWhole
+    from codexrelay.relay.line import Client
     from codexrelay.relay.reply import Reply
-    from codexrelay.server.asgi import DeliveredResponse
+    from codexrelay.server.asked import Asked
     from codexrelay.server.incoming import Incoming
     from codexrelay.server.services import Services
     from codexrelay.server.turns import Begun
@@ -36,11 +36,16 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("codexrelay.chat")
 
 
-async def answer(request: Request, services: Services) -> DeliveredResponse:
-    """Serve one Chat Completions request."""
-    incoming = await receive(request, services, route="openai-chat")
+async def answer(asked: Asked, client: Client, services: Services) -> None:
+    """Serve one Chat Completions request.
+
+    Raises:
+        RequestError: it is none, or cannot be sent; `client` has not been told anything.
+    """
+    incoming = await receive(asked, services, route="openai-chat")
     begun = await turns.begin(incoming, services)
-    return await turns.respond(incoming, begun, services, protocol="chat", plan=_plan)
+    turn = await turns.turn_of(incoming, begun, services, protocol="chat", plan=_plan)
+    await run_turn(turn, client, services.relay)
 
 
 async def _plan(incoming: Incoming, begun: Begun, services: Services) -> Planned:

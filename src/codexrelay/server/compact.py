@@ -30,11 +30,10 @@ from codexrelay.server.upstream import UpstreamRequests, session_id_for
 from codexrelay.sessions.state import LeftBehind
 
 if TYPE_CHECKING:
-    from quart import Request
-
     from codexrelay.protocol.raw import Headers
     from codexrelay.relay.other import Other
     from codexrelay.relay.unary import Fetched
+    from codexrelay.server.asked import Asked
     from codexrelay.server.incoming import Incoming
     from codexrelay.server.services import Services
     from codexrelay.server.turns import Begun
@@ -42,20 +41,20 @@ if TYPE_CHECKING:
 PATH: Final = "/responses/compact"
 
 
-async def answer(request: Request, services: Services) -> Response:
+async def answer(asked: Asked, services: Services) -> Response:
     """Serve one compaction request. The body goes out as it came (wire notes 6, v1).
 
     It has no prompt and no tools of ours, whatever its capabilities are: it is about what has been.
     """
-    asked = _where_offered(await receive(request, services, route="openai-responses"), services)
-    incoming = asked[0]
+    offered = _where_offered(await receive(asked, services, route="openai-responses"), services)
+    incoming = offered[0]
     check = checked if turns.other_of(incoming, services) is None else check_form
     check(incoming.body)
     begun = await turns.begin(incoming, services)
     told = turns.log_of(incoming, begun, services, protocol="compact")
     record = Record(told.waits)
     try:
-        planned, result = await _first_to_serve(asked, begun, services, record)
+        planned, result = await _first_to_serve(offered, begun, services, record)
     except trio.Cancelled:
         told.left(record)
         raise
@@ -110,11 +109,11 @@ def _offers(other: Other | None) -> bool:
 
 
 async def _first_to_serve(
-    asked: list[Incoming], begun: Begun, services: Services, record: Record
+    offered: list[Incoming], begun: Begun, services: Services, record: Record
 ) -> tuple[Planned, Fetched | Fault]:
     """Ask one model after the other, as a turn goes from leg to leg."""
     met: list[tuple[Planned, Fault]] = []
-    for incoming in asked:
+    for incoming in offered:
         if met and turns.other_of(incoming, services) is None:
             await turns.meet_family(begun, services)
         planned = _plan(incoming, begun, services)

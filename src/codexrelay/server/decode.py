@@ -17,9 +17,8 @@ from codexrelay.protocol.raw import is_object, kind_of, parse
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from quart.wrappers import Request
-
     from codexrelay.protocol.raw import JsonObject
+    from codexrelay.server.asked import Asked
 
 #: Codings one upon the other. More than one is seen nowhere; a limit keeps a list from being work.
 _MAX_CODINGS: Final = 3
@@ -42,7 +41,7 @@ class _TooLargeError(Exception):
     """The data decodes to more than the limit."""
 
 
-async def read_body(request: Request, *, max_bytes: int) -> bytes:
+async def read_body(asked: Asked, *, max_bytes: int) -> bytes:
     """Return the request's body, decoded.
 
     A body that announces more than `max_bytes` is refused without being read, one that turns out
@@ -51,15 +50,11 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
     Raises:
         RequestError: 413 too large, 415 a coding we do not know, 400 broken data.
     """
-    if (request.content_length or 0) > max_bytes:
+    data = await asked.read(max_bytes=max_bytes)
+    if data is None:
         raise _too_large(max_bytes)
-    body = bytearray()
-    async for chunk in request.body:
-        body += chunk
-        if len(body) > max_bytes:
-            raise _too_large(max_bytes)
-    encoding = ",".join(request.headers.getlist("Content-Encoding"))
-    return decode(bytes(body), encoding, max_bytes=max_bytes)
+    codings = asked.values("content-encoding")
+    return decode(data, ",".join(codings), max_bytes=max_bytes) if codings else data
 
 
 def decode(data: bytes, encoding: str | None, *, max_bytes: int) -> bytes:

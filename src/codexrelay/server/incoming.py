@@ -32,9 +32,8 @@ from codexrelay.sessions.identity import SessionKey, client_of, session_key
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from quart import Request, Websocket
-
     from codexrelay.protocol.client_frames import Create
+    from codexrelay.server.asked import Asked
     from codexrelay.server.services import Services
 
 
@@ -83,7 +82,7 @@ class Incoming:
     further: tuple[ModelChoice, ...] = attrs.field(default=(), repr=False)
     #: None for one that is a POST.
     framed: Framed | None = attrs.field(default=None, repr=False)
-    _asked: _Asked | None = attrs.field(default=None, repr=False)
+    _meant: _Meant | None = attrs.field(default=None, repr=False)
 
     @property
     def shaping(self) -> Shaping:
@@ -103,38 +102,37 @@ class Incoming:
         """
         if choice is self.choice:
             return self
-        assert self._asked is not None
-        return self._asked.turned_to(choice, services)
+        assert self._meant is not None
+        return self._meant.turned_to(choice, services)
 
 
-async def receive(request: Request, services: Services, *, route: Dialect) -> Incoming:
+async def receive(asked: Asked, services: Services, *, route: Dialect) -> Incoming:
     """Read and decode a request.
 
     Raises:
         RequestError: too large, wrongly encoded, or no JSON object; or what it says to the relay
             cannot be meant.
     """
-    data = await read_body(request, max_bytes=services.settings.max_body_bytes)
-    headers = headers_of(request)
+    data = await read_body(asked, max_bytes=services.settings.max_body_bytes)
     body, said = relay_fields.split(parse_body(data))
     choices = await _choices(body, services)
-    asked = _Asked(
+    meant = _Meant(
         id=f"req_{services.new_id()}",
         route=route,
-        headers=headers,
+        headers=asked.headers,
         body=body,
         said=said,
-        in_header=_in_header(request, headers),
+        in_header=_in_header(asked),
     )
-    return attrs.evolve(asked.turned_to(choices[0], services), further=choices[1:])
+    return meant.turned_to(choices[0], services, further=choices[1:])
 
 
-def refusal_of(asked: Request | Websocket, services: Services) -> RequestError | None:
+def refusal_of(asked: Asked, services: Services) -> RequestError | None:
     """Return why whoever sent this may not talk to the relay, or None; see `guard`."""
-    headers, settings = headers_of(asked), services.settings
+    headers, settings = asked.headers, services.settings
     return guard.check(
-        hosts=values_of(asked, b"host"),
-        origins=values_of(asked, b"origin"),
+        hosts=asked.values("host"),
+        origins=asked.values("origin"),
         authorization=headers.get("authorization"),
         api_key=headers.get("x-api-key"),
         allowed_hosts=settings.allowed_hosts,
@@ -151,14 +149,13 @@ class Handshake:
     in_header: tuple[Given, ...] = attrs.field(repr=False)
 
     @classmethod
-    def of(cls, asked: Websocket) -> Handshake:
+    def of(cls, asked: Asked) -> Handshake:
         """Read it.
 
         Raises:
             RequestError: what it says to the relay cannot be meant.
         """
-        headers = headers_of(asked)
-        return cls(headers=headers, in_header=_in_header(asked, headers))
+        return cls(headers=asked.headers, in_header=_in_header(asked))
 
 
 async def receive_message(create: Create, handshake: Handshake, services: Services) -> Incoming:
@@ -183,7 +180,7 @@ async def receive_message(create: Create, handshake: Handshake, services: Servic
         framed = attrs.evolve(framed, key=key, before=before)
         body = body | {"input": [*before.items, *added]}
     choices = await _choices(body, services)
-    asked = _Asked(
+    meant = _Meant(
         id=f"req_{services.new_id()}",
         route="openai-responses",
         headers=headers,
@@ -192,7 +189,7 @@ async def receive_message(create: Create, handshake: Handshake, services: Servic
         in_header=handshake.in_header,
         framed=framed,
     )
-    return attrs.evolve(asked.turned_to(choices[0], services), further=choices[1:])
+    return meant.turned_to(choices[0], services, further=choices[1:])
 
 
 async def _going_on_from(
@@ -240,7 +237,7 @@ async def _choices(body: JsonObject, services: Services) -> tuple[ModelChoice, .
 
 
 @attrs.frozen(kw_only=True)
-class _Asked:
+class _Meant:
     """A request that may go to any of the models that its name of one means."""
 
     id: str
@@ -252,8 +249,10 @@ class _Asked:
     in_header: tuple[Given, ...] = attrs.field(repr=False)
     framed: Framed | None = attrs.field(default=None, repr=False)
 
-    def turned_to(self, choice: ModelChoice, services: Services) -> Incoming:
-        """Return what the request is to one model.
+    def turned_to(
+        self, choice: ModelChoice, services: Services, *, further: tuple[ModelChoice, ...] = ()
+    ) -> Incoming:
+        """Return what the request is to one model; `further` are those that it goes to otherwise.
 
         Raises:
             RequestError: what it says to the relay cannot be meant.
@@ -278,7 +277,8 @@ class _Asked:
             said=self.said,
             policy=policy,
             framed=self.framed,
-            asked=self,
+            further=further,
+            meant=self,
         )
 
 
@@ -306,23 +306,5 @@ def configured(profile: Profile, policy: Policy) -> tuple[Given, ...]:
     return (profile.capabilities, policy.defaults, policy.agents.get(profile.name, {}))
 
 
-def _in_header(request: Request | Websocket, headers: Mapping[str, str]) -> tuple[Given, ...]:
-    if capabilities.HEADER not in headers:
-        return ()
-    sent = values_of(request, capabilities.HEADER.encode("ascii"))
-    return tuple(map(capabilities.read_header, sent))
-
-
-def values_of(request: Request | Websocket, name: bytes) -> list[str]:
-    """Return every value that a header was sent with; `name` is in lower case."""
-    return [
-        value.decode("latin-1") for sent, value in request.scope["headers"] if sent.lower() == name
-    ]
-
-
-def headers_of(request: Request | Websocket) -> dict[str, str]:
-    """Return a request's headers with lower-case names."""
-    return {
-        name.decode("latin-1").lower(): value.decode("latin-1")
-        for name, value in request.scope["headers"]
-    }
+def _in_header(asked: Asked) -> tuple[Given, ...]:
+    return tuple(map(capabilities.read_header, asked.values(capabilities.HEADER)))

@@ -12,6 +12,7 @@ from codexrelay.protocol.encrypted import digests_in
 from codexrelay.protocol.responses_request import check_form, checked, is_codex_shaped, shape
 from codexrelay.protocol.responses_stream import ResponsesStream
 from codexrelay.relay.reply import FramedReply, StreamedReply, WholeReply
+from codexrelay.relay.turn import run_turn
 from codexrelay.server import answers, others, tool_calls, turns
 from codexrelay.server.explained import ExplainedReply
 from codexrelay.server.incoming import receive
@@ -22,13 +23,12 @@ from codexrelay.server.upstream import UpstreamRequests, session_id_for
 from codexrelay.sessions.state import LeftBehind
 
 if TYPE_CHECKING:
-    from quart import Request
-
     from codexrelay.protocol.call_filter import CallFilter
     from codexrelay.protocol.responses_whole import ResponsesWhole
+    from codexrelay.relay.line import Client
     from codexrelay.relay.reply import Reply
     from codexrelay.relay.turn import Turn
-    from codexrelay.server.asgi import DeliveredResponse
+    from codexrelay.server.asked import Asked
     from codexrelay.server.incoming import Incoming
     from codexrelay.server.services import Services
     from codexrelay.server.turns import Begun
@@ -40,16 +40,20 @@ CODEX_CLI: Final = "codex_cli"
 _log = structlog.get_logger("codexrelay.responses")
 
 
-async def answer(request: Request, services: Services) -> DeliveredResponse:
-    """Serve one Responses request."""
-    incoming = await receive(request, services, route="openai-responses")
+async def answer(asked: Asked, client: Client, services: Services) -> None:
+    """Serve one Responses request.
+
+    Raises:
+        RequestError: it is none, or cannot be sent; `client` has not been told anything.
+    """
+    incoming = await receive(asked, services, route="openai-responses")
     check(incoming, services)  # what is no request begins no session
     begun = await turns.begin(incoming, services)
-    return await turns.respond(incoming, begun, services, protocol="responses", plan=_plan)
+    await run_turn(await turn(incoming, begun, services), client, services.relay)
 
 
 async def turn(incoming: Incoming, begun: Begun, services: Services) -> Turn:
-    """Return the turn of a request that came otherwise.
+    """Return the turn of a request.
 
     Raises:
         RequestError: the request cannot be made for the first of its models.

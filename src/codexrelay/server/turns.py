@@ -19,8 +19,7 @@ from codexrelay.protocol.raw import Headers, get_text
 from codexrelay.relay.climb import Wish
 from codexrelay.relay.leg import Later, Leg, RequestFor
 from codexrelay.relay.reply import Reply
-from codexrelay.relay.turn import Turn, run_turn
-from codexrelay.server.asgi import DeliveredResponse
+from codexrelay.relay.turn import Turn
 from codexrelay.server.incoming import Incoming
 from codexrelay.server.lightening import Lightened
 from codexrelay.server.offer import ModelOffer
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from codexrelay.relay.lending import Target
     from codexrelay.relay.other import Other
     from codexrelay.relay.turn import Ending
-    from codexrelay.server.asgi import ClientSender
     from codexrelay.server.upstream import UpstreamRequests
 
 #: Tag of the backend's list of models, in every answer of its.
@@ -159,21 +157,6 @@ def tell_of_moot(incoming: Incoming, begun: Begun, services: Services) -> None:
             session=begun.key.cache_key,
             client=incoming.profile.name,
         )
-
-
-async def respond(
-    incoming: Incoming, begun: Begun, services: Services, *, protocol: str, plan: Plan
-) -> DeliveredResponse:
-    """Return the response that runs the turn, in the request's own task, as its body.
-
-    For the rest see `turn_of`.
-    """
-    turn = await turn_of(incoming, begun, services, protocol=protocol, plan=plan)
-
-    async def deliver(client: ClientSender) -> None:
-        await run_turn(turn, client, services.relay)
-
-    return DeliveredResponse(deliver)
 
 
 async def turn_of(

@@ -33,6 +33,7 @@ from codexrelay.protocol.raw import dump, get_text
 from codexrelay.relay.active import Interruption
 from codexrelay.relay.turn import run_turn
 from codexrelay.server import responses, turns
+from codexrelay.server.asked import handshake_of
 from codexrelay.server.client_socket import ClientSocket, client_socket
 from codexrelay.server.incoming import Handshake, receive_message, refusal_of
 from codexrelay.server.services import Services
@@ -72,7 +73,7 @@ async def answer(services: Services) -> None:
     Raises:
         RequestError: the handshake says to the relay what cannot be meant; nothing was accepted.
     """
-    handshake = Handshake.of(websocket)
+    handshake = Handshake.of(handshake_of(websocket))
     socket = client_socket()
     await socket.accept()
     talk = _Talk(socket, handshake, services)
@@ -205,7 +206,7 @@ class _Talk:
                 the relay any more.
         """
         services = self._services
-        if (refusal := refusal_of(websocket, services)) is not None:
+        if (refusal := refusal_of(handshake_of(websocket), services)) is not None:
             raise refusal  # the owner has taken the key back since the handshake
         incoming = await receive_message(create, self._handshake, services)
         responses.check(incoming, services)  # what is no request begins no session
