@@ -14,7 +14,7 @@ from codexrelay.profiles.generic import PROFILE
 from codexrelay.protocol.capabilities import resolve
 from codexrelay.protocol.model_choice import ModelChoice
 from codexrelay.protocol.relay_fields import RelayFields
-from codexrelay.server.incoming import Incoming, configured
+from codexrelay.server.incoming import Incoming
 from codexrelay.server.policy import policy_of
 
 
@@ -46,7 +46,7 @@ def test_what_is_configured_beats_what_a_profile_needs_and_for_the_program_beats
         "tool_schema_mode": "custom_only",
     }
     profile = attrs.evolve(PROFILE, capabilities=needs)
-    found = resolve("openai-chat", configured(profile, policy))
+    found = policy.resolved("openai-chat", profile)
     assert found.protocol == "openai-responses"
     assert found.prompt_mode == "merge_custom"
     assert found.tool_schema_mode == "codex_default"

@@ -29,6 +29,7 @@ literal `extra_body`, and the top level of the body.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
 
 import attrs
@@ -84,15 +85,15 @@ class Capabilities:
     bypass_tool_call_reactor: bool = True
     include_environment_context: bool = False
 
-    @property
+    @cached_property
     def moot(self) -> tuple[str, ...]:
         """What was asked for of a Responses request and cannot act, as `key: value`."""
+        if not self.codex_passthrough:
+            return ()
         asked = {"prompt_mode": self.prompt_mode, "tool_schema_mode": self.tool_schema_mode}
         usual = attrs.fields_dict(Capabilities)
         return tuple(
-            f"{key}: {value}"
-            for key, value in asked.items()
-            if self.codex_passthrough and value != usual[key].default
+            f"{key}: {value}" for key, value in asked.items() if value != usual[key].default
         )
 
 

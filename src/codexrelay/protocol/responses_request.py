@@ -50,6 +50,9 @@ _UNSUPPORTED: Final = (
     "presence_penalty",
     "frequency_penalty",
 )
+#: All fields that are removed, in the order in which that is told.
+_DROPPED: Final = (*_UNSUPPORTED, "background", "previous_response_id")
+_ANY_DROPPED: Final = frozenset(_DROPPED)
 #: Item type -> how the backend's ids of such items begin.
 _ID_PREFIXES: Final[Mapping[str, tuple[str, ...]]] = {
     "message": ("msg_",),
@@ -278,7 +281,9 @@ class _Changes:
 
 def _drop_fields(changes: _Changes) -> None:
     """Remove what the backend refuses, and what says nothing."""
-    for field in (*_UNSUPPORTED, "background", "previous_response_id"):
+    if _ANY_DROPPED.isdisjoint(changes.body):
+        return
+    for field in _DROPPED:
         if field in changes.body:
             del changes.body[field]
             changes.name(field, "removed")
@@ -306,26 +311,29 @@ def _shape_input(changes: _Changes, shaping: Shaping, *, codex_shaped: bool) -> 
     if shaping.capabilities.tool_text_format == "xml" and (back := read_back(items)) != items:
         changes.set("input", "tool text as calls and results", value=back)
         items = back
-    kept: list[tuple[str, Json]] = []
+    kept: list[tuple[int, Json]] = []
     dropped: list[str] = []
     for index, item in enumerate(items):
-        path = f"input[{index}]"
-        why = _why_dropped(item)
-        if why is None:
-            kept.append((path, _shape_item(changes, path, item, codex_shaped=codex_shaped)))
+        if (why := _why_dropped(item)) is None:
+            kept.append((index, _shape_item(changes, index, item, codex_shaped=codex_shaped)))
         else:
-            changes.name(path, f"removed, {why}")
-            dropped.append(f"{path}: {why}")
+            changes.name(_path(index), f"removed, {why}")
+            dropped.append(f"{_path(index)}: {why}")
     if dropped and not kept:
         raise RequestError(message=f"nothing of `input` can be sent ({dropped[0]})", param="input")
     if shaping.capabilities.protocol == "openai-chat":
         rebuilt = not shaping.capabilities.codex_passthrough
-        read = typed_view.conversation(kept, rebuilt=rebuilt, codex_shaped=codex_shaped)
+        with_paths = ((_path(index), item) for index, item in kept)
+        read = typed_view.conversation(with_paths, rebuilt=rebuilt, codex_shaped=codex_shaped)
         changes.body["input"] = read.items
         for path, kind in read.passed:
             changes.name(path, f"{kind} as it is, no Chat conversation has it")
     else:
         changes.body["input"] = [item for _, item in kept]
+
+
+def _path(index: int) -> str:
+    return f"input[{index}]"
 
 
 def user_message(text: str) -> JsonObject:
@@ -351,15 +359,15 @@ def _why_dropped(item: Json) -> str | None:
     return None
 
 
-def _shape_item(changes: _Changes, path: str, item: Json, *, codex_shaped: bool) -> Json:
+def _shape_item(changes: _Changes, index: int, item: Json, *, codex_shaped: bool) -> Json:
     if not is_object(item):
         return item
     if item.get("role") == "system" and item.get("type", "message") == "message":
         item = item | {"role": "developer"}
-        changes.name(f"{path}.role", "developer instead of system")
+        changes.name(f"{_path(index)}.role", "developer instead of system")
     if "id" in item and (why := _why_foreign(item, codex_shaped=codex_shaped)) is not None:
         item = {key: value for key, value in item.items() if key != "id"}
-        changes.name(f"{path}.id", f"removed, {why}")
+        changes.name(f"{_path(index)}.id", f"removed, {why}")
     return item
 
 

@@ -294,6 +294,8 @@ def meant_by(path: str) -> str:
     A base URL that ends with a slash makes clients ask for `/v1//responses`. The router would
     answer with a redirect and a web page, and clients do not follow that with a POST.
     """
+    if path.startswith("/") and not path.endswith("/") and "//" not in path:
+        return path
     if not path.startswith("/"):  # as to a proxy: `http://host/path`; or the `*` of OPTIONS
         path = path.partition("://")[2].partition("/")[2]
     return "/" + "/".join(part for part in path.split("/") if part)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -24,6 +25,8 @@ _AUTHORITY: Final = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _DEFAULT_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
+#: A client names the same host each time; what it makes up costs no more memory than so many heads.
+_KEPT: Final = 32
 
 
 @attrs.frozen
@@ -77,6 +80,7 @@ def check(
     return None
 
 
+@lru_cache(maxsize=_KEPT)
 def _parse(text: str) -> _Authority | None:
     match = _AUTHORITY.fullmatch(text)
     if match is None:
@@ -95,6 +99,7 @@ def _is_allowed(authority: _Authority, allowed_hosts: Collection[str]) -> bool:
     )
 
 
+@lru_cache(maxsize=_KEPT)
 def _is_loopback(host: str) -> bool:
     if host in ("localhost", "[::1]"):
         return True

@@ -259,13 +259,12 @@ class _Meant:
         """
         body, renamed = _with_model(self.body, choice)
         policy, profile = services.policy(choice.instance), recognise(self.headers, body)
-        layers = (
-            *configured(profile, policy),
-            capabilities.read_parameters(choice.capabilities),
-            *self.in_header,
-            *self.said.capabilities,
-        )
-        resolved = capabilities.resolve(self.route, layers, default_text_format=policy.text_format)
+        if self.in_header or self.said.capabilities or choice.capabilities:
+            named = capabilities.read_parameters(choice.capabilities)
+            said = (named, *self.in_header, *self.said.capabilities)
+            resolved = policy.resolved(self.route, profile, said)
+        else:
+            resolved = policy.usual(self.route, profile)
         return Incoming(
             id=self.id,
             headers=self.headers,
@@ -299,11 +298,6 @@ def _with_slug(body: JsonObject, renamed: Renamed) -> JsonObject:
         if isinstance(value, str) and (new := renamed.within(value)) != value
     }
     return body | {"client_metadata": told | changed} if changed else body
-
-
-def configured(profile: Profile, policy: Policy) -> tuple[Given, ...]:
-    """Return the capabilities that a program has before any request says so; later ones win."""
-    return (profile.capabilities, policy.defaults, policy.agents.get(profile.name, {}))
 
 
 def _in_header(asked: Asked) -> tuple[Given, ...]:

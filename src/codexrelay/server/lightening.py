@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 #: Messages, items and calls; a longer history takes more than some 20 ms (measured).
 _MOST_ITEMS_AT_ONCE: Final = 200
 
+#: Of a request that is sent as it came.
+NOTHING_SAVED: Final = Savings()
+
 _log = structlog.get_logger("codexrelay.compaction")
 
 
@@ -44,8 +47,8 @@ class Lightened:
     body: JsonObject = attrs.field(repr=False)
     #: Its history was compacted.
     compacted: bool = False
-    compaction: Savings = attrs.field(factory=Savings)
-    compression: Savings = attrs.field(factory=Savings)
+    compaction: Savings = NOTHING_SAVED
+    compression: Savings = NOTHING_SAVED
     #: What the session's estimate of tokens is measured by; None where none is made.
     characters: int | None = None
 
@@ -60,6 +63,8 @@ async def lighten(
     """
     settings = services.current.settings
     lightened = Lightened(body=body)
+    if not (settings.compaction.enabled or settings.dynamic_compression.enabled):
+        return lightened
     if settings.compaction.enabled and plan.compacts and not family:
         lightened = await _compacted(body, plan, key, services)
     if settings.dynamic_compression.enabled:

@@ -23,7 +23,7 @@ from codexrelay.backends.codex.headers import question_headers
 from codexrelay.backends.codex.listing import Listing, models_in, union
 from codexrelay.errors import NeedsReauthError
 from codexrelay.protocol.faults import Fault, FaultKind
-from codexrelay.protocol.fit import Defaults, fit
+from codexrelay.protocol.fit import fit
 from codexrelay.protocol.model_choice import EFFORTS, Others, choose_all
 from codexrelay.protocol.models_list import model_object, openai_list, unknown_model
 from codexrelay.protocol.raw import dump
@@ -66,24 +66,26 @@ async def choose_models(text: str, services: Services) -> tuple[ModelChoice, ...
             catalogue has no such model.
     """
     settings, catalogue = services.current.settings, services.catalogue
-    read = partial(
+    names = services.names_by(catalogue.now)
+    if (read := names.get(text)) is not None:
+        return read
+    choose = partial(
         choose_all,
         text,
         aliases=settings.models.aliases,
         routes=settings.models.routes,
         others=settings.others,
     )
-    choices = read(known=catalogue.now.by_slug)
+    choices = choose(known=catalogue.now.by_slug)
     unknown = _unknown(choices, catalogue.now.by_slug, settings)
     strict = settings.models.strict
-    if not strict and not any(slug.rpartition("-")[2].lower() in EFFORTS for slug in unknown):
+    if unknown and (strict or any(slug.rpartition("-")[2].lower() in EFFORTS for slug in unknown)):
+        known = (await _models(services)).by_slug
+        choices = choose(known=known)
+        if strict and (unknown := _unknown(choices, known, settings)):
+            raise unknown_model(unknown[0], available(catalogue, services.relay.instances))
         return choices
-    if not unknown:
-        return choices
-    known = (await _models(services)).by_slug
-    choices = read(known=known)
-    if strict and (unknown := _unknown(choices, known, settings)):
-        raise unknown_model(unknown[0], available(catalogue, services.relay.instances))
+    names.keep(text, choices)
     return choices
 
 
@@ -115,12 +117,8 @@ def fit_model(
     What a model of another backend takes is not known here: its body is returned as it came, and
     what the model's name says is written into it where the request is made.
     """
-    if is_other(choice, services.current.settings):
+    if (defaults := services.policy(choice.instance).fits) is None:
         return body, ()
-    backends = services.current.settings.backends
-    named = (codex for name, codex in backends.family if name == choice.instance)
-    extra = next(named, backends.openai_codex).extra
-    defaults = Defaults(effort=extra.reasoning_effort, verbosity=extra.verbosity)
     entry = services.catalogue.now.by_slug.get(choice.slug)
     return fit(body, choice, entry, defaults, spoken=spoken)
 

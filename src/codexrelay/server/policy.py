@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from codexrelay.config.settings import Settings
-from codexrelay.protocol.capabilities import Given, TextFormat, read_object
+from codexrelay.protocol.capabilities import (
+    Capabilities,
+    Dialect,
+    Given,
+    TextFormat,
+    read_object,
+    resolve,
+)
+from codexrelay.protocol.fit import Defaults
 from codexrelay.protocol.model_id import FAMILY
 from codexrelay.protocol.prompt import DEFAULT_TEXT, Prompt
 from codexrelay.protocol.tool_schema import BUILT_IN, ToolSchema
@@ -16,7 +24,10 @@ from codexrelay.relay.reactors import find_reactors
 from codexrelay.relay.reactors.reactor import ToolCallReactor
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from codexrelay.backends.codex.settings import CodexBackendSettings
+    from codexrelay.profiles.profile import Profile
 
 
 @attrs.frozen(kw_only=True)
@@ -32,6 +43,31 @@ class Policy:
     text_format: TextFormat
     #: What sees tool calls where they do not bypass it.
     reactors: tuple[ToolCallReactor, ...]
+    #: What requests get that ask for no effort or verbosity; None: what a model takes is not known
+    #: here.
+    fits: Defaults | None = None
+    #: What holds where a request says nothing: there are two routes and a few programs.
+    _usual: dict[tuple[Dialect, str], Capabilities] = attrs.field(
+        factory=dict, init=False, eq=False, repr=False
+    )
+
+    def usual(self, route: Dialect, profile: Profile) -> Capabilities:
+        """Return the capabilities of a program's request that says nothing of them itself."""
+        key = route, profile.name
+        if (known := self._usual.get(key)) is None:
+            known = self._usual[key] = self.resolved(route, profile)
+        return known
+
+    def resolved(
+        self, route: Dialect, profile: Profile, said: Iterable[Given] = ()
+    ) -> Capabilities:
+        """Return the capabilities of a program's request; later ones of what is `said` win."""
+        layers = (*self.configured(profile), *said)
+        return resolve(route, layers, default_text_format=self.text_format)
+
+    def configured(self, profile: Profile) -> tuple[Given, ...]:
+        """Return the capabilities that a program has before a request says any; later ones win."""
+        return (profile.capabilities, self.defaults, self.agents.get(profile.name, {}))
 
 
 @attrs.define(eq=False)
@@ -88,6 +124,7 @@ def policy_of(block: CodexBackendSettings) -> Policy:
             custom=tuple(map(dict, tools.custom_tools)),
         ),
         text_format=codex.renderer.default,
+        fits=Defaults(effort=block.extra.reasoning_effort, verbosity=block.extra.verbosity),
         reactors=tuple(known[name] for name in codex.tool_call_reactors if name in known),
     )
 

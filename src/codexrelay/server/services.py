@@ -7,13 +7,14 @@ from collections.abc import Callable
 import attrs
 import trio
 
-from codexrelay.backends.codex.catalogue import Catalogue
+from codexrelay.backends.codex.catalogue import Catalogue, Models
 from codexrelay.compaction.compress import Compressor
 from codexrelay.config.settings import ServerSettings, Settings
 from codexrelay.relay.turn import Relay
 from codexrelay.server.drain import Drain
 from codexrelay.server.journal import Journal
 from codexrelay.server.metrics import Totals
+from codexrelay.server.model_names import ModelNames
 from codexrelay.server.notices import Notices
 from codexrelay.server.policy import Policies, Policy
 from codexrelay.sessions.registry import SessionRegistry
@@ -47,6 +48,7 @@ class Services:
     #: For long histories, which are compacted one at a time.
     compacting: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1))
     _policies: Policies = attrs.field(factory=Policies, init=False)
+    _names: ModelNames = attrs.field(factory=ModelNames, init=False)
 
     @property
     def settings(self) -> ServerSettings:
@@ -56,3 +58,7 @@ class Services:
     def policy(self, instance: str | None) -> Policy:
         """Return what it says of requests to an instance, now; None: to any."""
         return self._policies.of(self.current.settings, instance)
+
+    def names_by(self, models: Models) -> ModelNames:
+        """Return what names of models mean, by the configuration as it is now and these models."""
+        return self._names.by(self.current.settings, models)
