@@ -39,13 +39,20 @@ class Exchange(Protocol):
         """
 
     async def start(self, status: int, headers: Headers | Sequence[tuple[bytes, bytes]]) -> None:
-        """Send the head. `headers` need no `date`; without a length the body is chunked."""
+        """Give the head. `headers` need no `date`; without a length the body is chunked.
+
+        Their names are lower-case. The head goes out with what follows it, which should be soon:
+        the first piece of the body or `end`; an empty piece sends it alone.
+        """
 
     async def send(self, data: bytes) -> None:
         """Send a piece of the body; waits while the client does not read."""
 
     async def end(self) -> None:
         """Complete the response."""
+
+    async def finish(self, data: bytes) -> None:
+        """Send the last piece of the body and complete the response, in one write."""
 
     @property
     def prompt(self) -> Prompt | None:

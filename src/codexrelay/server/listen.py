@@ -13,11 +13,11 @@ import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.trio.lifespan import Lifespan
-from hypercorn.trio.worker_context import EventWrapper, WorkerContext
 from hypercorn.utils import repr_socket_addr
 
 from codexrelay.errors import ConfigError, Problem
-from codexrelay.server.tcp import ClientConnection, Patience
+from codexrelay.server.heads import OwnHeaders
+from codexrelay.server.tcp import ClientConnection, Patience, Service
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -57,21 +57,6 @@ async def bind_tcp(host: str, port: int) -> Bound:
     return Bound(url=_url(listeners[0]), listeners=[*listeners])
 
 
-class _DrainBegun(EventWrapper):
-    """`Drain.begun` in the form in which hypercorn asks for it."""
-
-    def __init__(self, drain: Drain) -> None:
-        self._event = drain.begun
-
-
-class _Context(WorkerContext):
-    """hypercorn's view of the server as a whole: does it want to stop?"""
-
-    def __init__(self, drain: Drain) -> None:
-        super().__init__(max_requests=None)
-        self.terminated = _DrainBegun(drain)
-
-
 async def serve(
     app: ASGIFramework,
     *,
@@ -93,19 +78,17 @@ async def serve(
     config = _config()
     wrapped = ASGIWrapper(app)
     state: LifespanState = {}
-    context = _Context(drain)
+    service = Service(
+        app=wrapped,
+        config=config,
+        drain=drain,
+        state=state,
+        patience=patience,
+        own=OwnHeaders(config),
+    )
 
     async def serve_connection(stream: trio.SocketStream) -> None:
-        connection = ClientConnection(
-            app=wrapped,
-            config=config,
-            context=context,
-            drain=drain,
-            state=state,
-            patience=patience,
-            stream=stream,
-        )
-        await connection.run()
+        await ClientConnection(service, stream).run()
 
     async with contextlib.AsyncExitStack() as open_listeners:
         bound = await bind(host, port)

@@ -1,6 +1,6 @@
 """One client's WebSocket, between its TCP connection and the application.
 
-hypercorn 0.18 has a class for this (`WSStream`), and `http1` does not use it: there an over-long
+hypercorn 0.18 has a class for this (`WSStream`), which is not used: there an over-long
 message leaves the connection open for ever, a malformed frame closes without a close frame, a
 malformed offer of compression is an unforeseen error, a client that leaves waits in a queue behind
 its own messages, and each message sent costs a pass through wsproto.
@@ -34,18 +34,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import enum
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
-from urllib.parse import unquote
 
 import attrs
 import trio
-from hypercorn.config import Config
-from hypercorn.protocol.events import Body, Data, EndBody, Event, Request, Response, StreamClosed
-from hypercorn.typing import AppWrapper, ASGIReceiveEvent, TaskGroup
 
 from codexrelay.protocol.openai_errors import error_body, error_object
 from codexrelay.server.client_socket import FRAMES
@@ -64,14 +61,18 @@ from codexrelay.server.framing import (
     pong_frame,
     text_frames,
 )
+from codexrelay.server.heads import OwnHeaders, interim_head
+from codexrelay.server.http_exchange import HttpExchange
 
 if TYPE_CHECKING:
-    from hypercorn.typing import ASGISendEvent, Scope
+    from hypercorn.typing import ASGISendEvent
 
 _log = logging.getLogger(__name__)
 
 #: Of one message, after inflating. The backend's own limit is about as high.
 MESSAGE_LIMIT_BYTES: Final = 16 * 2**20
+#: Of a client, that wait for the application; then the client has to wait.
+_WAITING_MESSAGES: Final = 2
 _VERSION: Final = b"13"
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY_BYTES: Final = 16
@@ -96,6 +97,16 @@ class Wire(Protocol):
     def opened(self) -> None:
         """Take note that frames follow: a client that says nothing is to be asked for a pong."""
 
+    def start_app(
+        self,
+        scope: dict[str, Any],
+        receive: Callable[[], Awaitable[Any]],
+        send: Callable[[Any], Awaitable[None]],
+        life: trio.CancelScope,
+        wind_up: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Start the application within `life`; `wind_up` is called when it has ended."""
+
 
 class _State(enum.Enum):
     #: The application has not decided yet.
@@ -107,32 +118,55 @@ class _State(enum.Enum):
     CLOSED = enum.auto()
 
 
+class _Messages:
+    """The client's messages on their way to the application.
+
+    Those for an application that has ended are dropped. That the client has left overtakes the
+    messages before it: the application is told if it listens, else it is cancelled.
+    """
+
+    def __init__(self, life: trio.CancelScope) -> None:
+        self._life = life
+        self._in, self._out = trio.open_memory_channel[Any](_WAITING_MESSAGES)
+        self.receive = self._out.receive
+        self.close = self._out.close
+
+    async def put(self, message: dict[str, Any]) -> None:
+        """Hand a message over; waits while nobody wants it."""
+        with contextlib.suppress(trio.BrokenResourceError):
+            await self._in.send(message)
+
+    def tell_the_end(self, code: int, reason: str) -> None:
+        """Let the application know that nothing more comes."""
+        with contextlib.suppress(trio.BrokenResourceError):
+            if self._in.statistics().tasks_waiting_receive:
+                message = {"type": "websocket.disconnect", "code": code, "reason": reason}
+                self._in.send_nowait(message)
+            else:
+                self._life.cancel()
+
+
 @attrs.define(eq=False, kw_only=True)
 class WebSocketStream:
-    """What hypercorn calls a stream: takes the protocol's events and the application's messages."""
+    """Takes the client's bytes and the application's messages."""
 
-    app: AppWrapper
-    config: Config
-    tasks: TaskGroup
-    client: tuple[str, int] | None
-    server: tuple[str, int] | None
-    #: For the handshake, and to say that it is over.
-    send: Callable[[Event], Awaitable[None]]
+    #: Of the handshake, as if it were a request for HTTP.
+    scope: dict[str, Any]
+    #: The handshake: to refuse it.
+    exchange: HttpExchange
+    own: OwnHeaders
     #: For everything behind the handshake.
     wire: Wire
-    stream_id: int
+    #: Says that nothing more is sent.
+    end: Callable[[], None]
     #: The client's close frame was read: it sends nothing more.
     client_has_closed: bool = attrs.field(default=False, init=False)
     _state: _State = attrs.field(default=_State.ASKED, init=False)
     #: Set when the client's frames can be read, or never will be.
     _decided: trio.Event = attrs.field(factory=trio.Event, init=False)
-    #: Of the request, lower-case names.
-    _headers: list[tuple[bytes, bytes]] = attrs.field(factory=list, init=False)
     _reader: FrameReader | None = attrs.field(default=None, init=False)
-    #: Hands the application a message; None until it runs, and when it has ended or been told.
-    _put: Callable[[ASGIReceiveEvent], Awaitable[None]] | None = attrs.field(
-        default=None, init=False
-    )
+    #: To the application; None until it runs, and when it has ended or been told.
+    _messages: _Messages | None = attrs.field(default=None, init=False)
     #: Status and headers of a response that the application has begun.
     _response: tuple[int, list[tuple[bytes, bytes]]] = attrs.field(
         default=(_INTERNAL_SERVER_ERROR, []), init=False
@@ -143,21 +177,11 @@ class WebSocketStream:
         """Whether frames can be sent."""
         return self._state is _State.OPEN
 
-    @property
-    def idle(self) -> bool:
-        """Whether it has ended; hypercorn asks."""
-        return self._state is _State.CLOSED
-
-    async def handle(self, event: Event) -> None:
-        """Take an event of the protocol."""
-        if isinstance(event, Request):
-            await self._begin(event)
-        elif isinstance(event, Data):
-            await self.receive(event.data)
-        elif isinstance(event, StreamClosed):
-            self._state = _State.CLOSED
-            self._decided.set()
-            await self._tell_the_end(BROKEN, "")
+    def client_left(self) -> None:
+        """Take note that nobody is there any more."""
+        self._state = _State.CLOSED
+        self._decided.set()
+        self._tell_the_end(BROKEN, "")
 
     async def receive(self, data: bytes) -> None:
         """Take what the client has sent behind its handshake; waits while nobody wants it."""
@@ -183,9 +207,9 @@ class WebSocketStream:
             await self._end(BROKEN, violation.reason, close_frame(violation.code, violation.reason))
         await self._write_all(pongs)
 
-    async def app_send(self, message: ASGISendEvent | None) -> None:
-        """Take a message of the application; None says that it has ended."""
-        if self.is_open and message is not None:
+    async def take_message(self, message: ASGISendEvent) -> None:
+        """Send what the application says."""
+        if self.is_open:
             kind: str = message["type"]
             if kind == FRAMES:
                 await self.wire.write(text_frames(cast("dict[str, Any]", message)["texts"]))
@@ -194,37 +218,30 @@ class WebSocketStream:
         elif self._state is _State.CLOSED:
             # Also an application that only sends must come to see that it is cancelled.
             await trio.lowlevel.checkpoint()
-        elif message is None:
-            await self._app_has_ended()
         else:
             await self._decide(message["type"], cast("dict[str, Any]", message))
 
-    async def _begin(self, request: Request) -> None:
-        self._headers = [(name.lower(), value) for name, value in request.headers]
-        if (status := _fault(self._headers, request.http_version)) is not None:
+    async def begin(self) -> None:
+        """Start the application, or refuse the handshake in its stead."""
+        request = self.exchange.request
+        if (status := _fault(request.headers, request.version)) is not None:
             await self._refuse(status)
             return
-        path, _, query = request.raw_path.partition(b"?")
-        scope: dict[str, Any] = {
-            "type": "websocket",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": request.http_version,
-            "scheme": "ws",
-            "path": unquote(path.decode("latin-1")),
-            "raw_path": path,
-            "query_string": query,
-            "root_path": self.config.root_path,
-            "headers": request.headers,
-            "client": self.client,
-            "server": self.server,
-            "state": request.state.copy(),
-            "subprotocols": _tokens(self._headers, b"sec-websocket-protocol"),
-            "extensions": {"websocket.http.response": {}, FRAMES: {}},
-        }
-        self._put = await self.tasks.spawn_app(
-            self.app, self.config, cast("Scope", scope), self.app_send
+        scope = self.scope
+        del scope["method"]
+        scope.update(
+            type="websocket",
+            asgi={"version": "3.0", "spec_version": "2.3"},
+            scheme="ws",
+            subprotocols=_tokens(request.headers, b"sec-websocket-protocol"),
+            extensions={"websocket.http.response": {}, FRAMES: {}},
         )
-        await self._put({"type": "websocket.connect"})
+        life = trio.CancelScope()
+        self._messages = _Messages(life)
+        await self._messages.put({"type": "websocket.connect"})
+        self.wire.start_app(
+            scope, self._messages.receive, self.take_message, life, self._app_has_ended
+        )
 
     async def _decide(self, kind: str, message: dict[str, Any]) -> None:
         """Take what an application says before the WebSocket is open."""
@@ -242,9 +259,9 @@ class WebSocketStream:
                 raise RuntimeError(f"{kind} was sent before the WebSocket was accepted")
 
     async def _accept(self, message: dict[str, Any]) -> None:
-        offers = _tokens(self._headers, b"sec-websocket-extensions")
-        agreed, inflater = _agree_on_compression(offers)
-        key = next(value for name, value in self._headers if name == b"sec-websocket-key")
+        asked = self.exchange.request.headers
+        agreed, inflater = _agree_on_compression(_tokens(asked, b"sec-websocket-extensions"))
+        key = next(value for name, value in asked if name == b"sec-websocket-key")
         digest = hashlib.sha1(key.strip() + _GUID, usedforsecurity=False).digest()
         headers = [
             (b"upgrade", b"websocket"),
@@ -256,11 +273,10 @@ class WebSocketStream:
         if (subprotocol := message.get("subprotocol")) is not None:
             headers.append((b"sec-websocket-protocol", subprotocol.encode()))
         headers += [(bytes(name), bytes(value)) for name, value in message.get("headers") or ()]
-        self._headers = []  # nobody needs them any more
         self._reader = FrameReader(MESSAGE_LIMIT_BYTES, inflater)
         self._state = _State.OPEN
         self.wire.opened()
-        await self.send(Response(self.stream_id, headers, _SWITCHING_PROTOCOLS))
+        await self.wire.write(interim_head(_SWITCHING_PROTOCOLS, headers, self.own))
         self._decided.set()
 
     async def _respond(self, body: bytes, more: object) -> None:
@@ -269,14 +285,13 @@ class WebSocketStream:
             status, headers = self._response
             headers = [(name, value) for name, value in headers if name != b"connection"]
             headers.append((b"connection", b"close"))
-            await self.send(Response(self.stream_id, headers, status))
-        if body:
-            await self.send(Body(self.stream_id, body))
-        if not more:
+            await self.exchange.start(status, headers)
+        if more:
+            await self.exchange.send(body)
+        else:
             self._state = _State.CLOSED
-            self._put = None  # it knows
-            await self.send(EndBody(self.stream_id))
-            await self.send(StreamClosed(self.stream_id))
+            self._messages = None  # it knows
+            await self.exchange.finish(body)
 
     async def _refuse(self, status: int) -> None:
         """Answer the handshake in the application's stead."""
@@ -301,28 +316,32 @@ class WebSocketStream:
                 await self.wire.write(text_frames([text.encode(errors="replace")]))
             case "websocket.close":
                 code, reason = message.get("code", NORMAL), message.get("reason") or ""
-                self._put = None  # it knows
+                self._messages = None  # it knows
                 await self._end(code, reason, close_frame(int(code), reason))
             case _:
                 raise RuntimeError(f"{kind} was sent on an open WebSocket")
 
     async def _app_has_ended(self) -> None:
-        self._put = None
+        if self._messages is not None:
+            self._messages.close()
+            self._messages = None
         match self._state:
+            case _State.CLOSED:
+                pass
             case _State.ASKED:
                 await self._refuse(_INTERNAL_SERVER_ERROR)
             case _State.OPEN:
                 await self._end(INTERNAL, "", close_frame(INTERNAL))
-            case _:  # a response that is not complete is cut here
-                await self.send(StreamClosed(self.stream_id))
+            case _State.REFUSING:
+                await self.exchange.wind_up()
 
     async def _deliver(self, message: str | bytes) -> None:
-        if (put := self._put) is None:
+        if (messages := self._messages) is None:
             return
         if isinstance(message, str):
-            await put({"type": "websocket.receive", "bytes": None, "text": message})
+            await messages.put({"type": "websocket.receive", "bytes": None, "text": message})
         else:
-            await put({"type": "websocket.receive", "bytes": message, "text": None})
+            await messages.put({"type": "websocket.receive", "bytes": message, "text": None})
 
     async def _write_all(self, frames: list[bytes]) -> None:
         if frames and self.is_open:
@@ -332,16 +351,15 @@ class WebSocketStream:
     async def _end(self, code: int, reason: str, last: bytes) -> None:
         """Tell both sides; but not a client that does not even read what was sent before."""
         self._state = _State.CLOSED
-        await self._tell_the_end(code, reason)
+        self._tell_the_end(code, reason)
         if not self.wire.is_blocked:
             await self.wire.write(last)
-        await self.send(StreamClosed(self.stream_id))
+        self.end()
 
-    async def _tell_the_end(self, code: int, reason: str) -> None:
-        put, self._put = self._put, None
-        if put is not None:
-            message = {"type": "websocket.disconnect", "code": code, "reason": reason}
-            await put(cast("ASGIReceiveEvent", message))
+    def _tell_the_end(self, code: int, reason: str) -> None:
+        messages, self._messages = self._messages, None
+        if messages is not None:
+            messages.tell_the_end(code, reason)
 
 
 _REASONS: Final = {
@@ -353,10 +371,10 @@ _REASONS: Final = {
 }
 
 
-def asks_for_websocket(method: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
+def asks_for_websocket(method: str, headers: list[tuple[bytes, bytes]]) -> bool:
     """Whether a request with these headers, lower-case names, is to become a WebSocket."""
     return (
-        method == b"GET"
+        method == "GET"
         and "websocket" in _tokens(headers, b"upgrade", lower=True)
         and "upgrade" in _tokens(headers, b"connection", lower=True)
     )
