@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from benchmarks.load import LoadGenerator
 from benchmarks.machine import describe_machine, how_busy
 from benchmarks.processes import allow_many_sockets, rss_bytes
 from benchmarks.relay import start_relay
+from benchmarks.results import Run, write_results
 from benchmarks.rounds import Rounds
 from benchmarks.stub import check_reaches_stub, start_stub
 from benchmarks.subject import (
@@ -34,7 +34,6 @@ from benchmarks.subject import (
     Subject,
 )
 from benchmarks.table import table
-from benchmarks.targets import TARGETS, targets_table
 from benchmarks.yardsticks import start_nginx, start_script
 
 if TYPE_CHECKING:
@@ -58,14 +57,23 @@ def main() -> None:
     except MeasurementError as error:
         sys.exit(f"benchmarks: {error}")
     machine += f", load average {busy_before} before and {how_busy()} after"
-    figures = figures_of(rounds, (*options.measurements, *options.bridges))
-    if options.json_path is not None:
-        document = {"machine": machine, "figures": figures, "rounds": rounds, "notes": notes}
-        options.json_path.parent.mkdir(parents=True, exist_ok=True)
-        options.json_path.write_text(json.dumps(document, indent=1, ensure_ascii=False), "utf-8")
-    print(_report(options, machine, subjects, figures, notes))
-    if options.compression:
-        print(f"\n{compression_tables(options.rounds)}")
+    measured = (*options.measurements, *options.bridges)
+    figures = figures_of(rounds, measured)
+    run = Run(
+        name=options.name,
+        machine=machine,
+        how=f"Medians of {options.rounds} round(s) at {options.scale:.0%} of the full length.",
+        subjects=_names(subjects.beside),
+        bridges=_names(subjects.bridges),
+        measurements=measured,
+        rounds=rounds,
+        figures=figures,
+        tables=tuple(_tables(options, subjects, figures)),
+        notes=notes,
+    )
+    written = write_results(options.results, run)
+    print(run.report())
+    print("\n".join(f"written: {path}" for path in written), file=sys.stderr)
 
 
 @attrs.frozen
@@ -160,32 +168,25 @@ def _named(name: str) -> Iterator[None]:
         raise MeasurementError(f"{name}: {error}") from None
 
 
-def _report(
-    options: Options, machine: str, subjects: Subjects, figures: Figures, notes: list[str]
-) -> str:
-    parts = [machine]
-    how = f"Medians of {options.rounds} round(s) at {options.scale:.0%} of the full length; in "
+def _tables(options: Options, subjects: Subjects, figures: Figures) -> Iterator[tuple[str, str]]:
+    """Yield captions and tables in Markdown."""
     if options.measurements:
-        parts += [
-            f"{how}brackets the ratio to nginx / to bare trio. Direct is the stub itself: "
-            "[absolute].",
-            table(_names(subjects.beside), options.measurements, figures),
-        ]
+        caption = (
+            "Beside yardsticks. In brackets the ratio to nginx / to bare trio; direct is the stub "
+            "itself, [absolute] where the others show what they add."
+        )
+        yield caption, table(_names(subjects.beside), options.measurements, figures)
     if options.bridges:
-        parts += [
-            f"{how}brackets the ratio to {SSE_SSE}. client-backend, each over HTTP or WebSocket.",
-            table(_names(subjects.bridges), options.bridges, figures, bases=(SSE_SSE,)),
-        ]
-    names = {*_names(subjects.beside), *_names(subjects.bridges)}
-    measured = {measurement.name for measurement in (*options.measurements, *options.bridges)}
-    targets = [
-        target for target in TARGETS if target.measurement in measured and target.subject in names
-    ]
-    if targets:
-        parts.append(targets_table(targets, figures))
-    if notes:
-        parts.append("\n".join(f"- {note}" for note in notes))
-    return "\n\n".join(parts)
+        caption = (
+            "The relay's bridges, client-backend, each over HTTP or WebSocket. In brackets the "
+            f"ratio to {SSE_SSE}."
+        )
+        names = _names(subjects.bridges)
+        yield caption, table(names, options.bridges, figures, bases=(SSE_SSE,))
+    if options.compression:
+        whole, each = compression_tables(options.rounds).split("\n\n")
+        yield "Compression of tool outputs", whole
+        yield "Each compressor by itself", each
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ _NAMES: Final = (
     *(measurement.name for measurement in (*MEASUREMENTS, *BRIDGE_MEASUREMENTS)),
     COMPRESSION,
 )
-_QUICK_SCALE: Final = 0.25
+_RESULTS: Final = Path(__file__).resolve().parent / "results"
+_QUICK_SCALE: Final = 0.15
 _FULL_ROUNDS: Final = 3
 
 
@@ -46,8 +47,10 @@ class Options:
     stub_port: int
     #: Extra request headers, as `name: value`.
     headers: tuple[str, ...]
-    #: Where every figure of every round goes; None: nowhere.
-    json_path: Path | None
+    #: Where the figures of every round and the pictures go, as files called after the run.
+    results: Path
+    #: `quick`, `full`, or `some` where not everything was asked for.
+    name: str
 
 
 def read_arguments(arguments: Sequence[str]) -> Options:
@@ -58,19 +61,22 @@ def read_arguments(arguments: Sequence[str]) -> Options:
         parser.error("--relay needs --stub-port: the backend that the relay was told to use")
 
     def chosen(known: Sequence[Measurement]) -> tuple[Measurement, ...]:
-        return tuple(m for m in known if not given.only or m.name in given.only)
+        if given.only:
+            return tuple(m for m in known if m.name in given.only)
+        return tuple(m for m in known if given.full or m.quick)
 
     return Options(
         measurements=chosen(MEASUREMENTS),
         bridges=chosen(BRIDGE_MEASUREMENTS) if CODEXRELAY not in given.without else (),
-        compression=not given.only or COMPRESSION in given.only,
+        compression=COMPRESSION in given.only if given.only else given.full,
         rounds=given.rounds or (_FULL_ROUNDS if given.full else 1),
         scale=1.0 if given.full else _QUICK_SCALE,
         started=tuple(name for name in STARTED if name not in given.without),
         relays=tuple(given.relay),
         stub_port=given.stub_port,
         headers=tuple(given.header),
-        json_path=given.json,
+        results=given.results,
+        name="some" if given.only else "full" if given.full else "quick",
     )
 
 
@@ -80,12 +86,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     length = parser.add_mutually_exclusive_group()
     length.add_argument(
-        "--quick", action="store_true", help="one short round, two to three minutes: the default"
+        "--quick", action="store_true", help="one short round, about a minute: the default"
     )
     length.add_argument(
         "--full",
         action="store_true",
-        help=f"full length, {_FULL_ROUNDS} rounds: a quarter of an hour",
+        help=f"everything at full length, {_FULL_ROUNDS} rounds: a quarter of an hour",
     )
     parser.add_argument("--rounds", type=_at_least_1, help="interleaved rounds")
     parser.add_argument(
@@ -117,7 +123,11 @@ def _parser() -> argparse.ArgumentParser:
         "--header", action="append", default=[], help="extra request header, such as a client key"
     )
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write every figure of every round"
+        "--results",
+        type=Path,
+        default=_RESULTS,
+        metavar="FOLDER",
+        help="where figures and pictures go: benchmarks/results unless told otherwise",
     )
     return parser
 

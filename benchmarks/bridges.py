@@ -13,6 +13,7 @@ import attrs
 
 from benchmarks.load import Work
 from benchmarks.measurements import (
+    KIB,
     Measurement,
     Result,
     Row,
@@ -150,7 +151,7 @@ def _read_growth(report: Report, _: Subject, *, connections: int) -> Result:
         raise MeasurementError("not every connection was served")
     if report.growth_bytes is None:
         return {}
-    return {"rss": report.growth_bytes / connections / 1e3}
+    return {"rss": report.growth_bytes / connections / KIB}
 
 
 #: Memory first, before anything that makes the allocator keep a heap.
@@ -159,16 +160,18 @@ BRIDGE_MEASUREMENTS: Final = (
         name="ws-sessions",
         work=_sessions_of_one_turn,
         read=partial(_read_growth, connections=_SESSIONS),
-        rows=(Row(metric="rss", label="RSS per session behind its first turn, kB"),),
+        rows=(Row(metric="rss", label="RSS per session behind its first turn, KiB"),),
         once=True,
+        quick=False,
     ),
     Measurement(
         name="ws-idle",
         work=_idle_sockets,
         read=partial(_read_growth, connections=_IDLE_SOCKETS),
-        rows=(Row(metric="rss", label="RSS per idle client socket, kB", ratio=False),),
+        rows=(Row(metric="rss", label="RSS per idle client socket, KiB", ratio=False),),
         once=True,
         websocket_only=True,
+        quick=False,
     ),
     Measurement(
         name="ws-first",
@@ -178,6 +181,8 @@ BRIDGE_MEASUREMENTS: Final = (
             Row(metric="first", label="warm connections: time to first event p50, ms"),
             Row(metric="cpu", label="warm connections: **CPU per turn, ms**"),
         ),
+        per="request",
+        quick=False,
     ),
     Measurement(
         name="ws-burst",
@@ -187,7 +192,8 @@ BRIDGE_MEASUREMENTS: Final = (
             Row(metric="rate", label="burst x 8, events/s"),
             Row(metric="cpu", label="burst x 8: **CPU per event, µs**"),
         ),
+        quick=False,
     ),
-    paced(200, 50, work=_paced_sessions, prefix="ws-"),
-    paced(200, 5, work=_paced_sessions, prefix="ws-"),
+    paced(200, 50, work=_paced_sessions, prefix="ws-", quick=False),
+    paced(200, 5, work=_paced_sessions, prefix="ws-", quick=False),
 )

@@ -52,7 +52,11 @@ def read_samples() -> Mapping[str, str]:
 
 def compressed(text: str, level: Level) -> Compressed:
     """Run the whole work on one output."""
-    call = {"id": "c", "type": "function", "function": {"name": "bash", "arguments": "{}"}}
+    call: JsonObject = {
+        "id": "c",
+        "type": "function",
+        "function": {"name": "bash", "arguments": "{}"},
+    }
     body: JsonObject = {
         "messages": [
             {"role": "assistant", "tool_calls": [call]},

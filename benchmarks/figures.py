@@ -21,19 +21,23 @@ def figures_of(rounds: Sequence[Round], measurements: Iterable[Measurement]) -> 
     """Fold the rounds as each row says; what was never measured is not there."""
     return {
         measurement.name: {
-            row.metric: _folded(row, [each.get(measurement.name, {}) for each in rounds])
+            row.metric: {
+                subject: row.fold(values)
+                for subject, values in by_round(rounds, measurement, row).items()
+            }
             for row in measurement.rows
         }
         for measurement in measurements
     }
 
 
-def _folded(row: Row, results_by_round: Iterable[dict[str, Result]]) -> dict[str, float]:
+def by_round(rounds: Iterable[Round], measurement: Measurement, row: Row) -> dict[str, list[float]]:
+    """Return each subject's values of one metric, in the order of the rounds."""
     values: dict[str, list[float]] = {}
-    for results in results_by_round:
-        for subject, value in _values(row, results):
+    for results in rounds:
+        for subject, value in _values(row, results.get(measurement.name, {})):
             values.setdefault(subject, []).append(value)
-    return {subject: row.fold(each) for subject, each in values.items()}
+    return values
 
 
 def _values(row: Row, results: dict[str, Result]) -> Iterator[tuple[str, float]]:

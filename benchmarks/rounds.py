@@ -40,6 +40,8 @@ class Rounds:
             for subject in rotated(self.subjects, number):
                 if measurement.websocket_only and not subject.websocket:
                     continue
+                if measurement.of_processes and subject.pid is None:
+                    continue
                 now = f"{subject.name}, {measurement.name}, round {number + 1}"
                 self.on_progress(now)
                 try:

@@ -255,7 +255,7 @@ def _run(words: list[str], folder: Path, *, on_terminal: bool) -> str:
 
 
 def _read(descriptor: int) -> list[bytes]:
-    pieces = []
+    pieces: list[bytes] = []
     while True:
         try:
             piece = os.read(descriptor, 65_536)

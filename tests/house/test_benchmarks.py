@@ -19,9 +19,17 @@ from benchmarks.processes import line_in
 from benchmarks.relay import environment_for_relay, write_files
 from benchmarks.rounds import Rounds, rotated
 from benchmarks.stub import Answers
-from benchmarks.subject import CODEXRELAY, DIRECT, MeasurementError, Subject, loopback_url
+from benchmarks.subject import (
+    BARE_TRIO,
+    CODEXRELAY,
+    DIRECT,
+    NGINX,
+    MeasurementError,
+    Subject,
+    loopback_url,
+)
 from benchmarks.table import ratio, short, table
-from benchmarks.targets import TARGETS, Target, targets_table
+from benchmarks.targets import TARGETS, Ratio, Target, judged, targets_table
 from codexrelay.accounts.store import AccountStore
 from codexrelay.compaction.compressors import find_compressors
 from codexrelay.config.environment import VARIABLES
@@ -144,33 +152,64 @@ def test_a_table_without_yardsticks_has_no_ratios() -> None:
     assert lines[2:] == ["| rate | 4 |"]
 
 
+def target(**more: object) -> Target:
+    return Target(measurement="m", metric="rate", label="rate", **more)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("at_least", "value", "verdict"),
+    [(False, 2.5, "ok"), (False, 2.51, "missed"), (True, 2.5, "ok"), (True, 2.49, "missed")],
+)
+def test_a_target_holds_at_its_limit(at_least: bool, value: float, verdict: str) -> None:
+    one = target(limit=2.5, at_least=at_least)
+    assert one.judge({"m": {"rate": {CODEXRELAY: value}}}).verdict == verdict
+
+
+BESIDE = (Ratio(NGINX, 1.0), Ratio(BARE_TRIO, 3.0))
+
+
+@pytest.mark.parametrize(
+    ("value", "bare_trio", "verdict", "kept"),
     [
-        (False, 2.5, "ok"),
-        (False, 2.51, "missed"),
-        (True, 2.5, "ok"),
-        (True, 2.49, "missed"),
-        (True, None, "not measured"),
+        (0.5, 1.0, "ok", True),
+        (0.9, 1.0, "ok as a ratio: a slow machine", True),
+        (0.5, 0.1, "ok (not as a ratio: a fast machine)", True),
+        (0.9, 0.1, "missed", False),
     ],
 )
-def test_a_target_holds_at_its_limit(at_least: bool, value: float | None, verdict: str) -> None:
-    target = Target(measurement="m", metric="rate", label="", limit=2.5, at_least=at_least)
-    assert target.verdict(value) == verdict
+def test_a_target_is_kept_absolutely_or_beside_bare_trio(
+    value: float, bare_trio: float, verdict: str, kept: bool
+) -> None:
+    figures = {"m": {"rate": {CODEXRELAY: value, BARE_TRIO: bare_trio}}}
+    said = target(limit=0.6, ratios=(Ratio(BARE_TRIO, 3.0),)).judge(figures)
+    assert (said.verdict, said.kept) == (verdict, kept)
 
 
-def test_the_targets_table_shows_limit_figure_and_verdict() -> None:
+def test_the_first_base_that_was_measured_counts() -> None:
+    with_nginx = {"m": {"rate": {CODEXRELAY: 2.0, NGINX: 1.0, BARE_TRIO: 1.0}}}
+    assert target(ratios=BESIDE).judge(with_nginx).verdict == "missed"
+    without = {"m": {"rate": {CODEXRELAY: 2.0, BARE_TRIO: 1.0}}}
+    assert target(ratios=BESIDE).judge(without).verdict == "ok"
+    alone = {"m": {"rate": {CODEXRELAY: 2.0}}}
+    assert target(ratios=BESIDE).judge(alone).verdict == "not measured"
+
+
+def test_the_targets_table_shows_limits_figures_and_verdict() -> None:
+    figures = {"m": {"rate": {CODEXRELAY: 99_000.0, NGINX: 100_000.0}}}
     targets = [
-        Target(measurement="m", metric="rate", label="rate", limit=100_000, at_least=True),
-        Target(measurement="m", metric="p99", label="p99", limit=5),
-        Target(measurement="never", metric="p99", label="never", limit=5),
+        target(limit=100_000, ratios=BESIDE, at_least=True),
+        target(limit=5, subject="never"),
     ]
-    figures = {"m": {"rate": {CODEXRELAY: 99_000.0}, "p99": {CODEXRELAY: 4.5}}}
-    assert targets_table(targets, figures).splitlines()[2:] == [
-        "| rate | ≥ 100 k | 99 k | missed |",
-        "| p99 | ≤ 5 | 4.5 | ok |",
-        "| never | ≤ 5 | - | not measured |",
+    assert targets_table([each.judge(figures) for each in targets]).splitlines()[2:] == [
+        "| rate | ≥ 100 k | 99 k | ≥ 1 x nginx | 0.99 | missed |",
+        "| rate | ≤ 5 | - | - | - | not measured |",
     ]
+
+
+def test_only_targets_of_what_was_measured_are_judged() -> None:
+    said = judged({"burst": {"rate": {CODEXRELAY: 1.0}}}, [CODEXRELAY])
+    assert [each.target.measurement for each in said] == ["burst", "burst"]
+    assert judged({"burst": {"rate": {CODEXRELAY: 1.0}}}, [NGINX]) == []
 
 
 def test_every_target_is_a_row_of_the_table() -> None:
@@ -179,13 +218,11 @@ def test_every_target_is_a_row_of_the_table() -> None:
     assert {(target.measurement, target.metric) for target in TARGETS} <= rows
 
 
-def test_a_target_may_be_a_ratio_to_another_subject() -> None:
-    target = Target(
-        measurement="m", metric="cpu", label="cpu", limit=1.3, subject=WS_WS, base=SSE_SSE
-    )
-    assert target.value({"m": {"cpu": {WS_WS: 6.0, SSE_SSE: 4.0, CODEXRELAY: 1.0}}}) == 1.5
-    assert target.value({"m": {"cpu": {WS_WS: 6.0}}}) is None
-    assert target.value({"m": {"cpu": {SSE_SSE: 4.0}}}) is None
+def test_a_target_may_be_of_another_subject_than_the_relay() -> None:
+    one = target(ratios=(Ratio(SSE_SSE, 1.3),), subject=WS_WS)
+    said = one.judge({"m": {"rate": {WS_WS: 6.0, SSE_SSE: 4.0, CODEXRELAY: 1.0}}})
+    assert (said.measured_ratio, said.verdict) == (1.5, "missed")
+    assert one.judge({"m": {"rate": {SSE_SSE: 4.0}}}).verdict == "not measured"
 
 
 @pytest.mark.parametrize(
@@ -295,22 +332,34 @@ def test_some_measurements_are_of_websockets_only() -> None:
     assert set(sockets.measure(0)["m"]) == {"b"}
 
 
+def test_what_is_asked_of_processes_is_not_asked_of_the_stub() -> None:
+    measurement = attrs.evolve(measuring(RATE), of_processes=True)
+    rounds = rounds_of({"a": REPORT, "b": REPORT}, measurement, [], [])
+    processes = attrs.evolve(rounds, subjects=(A, attrs.evolve(B, pid=1)))
+    assert set(processes.measure(0)["m"]) == {"b"}
+
+
 def test_some_measurements_belong_to_the_first_round_only() -> None:
     rounds = rounds_of({"a": REPORT, "b": REPORT}, measuring(RATE, once=True), [], [])
     assert set(rounds.measure(0)) == {"m"}
     assert rounds.measure(1) == {}
 
 
-def test_a_plain_run_is_one_quick_round_of_everything() -> None:
+def test_a_plain_run_is_one_quick_round_with_every_letter_of_the_targets() -> None:
     options = read_arguments([])
-    assert (options.rounds, options.started) == (1, STARTED)
-    assert (options.measurements, options.bridges) == (MEASUREMENTS, BRIDGE_MEASUREMENTS)
+    assert (options.rounds, options.started, options.name) == (1, STARTED, "quick")
+    assert (options.bridges, options.compression) == ((), False)
     assert options.scale < 1
+    names = {measurement.name for measurement in options.measurements}
+    letters = {each.label[:3] for each in TARGETS if each.measurement in names}
+    assert letters == {f"({letter})" for letter in "abcdefg"}
 
 
-def test_a_full_run_is_three_rounds_unless_told_otherwise() -> None:
+def test_a_full_run_is_three_rounds_of_everything_unless_told_otherwise() -> None:
     full = read_arguments(["--full"])
-    assert (full.rounds, full.scale) == (3, 1.0)
+    assert (full.rounds, full.scale, full.name) == (3, 1.0, "full")
+    assert (full.measurements, full.bridges) == (MEASUREMENTS, BRIDGE_MEASUREMENTS)
+    assert full.compression
     assert read_arguments(["--full", "--rounds", "5"]).rounds == 5
 
 
@@ -331,7 +380,7 @@ def test_the_bridges_need_the_relay_and_no_yardstick() -> None:
 def test_compression_alone_needs_nothing_started() -> None:
     options = read_arguments(["--only", "compression"])
     assert (options.measurements, options.compression) == ((), True)
-    assert read_arguments([]).compression
+    assert options.name == "some"
 
 
 def test_the_tables_of_compression_have_every_sample_and_every_compressor() -> None:

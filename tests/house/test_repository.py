@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 import tomllib
@@ -49,7 +50,10 @@ def test_every_dependency_is_pinned() -> None:
     assert [line for line in pins if not PIN.match(line)] == []
     pinned = {re.split("==", line)[0].lower().replace("_", "-") for line in pins}
     project = tomllib.loads(readable(ROOT / "pyproject.toml"))
-    wanted = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
+    wanted = [
+        *project["project"]["dependencies"],
+        *itertools.chain(*project["dependency-groups"].values()),
+    ]
     names = {re.match(r"[A-Za-z0-9_.-]+", each)[0].lower() for each in wanted}  # type: ignore[index]
     assert names - pinned == set()
 
