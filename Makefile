@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH_READY := $(VENV)/.bench-ready
 # A package index can fail for a moment: three tries, then give up.
 TRY3 = tries=0; until $(1); do tries=$$((tries+1)); [ $$tries -lt 3 ] || exit 1; echo "trying again ($$tries)" >&2; sleep 5; done
 
-.PHONY: help demo mixed test check format lint types layers compat servers stress cassettes prove bench serve clean
+.PHONY: help demo mixed test check format lint types layers compat servers stress cassettes prove bench bench-full profile gate serve clean
 
 help:
 	@echo "make demo    see it work: simulated backend, relay, streamed turns in both protocols"
@@ -18,7 +19,9 @@ help:
 	@echo "make stress  three relays and a fourth program share accounts, 1,000 expiries, kill -9, clients that leave (15 minutes)"
 	@echo "make cassettes  are the recordings sound, and without secrets?"
 	@echo "make prove   a whole relay, cut everywhere and cancelled everywhere, in virtual time"
-	@echo "make bench   the relay beside yardsticks, as ratios"
+	@echo "make bench   the relay beside yardsticks, as ratios: a minute (make bench-full: everything, a quarter of an hour)"
+	@echo "make profile what the relay's time goes to, room by room (ARGS='--only first-event')"
+	@echo "make gate    has a change made the relay dearer?"
 	@echo "make serve   start the relay on http://127.0.0.1:8787 (ARGS='--port 0' and the like)"
 	@echo "make clean   remove what the other targets made"
 
@@ -68,8 +71,22 @@ cassettes: $(READY)
 	@$(BIN)/python -m harness check cassettes
 	@$(BIN)/python -m harness scan cassettes
 
-bench: $(READY)
+# What only pictures and profiles need, on top: they do without where it cannot be installed.
+$(BENCH_READY): $(READY)
+	@if PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 15 --group bench; \
+	then touch $@; else echo "the group bench cannot be installed now: no PNG, and profiles by other means" >&2; fi
+
+bench: $(BENCH_READY)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-full: $(BENCH_READY)
+	@$(BIN)/python -m benchmarks --full $(ARGS)
+
+profile: $(BENCH_READY)
+	@$(BIN)/python -m benchmarks.profiling $(ARGS)
+
+gate: $(READY)
+	@$(BIN)/python -m benchmarks.gate
 
 serve: $(READY)
 	@$(BIN)/codexrelay serve $(ARGS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 import tempfile
 from functools import partial
@@ -19,7 +18,7 @@ from benchmarks.compression import compression_tables
 from benchmarks.figures import figures_of
 from benchmarks.load import LoadGenerator
 from benchmarks.machine import describe_machine, how_busy
-from benchmarks.processes import allow_many_sockets, rss_bytes
+from benchmarks.processes import allow_many_sockets, ended_by_sigterm, rss_bytes
 from benchmarks.relay import start_relay
 from benchmarks.results import Run, write_results
 from benchmarks.rounds import Rounds
@@ -48,7 +47,7 @@ def main() -> None:
     options = read_arguments(sys.argv[1:])
     if sys.platform != "linux":
         sys.exit("the benchmarks need Linux: they read /proc and build on epoll")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the children are ended too
+    ended_by_sigterm()
     allow_many_sockets()
     machine, busy_before = describe_machine(), how_busy()
     notes: list[str] = []

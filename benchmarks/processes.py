@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -120,6 +121,11 @@ def rss_bytes(pid: int) -> float:
     if not pages:
         raise MeasurementError(f"there is no process {pid}")
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def ended_by_sigterm() -> None:
+    """Leave on SIGTERM through all blocks, so that the children are ended too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def allow_many_sockets() -> None:

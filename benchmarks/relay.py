@@ -16,7 +16,7 @@ from harness.relay_process import relay_settings
 
 if TYPE_CHECKING:
     import contextlib
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from benchmarks.subject import Subject
@@ -37,11 +37,12 @@ def start_relay(
     folder: Path,
     name: str = CODEXRELAY,
     websocket: str = "auto",
+    program: Sequence[str] = ("-m", "codexrelay"),
 ) -> Subject:
     """Start `codexrelay serve` with one made-up account and the stub as backend and issuer.
 
-    `websocket` says which turns go to the stub over a WebSocket, as the relay's key does. The log,
-    at the level that users have, goes to a file below `folder`.
+    `websocket` says which turns go to the stub over a WebSocket, as the relay's key does; `program`
+    is what Python runs. The log, at the level that users have, goes to a file below `folder`.
 
     Raises:
         MeasurementError: it did not start.
@@ -49,7 +50,7 @@ def start_relay(
     home = folder / name
     config = write_files(home, stub_url=stub_url, now_unix_s=time.time(), websocket=websocket)
     log = home / "log"
-    command = [sys.executable, "-m", "codexrelay", "serve", "--config", str(config)]
+    command = [sys.executable, *program, "serve", "--config", str(config)]
     return launch(
         stack,
         name,

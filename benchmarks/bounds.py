@@ -1,0 +1,23 @@
+"""What the relay took when this was last noted, and how much more a change may make of it.
+
+To be noted anew, from a run of `python -m benchmarks.gate` on a quiet machine, by whoever makes the
+relay cheaper, or dearer for a reason.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Measurement -> calls for each request or event, of the main thread. Of one version of Python:
+#: others call other things.
+CALLS: Final = {"first-event": 6950.0, "burst": 3.76, "chat-burst": 41.8, "chat": 7098.0}
+CALLS_PYTHON: Final = (3, 11)
+#: They hardly vary from run to run.
+CALLS_FAIL_AT: Final = 1.1
+
+#: Measurement -> CPU for each request or event, divided by that of bare trio in the same run.
+CPU_RATIOS: Final = {"first-event": 40.0, "burst": 9.0, "200x50": 2.2}
+#: Neighbours on a busy machine move the ratio too, so a third more is told of and only twice as
+#: much is a failure.
+CPU_TELL_AT: Final = 1.3
+CPU_FAIL_AT: Final = 2.0
