@@ -22,7 +22,7 @@ _NAMES: Final = (
     *(measurement.name for measurement in (*MEASUREMENTS, *BRIDGE_MEASUREMENTS)),
     COMPRESSION,
 )
-_RESULTS: Final = Path(__file__).resolve().parent / "results"
+RESULTS: Final = Path(__file__).resolve().parent / "results"
 _QUICK_SCALE: Final = 0.15
 _FULL_ROUNDS: Final = 3
 
@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--results",
         type=Path,
-        default=_RESULTS,
+        default=RESULTS,
         metavar="FOLDER",
         help="where figures and pictures go: benchmarks/results unless told otherwise",
     )

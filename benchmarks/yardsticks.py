@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from benchmarks.nginx_package import find_nginx
 from benchmarks.processes import launch, launch_printing_url
-from benchmarks.subject import HOST, NGINX, MeasurementError
+from benchmarks.subject import HOST, NGINX
 
 if TYPE_CHECKING:
     import contextlib
@@ -38,11 +38,9 @@ def start_nginx(stack: contextlib.ExitStack, *, upstream_url: str, folder: Path)
     """Start nginx, without privileges and with all its files below `folder`.
 
     Raises:
-        MeasurementError: it is not installed, or did not start.
+        MeasurementError: it is not installed and cannot be had, or did not start.
     """
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-    if not program:
-        raise MeasurementError("it is not installed (the package nginx-light will do)")
+    program = find_nginx()
     prefix = folder / NGINX
     prefix.mkdir()
     port = _free_port()
