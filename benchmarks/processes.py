@@ -20,7 +20,8 @@ if sys.platform != "win32":
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-START_S: Final = 15.0
+#: Generous: a machine may be busy with other things.
+START_S: Final = 60.0
 #: How long a child may take to end after SIGTERM.
 _STOP_S: Final = 5.0
 _POLL_S: Final = 0.005

@@ -29,6 +29,7 @@ from benchmarks.relay import start_relay
 from benchmarks.stacks import Stack, collapsed, flame, functions, read_stacks, shares
 from benchmarks.stub import start_stub
 from benchmarks.subject import MeasurementError, Subject
+from benchmarks.table import short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,15 +64,15 @@ class Profile:
         """Return rooms and functions in Markdown."""
         unit = self.measurement.per
         lines = [
-            f"{self.measurement.name}: {self.cpu_us:,.3g} µs of CPU for each {unit}, "
+            f"{self.measurement.name}: {short(self.cpu_us)} µs of CPU for each {unit}, "
             f"{self.kernel_share:.0%} of it in the kernel; {self.stacks.total():,} samples "
             f"({self.sampler})",
             "",
             f"| room | own | own, µs/{unit} | with the libraries it calls | the same, µs/{unit} |",
             "| --- | --- | --- | --- | --- |",
             *(
-                f"| {share.room} | {share.own:.1%} | {share.own * self.cpu_us:.3g} "
-                f"| {share.caused:.1%} | {share.caused * self.cpu_us:.3g} |"
+                f"| {share.room} | {share.own:.1%} | {short(share.own * self.cpu_us)} "
+                f"| {share.caused:.1%} | {short(share.caused * self.cpu_us)} |"
                 for share in shares(self.stacks)
             ),
             "",
