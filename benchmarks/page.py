@@ -55,7 +55,10 @@ def page(
     measurements: Sequence[Measurement],
     rounds: Sequence[Round],
 ) -> str:
-    """Return the page; `tables` are captions with tables in Markdown."""
+    """Return the page; `tables` are captions with tables in Markdown.
+
+    The first sentence of a caption is the heading.
+    """
 
     def body() -> Iterator[str]:
         yield f"<h1>{escape(title)}</h1><p class=soft>{escape(machine)}<br>{escape(how)}</p>"
@@ -64,12 +67,16 @@ def page(
         if chart.comparisons:
             yield "<h2>Costs, as multiples of what bare trio pays</h2>"
             yield "<p class=soft>Less is better; a dashed line is the relay's target.</p>"
-            yield f"{legend(chart.colours)}<div class=wide>{comparison_svg(chart)}</div>"
+            compared = {name for each in chart.comparisons for name in each.ratios}
+            colours = {name: chart.colours[name] for name in chart.colours if name in compared}
+            yield f"{legend(colours)}<div class=wide>{comparison_svg(chart)}</div>"
         if chart.panels:
             panels = "".join(panel_svg(panel, chart.colours) for panel in chart.panels)
             yield f"<h2>Figures</h2>{legend(chart.colours)}<div class=panels>{panels}</div>"
         for caption, table in tables:
-            yield f"<h2>{escape(caption)}</h2><div class=wide>{_markdown(table)}</div>"
+            heading, _, more = caption.partition(". ")
+            yield f"<h2>{escape(heading)}</h2><p class=soft>{escape(more)}</p>"
+            yield f"<div class=wide>{_markdown(table)}</div>"
         if notes:
             items = "".join(f"<li>{escape(note)}</li>" for note in notes)
             yield f"<h2>Notes</h2><ul>{items}</ul>"

@@ -46,6 +46,7 @@ def write_png(path: Path, chart: Chart, *, title: str, machine: str) -> None:
     figure = figure_class(
         figsize=(14, 1.2 + sum(heights)), dpi=_DOTS_PER_INCH, layout="constrained"
     )
+    figure.get_layout_engine().set(h_pad=0.1)
     grid = figure.add_gridspec(len(heights), _COLUMNS, height_ratios=heights)
     if above:
         _draw_comparison(figure.add_subplot(grid[0, :]), chart)
