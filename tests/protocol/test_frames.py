@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codexrelay.protocol import frames, sse, warm_up
+from codexrelay.protocol.raw import parse_object
 from codexrelay.protocol.responses_scan import look, only_deltas
 from codexrelay.protocol.responses_stream import ResponsesStream
 
@@ -134,8 +135,7 @@ def test_the_answer_to_a_warm_up_is_created_and_completed_under_one_id_without_o
     assert [event.name for event in looked if event] == ["response.created", "response.completed"]
     for event in looked:
         assert event is not None
-        assert event.payload is not None
-        response = event.payload["response"]
+        response = parse_object(event.data)["response"]
         assert isinstance(response, dict)
         assert (response["id"], response["model"], response["output"]) == ("resp_1", "gpt-5.5", [])
 

@@ -47,7 +47,7 @@ from codexrelay.protocol.raw import (
     is_object,
     parse_object,
 )
-from codexrelay.protocol.responses_scan import look, only_deltas, pieces
+from codexrelay.protocol.responses_scan import DELTAS, look, only_deltas, pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -334,8 +334,8 @@ class CallFilter:
     # --- what comes in
 
     def _read(self, whole: bytes) -> None:
-        for piece in pieces(whole):
-            if not only_deltas(piece):
+        for piece, is_deltas in pieces(whole, DELTAS):
+            if not is_deltas:
                 self._take(piece)
             elif self.observe_only:
                 continue  # what they add up to is said once more

@@ -14,7 +14,7 @@ import attrs
 
 from codexrelay.errors import EventTooLargeError
 from codexrelay.protocol import faults, sse
-from codexrelay.protocol.events import Phase, phase_of
+from codexrelay.protocol.events import ANNOUNCEMENTS, Phase, phase_of
 from codexrelay.protocol.raw import JsonObject
 from codexrelay.protocol.responses_scan import Notes, look
 
@@ -102,7 +102,8 @@ class Hold(Holding):
             case Phase.OUTPUT:
                 return self._output()
             case Phase.HANDSHAKE:
-                self._notes.note(event)
-                self.turn_state = self._notes.turn_state
-                self.rate_limits = self._notes.rate_limits
+                if event.name not in ANNOUNCEMENTS:  # they say nothing that is asked for here
+                    self._notes.note(event)
+                    self.turn_state = self._notes.turn_state
+                    self.rate_limits = self._notes.rate_limits
                 return None

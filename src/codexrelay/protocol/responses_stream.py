@@ -24,7 +24,7 @@ from codexrelay.protocol.raw import (
     parse_object,
 )
 from codexrelay.protocol.responses_object import complete, failed, interrupted, rebuild_output
-from codexrelay.protocol.responses_scan import Notes, look, only_deltas, pieces
+from codexrelay.protocol.responses_scan import QUIET, Notes, look, only_quiet, pieces
 
 if TYPE_CHECKING:
     from codexrelay.protocol.events import TerminalName
@@ -56,10 +56,12 @@ class ResponsesStream:
     def feed(self, block: bytes) -> bytes:
         """See `answer.Answer.feed`. An event that is no JSON object ends the stream as a fault."""
         whole = self._cutter.feed(block)
-        if only_deltas(whole) and not self._closed:
+        if not whole:
+            return b""
+        if only_quiet(whole) and not self._closed:
             self.notes.count(whole)
             return whole
-        return b"".join([self._pass(raw) for raw in pieces(whole)])
+        return b"".join([self._pass(raw, is_quiet) for raw, is_quiet in pieces(whole, QUIET)])
 
     def fail(self, fault: Fault) -> bytes:
         """See `answer.Answer.fail`."""
@@ -109,22 +111,22 @@ class ResponsesStream:
         """Return nothing: the terminal event is the last."""
         return b""
 
-    def _pass(self, raw: bytes) -> bytes:
+    def _pass(self, raw: bytes, is_quiet: bool) -> bytes:  # noqa: FBT001
         """Return what the client gets for a piece (`responses_scan.pieces`)."""
         if self._closed:
             return b""
-        if not only_deltas(raw):
+        if not is_quiet:
             try:
                 event = look(raw)
-                if event is not None and event.bare and self.terminal is None:
-                    fault = faults.from_event(event.payload or {}, now_unix_s=self.now_unix_s)
-                    return self.fail(fault)
-                if event is not None and event.name in events.TERMINAL:
-                    return self._end(raw, event.name, event.payload or {})
+                if event is not None:
+                    if event.bare and self.terminal is None:
+                        fault = faults.from_event(event.payload or {}, now_unix_s=self.now_unix_s)
+                        return self.fail(fault)
+                    if event.name in events.TERMINAL:
+                        return self._end(raw, event.name, event.payload or {})
+                    self.notes.note(event)
             except ValueError:
                 return self._give_up()
-            if event is not None:
-                self.notes.note(event)
         self.notes.count(raw)
         return raw
 

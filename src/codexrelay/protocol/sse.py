@@ -59,6 +59,9 @@ class EventCutter:
             EventTooLargeError: the unfinished event is larger than `max_event_bytes`.
         """
         if not self._pieces:
+            # A look at the end is enough, as nearly always.
+            if block.endswith(_END) and b"\r" not in block:
+                return block
             cut = _last_end(block)
             if cut == len(block):
                 return block
@@ -67,21 +70,18 @@ class EventCutter:
                 return block[:cut]
             self._keep(block)
             return b""
-        # Look for an end in the new bytes and the few before them; join only when there is one, so
-        # that a large event in many blocks is copied once.
-        cut = _last_end(self._edge + block)
+        cut = _last_end_behind(self._edge, block)
         if not cut:
             self._keep(block)
             return b""
-        self._pieces.append(block)
-        whole = b"".join(self._pieces)
-        cut += len(whole) - len(block) - len(self._edge)
+        # Joined only now, so that a large event in many blocks is copied once.
+        whole = b"".join([*self._pieces, memoryview(block)[:cut]])
         self._pieces.clear()
         self._edge = b""
         self._kept_bytes = 0
-        if cut < len(whole):
-            self._keep(whole[cut:])
-        return whole[:cut]
+        if cut < len(block):
+            self._keep(block[cut:])
+        return whole
 
     @property
     def pending(self) -> bytes:
@@ -105,6 +105,20 @@ def _last_end(data: bytes) -> int:
         for match in _ANY_END.finditer(data, max(0, cut - len(_END))):
             cut = match.end()
     return cut
+
+
+def _last_end_behind(edge: bytes, block: bytes) -> int:
+    """Return the index in `block` behind the last end of event in `edge` and `block` together.
+
+    0 if there is none; `edge` holds no whole one.
+    """
+    if b"\r" not in block and b"\r" not in edge:  # then `block` need not be copied
+        cut = block.rfind(_END) + len(_END)
+        if cut >= len(_END):
+            return cut
+        block = block[:_OVERLAP]
+    cut = _last_end(edge + block)
+    return cut - len(edge) if cut else 0
 
 
 def split(whole: bytes) -> Iterator[bytes]:
@@ -131,6 +145,12 @@ def next_end(whole: bytes, begin: int) -> int:
 
 def read(raw: bytes) -> Event | None:
     """Return the event that `raw` holds, or None if it has no data (a comment, a lone `retry:`)."""
+    name, data = read_parts(raw)
+    return None if data is None else Event(name, data)
+
+
+def read_parts(raw: bytes) -> tuple[str, bytes | None]:
+    """Return the name and the data of the event `raw`, as `read` does; no data: None."""
     if raw.startswith(b"event: ") and b"\r" not in raw:
         # The one form the backend writes, without building lists of lines.
         name_end = raw.find(b"\n")
@@ -139,11 +159,11 @@ def read(raw: bytes) -> Event | None:
             data_end = raw.find(b"\n", data_at)
             if raw[data_end:].strip(b"\n") == b"":
                 name = raw[7:name_end].decode("utf-8", "replace")
-                return Event(name, raw[data_at + 6 : data_end])
+                return name, raw[data_at + 6 : data_end]
     return _read_lines(_LINE_END.split(raw))
 
 
-def _read_lines(lines: list[bytes]) -> Event | None:
+def _read_lines(lines: list[bytes]) -> tuple[str, bytes | None]:
     name, data = "", []
     for line in lines:
         field, _, value = line.partition(b":")
@@ -152,7 +172,7 @@ def _read_lines(lines: list[bytes]) -> Event | None:
             data.append(value)
         elif field == b"event":
             name = value.decode("utf-8", "replace")
-    return Event(name, b"\n".join(data)) if data else None
+    return name, b"\n".join(data) if data else None
 
 
 def write(name: str, data: bytes) -> bytes:
