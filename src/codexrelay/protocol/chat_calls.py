@@ -15,7 +15,7 @@ from codexrelay.protocol.chat_told import Key
 from codexrelay.protocol.raw import get_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from codexrelay.protocol.raw import JsonObject
 
@@ -72,13 +72,13 @@ class Calls:
         self._calls[key] = _Call(opened, _input_of(item), given_whole)
         return opened
 
-    def piece(self, key: Key, text: str) -> CallInput | None:
-        """Take a piece of input; None if it is of no call that the client has open."""
+    def pieces(self, key: Key, texts: Sequence[str]) -> CallInput | None:
+        """Take pieces of input; None if they are of no call that the client has open."""
         call = self._calls.get(key)
-        if call is None or call.closed or not text:
+        if call is None or call.closed or not texts:
             return None
         call.begun = True
-        return CallInput(call.opened.index, text)
+        return CallInput(call.opened.index, texts)
 
     def input_done(self, key: Key, whole: str) -> Iterator[CallInput]:
         """Take the whole input. Nothing is closed: the item may still turn out to be cut."""
@@ -114,7 +114,7 @@ class Calls:
         """Yield what the client lacks of the `whole` input."""
         if whole and not call.begun:
             call.begun = True
-            yield CallInput(call.opened.index, whole)
+            yield CallInput(call.opened.index, [whole])
 
 
 def _input_of(item: JsonObject) -> str:

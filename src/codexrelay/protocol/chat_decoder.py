@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import attrs
 
-from codexrelay.protocol import endings, events, faults, sse
+from codexrelay.protocol import chat_runs, endings, events, faults, sse
 from codexrelay.protocol.answer import Terminal
 from codexrelay.protocol.chat_calls import INPUTS, Calls
 from codexrelay.protocol.chat_facts import Citation, Ended, Fact, Refusal, Text, Thought
+from codexrelay.protocol.chat_runs import Run
 from codexrelay.protocol.chat_told import NAMELESS, Key, Part, Told, Within
 from codexrelay.protocol.raw import (
     JsonObject,
@@ -74,12 +75,13 @@ class Decoder:
         """
         if self._ended():
             return
-        for raw in sse.split(self._cutter.feed(block)):
-            event = sse.read(raw)
-            if event is not None:
-                yield from self._read(event)
-                if self._ended():
-                    return
+        for said in chat_runs.read(self._cutter.feed(block)):
+            if isinstance(said, Run):
+                yield from self._DELTA_READERS[said.name](self, said.about, _present(said.deltas))
+                continue
+            yield from self._read(*said)
+            if self._ended():
+                return
 
     def fail(self, fault: Fault) -> Ended:
         """End the turn for `fault`."""
@@ -88,22 +90,24 @@ class Decoder:
     def _ended(self) -> bool:
         return self.terminal is not None
 
-    def _read(self, event: sse.Event) -> Iterable[Fact]:
-        name = event.name
+    def _read(self, name: str, data: bytes) -> Iterable[Fact]:
+        """Take one event."""
         try:
-            if name in self._READERS or name in events.TERMINAL:
-                payload = parse_object(event.data)
+            if name in self._DELTA_READERS or name in self._READERS or name in events.TERMINAL:
+                payload = parse_object(data)
             elif name.startswith("response."):
                 return ()  # nothing that Chat could say: not even parsed
-            elif (found := inside(name, event.data)) is not None:
+            elif (found := inside(name, data)) is not None:
                 payload = with_type(name, found)
                 name = get_text(payload, "type") or name
             else:
                 return ()
         except ValueError:
             return (self.fail(faults.not_json()),)
-        read = self._READERS.get(name)
-        if read is not None:
+        if (read_delta := self._DELTA_READERS.get(name)) is not None:
+            delta = get_text(payload, "delta")
+            return read_delta(self, payload, [delta] if delta else [])
+        if (read := self._READERS.get(name)) is not None:
             return read(self, payload)
         if name in events.TERMINAL:
             return self._ending(endings.true_name(name, payload), payload)
@@ -183,23 +187,23 @@ class Decoder:
 
     # --- what the model says
 
-    def _text(self, event: JsonObject) -> Iterable[Fact]:
-        delta = self._delta(event, self._part(event, "content"))
-        return (Text(delta),) if delta else ()
+    def _text(self, about: JsonObject, deltas: list[str]) -> Iterable[Fact]:
+        self._tell(self._part(about, "content"), deltas)
+        return (Text(deltas),) if deltas else ()
 
-    def _refusal(self, event: JsonObject) -> Iterable[Fact]:
-        delta = self._delta(event, self._part(event, "content"))
-        return (Refusal(delta),) if delta else ()
+    def _refusal(self, about: JsonObject, deltas: list[str]) -> Iterable[Fact]:
+        self._tell(self._part(about, "content"), deltas)
+        return (Refusal(deltas),) if deltas else ()
 
-    def _summary(self, event: JsonObject) -> Iterable[Fact]:
-        part = self._part(event, "summary", "summary_index")
-        delta = self._delta(event, part)
-        return (self._thought(delta, part),) if delta else ()
+    def _summary(self, about: JsonObject, deltas: list[str]) -> Iterable[Fact]:
+        part = self._part(about, "summary", "summary_index")
+        self._tell(part, deltas)
+        return (self._thought(deltas, part),) if deltas else ()
 
-    def _raw_reasoning(self, event: JsonObject) -> Iterable[Fact]:
-        part = self._part(event, "content")
-        delta = self._delta(event, part)
-        return (self._thought(delta, part),) if delta else ()
+    def _raw_reasoning(self, about: JsonObject, deltas: list[str]) -> Iterable[Fact]:
+        part = self._part(about, "content")
+        self._tell(part, deltas)
+        return (self._thought(deltas, part),) if deltas else ()
 
     def _text_done(self, event: JsonObject) -> Iterable[Fact]:
         return self._say(self._part(event, "content"), event)
@@ -219,25 +223,25 @@ class Decoder:
         text, refusal = get_text(whole, "text"), get_text(whole, "refusal")
         if (text or refusal) and self._told.claim(part):
             if text:
-                yield Text(text)
+                yield Text([text])
             if refusal:
-                yield Refusal(refusal)
+                yield Refusal([refusal])
 
     def _think(self, part: Part, whole: JsonObject) -> Iterator[Fact]:
         text = get_text(whole, "text")
         if text and self._told.claim(part):
-            yield self._thought(text, part)
+            yield self._thought([text], part)
 
-    def _thought(self, text: str, passage: Part) -> Thought:
+    def _thought(self, texts: list[str], passage: Part) -> Thought:
         begins_another = self._passage not in (None, passage)
         self._passage = passage
-        return Thought(f"\n\n{text}" if begins_another else text)
+        return Thought([f"\n\n{texts[0]}", *texts[1:]] if begins_another else texts)
 
     # --- what the model calls
 
-    def _input(self, event: JsonObject) -> Iterable[Fact]:
-        piece = self._calls.piece(self._key(event), get_text(event, "delta") or "")
-        return () if piece is None else (piece,)
+    def _input(self, about: JsonObject, deltas: list[str]) -> Iterable[Fact]:
+        pieces = self._calls.pieces(self._key(about), deltas)
+        return () if pieces is None else (pieces,)
 
     def _arguments_done(self, event: JsonObject) -> Iterable[Fact]:
         return self._calls.input_done(self._key(event), get_text(event, "arguments") or "")
@@ -295,12 +299,9 @@ class Decoder:
         for i, part in _objects(item, within):
             yield from self._think((key, within, i), part)
 
-    def _delta(self, event: JsonObject, part: Part) -> str:
-        delta = event.get("delta")
-        if not isinstance(delta, str) or not delta:
-            return ""
-        self._told.add(part)
-        return delta
+    def _tell(self, part: Part, deltas: list[str]) -> None:
+        if deltas:
+            self._told.add(part)
 
     # --- what an event is about
 
@@ -328,25 +329,34 @@ class Decoder:
             self._keys[name] = index
         return index
 
-    #: Events that say something to a Chat client, besides the terminal ones.
+    #: Deltas, read with the members that say what they are about and those that are not empty.
+    _DELTA_READERS: ClassVar[
+        Mapping[str, Callable[[Decoder, JsonObject, list[str]], Iterable[Fact]]]
+    ] = {
+        "response.output_text.delta": _text,
+        "response.refusal.delta": _refusal,
+        "response.reasoning_summary_text.delta": _summary,
+        "response.reasoning_text.delta": _raw_reasoning,
+        "response.function_call_arguments.delta": _input,
+        "response.custom_tool_call_input.delta": _input,
+    }
+    #: Other events that say something to a Chat client, besides the terminal ones.
     _READERS: ClassVar[Mapping[str, Callable[[Decoder, JsonObject], Iterable[Fact]]]] = {
         "response.created": _created,
-        "response.output_text.delta": _text,
         "response.output_text.done": _text_done,
         "response.output_text.annotation.added": _annotation,
-        "response.refusal.delta": _refusal,
         "response.refusal.done": _text_done,
-        "response.reasoning_summary_text.delta": _summary,
         "response.reasoning_summary_text.done": _summary_done,
-        "response.reasoning_text.delta": _raw_reasoning,
         "response.reasoning_text.done": _raw_reasoning_done,
-        "response.function_call_arguments.delta": _input,
         "response.function_call_arguments.done": _arguments_done,
-        "response.custom_tool_call_input.delta": _input,
         "response.custom_tool_call_input.done": _raw_input_done,
         events.ITEM_ADDED: _item_added,
         events.ITEM_DONE: _item_done,
     }
+
+
+def _present(deltas: list[str]) -> list[str]:
+    return [delta for delta in deltas if delta] if "" in deltas else deltas
 
 
 def _name(item: JsonObject) -> str:

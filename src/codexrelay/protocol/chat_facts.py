@@ -1,11 +1,15 @@
 """What a Responses stream says, as far as a Chat client can hear it.
 
+What came in pieces one after the other is one fact; its pieces stay apart (`texts`, none of them
+empty), for each is a chunk of its own.
+
 Facts are the small alphabet between `chat_decoder`, which decides what counts, and those that
 write: `chat_stream` writes a chunk for each, `chat_whole` adds them up.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import attrs
@@ -18,23 +22,23 @@ FinishReason: TypeAlias = Literal["stop", "tool_calls", "length", "content_filte
 
 @attrs.frozen
 class Text:
-    """A piece of the answer's text, not empty."""
+    """Pieces of the answer's text."""
 
-    text: str
+    texts: Sequence[str]
 
 
 @attrs.frozen
 class Refusal:
-    """A piece of a refusal, not empty."""
+    """Pieces of a refusal."""
 
-    text: str
+    texts: Sequence[str]
 
 
 @attrs.frozen
 class Thought:
-    """A piece of readable reasoning, not empty; a blank line parts one passage from the next."""
+    """Pieces of readable reasoning; a blank line parts one passage from the next."""
 
-    text: str
+    texts: Sequence[str]
 
 
 @attrs.frozen
@@ -57,10 +61,10 @@ class CallOpened:
 
 @attrs.frozen
 class CallInput:
-    """A piece of a call's arguments (or raw text), not empty."""
+    """Pieces of a call's arguments (or raw text)."""
 
     index: int
-    text: str
+    texts: Sequence[str]
 
 
 @attrs.frozen

@@ -1,7 +1,7 @@
 """A Responses stream as chat chunks, event by event.
 
-Every chunk of an answer differs only in its delta, so what stands around it is written once. One
-delta costs one parse, one escape and a few joins of bytes.
+Every chunk of an answer differs only in its delta, so what stands around it is written once. Deltas
+that come together are read (`chat_runs`) and written together.
 
 The form is that of OpenAI's own chunks (recorded streams): the role comes alone in the first one,
 a call opens with id, name and empty arguments and continues with arguments only, the chunk with the
@@ -29,18 +29,20 @@ from codexrelay.protocol.chat_facts import (
 from codexrelay.protocol.chat_request import ChatTurn
 from codexrelay.protocol.chat_usage import chat_usage
 from codexrelay.protocol.openai_errors import error_body
-from codexrelay.protocol.raw import dump
+from codexrelay.protocol.raw import dump, dump_texts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from codexrelay.protocol.answer import Terminal
     from codexrelay.protocol.chat_facts import Fact, FinishReason
     from codexrelay.protocol.faults import Fault
     from codexrelay.protocol.raw import JsonObject
 
 _DONE: Final = b"data: [DONE]\n\n"
-#: The arguments that carry the raw text of a custom tool: `{"input": TEXT}`, as a string in JSON.
-_RAW_BEGIN: Final = rb'"{\"input\":\""'
-_RAW_END: Final = rb'"\"}"'
+#: The arguments that carry the raw text of a custom tool: `{"input": TEXT}`.
+_RAW_BEGIN: Final = '{"input":"'
+_RAW_END: Final = '"}'
 
 
 @attrs.define(eq=False)
@@ -93,25 +95,24 @@ class ChatStream:
 
     def _write(self, fact: Fact, out: list[bytes]) -> None:
         match fact:
-            case Text(text):
-                self._delta(b'{"content":', dump(text), b"}", out, said=True)
-            case CallInput(index, text):
-                escaped = dump(text)
+            case Text(texts):
+                self._deltas(b'{"content":', texts, b"}", out, said=True)
+            case CallInput(index, texts):
                 if index in self._raw_calls:
-                    # Once more, without the quotes: it is a piece of a string inside a string.
-                    escaped = dump(escaped[1:-1].decode())
-                self._arguments(index, escaped, out)
-            case Thought(text):
-                self._delta(b'{"reasoning_content":', dump(text), b"}", out)
-            case Refusal(text):
-                self._delta(b'{"refusal":', dump(text), b"}", out)
+                    # Once more, without the quotes: pieces of a string inside a string.
+                    texts = [dump(text)[1:-1].decode() for text in texts]
+                self._arguments(index, texts, out)
+            case Thought(texts):
+                self._deltas(b'{"reasoning_content":', texts, b"}", out)
+            case Refusal(texts):
+                self._deltas(b'{"refusal":', texts, b"}", out)
             case CallOpened():
                 self._open(fact, out)
             case CallClosed(index):
                 if index in self._raw_calls:
-                    self._arguments(index, _RAW_END, out)
+                    self._arguments(index, [_RAW_END], out)
             case Citation(annotation):
-                self._delta(b'{"annotations":[', dump(annotation), b"]}", out)
+                self._delta(b'{"annotations":[%b]}' % dump(annotation), out)
             case Ended(terminal, finish_reason):
                 if terminal.fault is not None:
                     out.append(_error(terminal.fault))
@@ -120,16 +121,29 @@ class ChatStream:
             case _:
                 assert_never(fact)
 
-    def _delta(
-        self, begin: bytes, value: bytes, end: bytes, out: list[bytes], *, said: bool = False
+    def _deltas(
+        self,
+        begin: bytes,
+        texts: Sequence[str],
+        end: bytes,
+        out: list[bytes],
+        *,
+        said: bool = False,
     ) -> None:
+        """Write a chunk for each of `texts`."""
         if not self._prefix:
             self._begin(out, said=said)
-        out += (self._head, begin, value, end, self._tail)
+        before, behind = self._head + begin, end + self._tail
+        out += (before, dump_texts(texts, between=behind + before), behind)
 
-    def _arguments(self, index: int, value: bytes, out: list[bytes]) -> None:
+    def _delta(self, delta: bytes, out: list[bytes]) -> None:
+        if not self._prefix:
+            self._begin(out, said=False)
+        out += (self._head, delta, self._tail)
+
+    def _arguments(self, index: int, texts: Sequence[str], out: list[bytes]) -> None:
         begin = b'{"tool_calls":[{"index":%d,"function":{"arguments":' % index
-        self._delta(begin, value, b"}}]}", out)
+        self._deltas(begin, texts, b"}}]}", out)
 
     def _open(self, call: CallOpened, out: list[bytes]) -> None:
         entry: JsonObject = {
@@ -138,10 +152,10 @@ class ChatStream:
             "type": "function",
             "function": {"name": call.name, "arguments": ""},
         }
-        self._delta(b'{"tool_calls":[', dump(entry), b"]}", out)
+        self._delta(b'{"tool_calls":[%b]}' % dump(entry), out)
         if call.custom:
             self._raw_calls.add(call.index)
-            self._arguments(call.index, _RAW_BEGIN, out)
+            self._arguments(call.index, [_RAW_BEGIN], out)
 
     def _begin(self, out: list[bytes], *, said: bool) -> None:
         """Write the first chunk. `said`: the answer begins with text (or is nothing at all)."""

@@ -106,18 +106,18 @@ class ChatWhole:
 
     def _gather(self, fact: Fact) -> None:
         match fact:
-            case Text(text):
-                self._texts.append(text)
-            case Refusal(text):
-                self._refusals.append(text)
-            case Thought(text):
-                self._thoughts.append(text)
+            case Text(texts):
+                self._texts += texts
+            case Refusal(texts):
+                self._refusals += texts
+            case Thought(texts):
+                self._thoughts += texts
             case Citation(annotation):
                 self._citations.append(annotation)
             case CallOpened():
                 self._calls.append(_Call(fact))
-            case CallInput(index, text):
-                self._calls[index].input.append(text)
+            case CallInput(index, texts):
+                self._calls[index].input += texts
             case CallClosed(index):
                 self._calls[index].closed = True
             case Ended(_, finish_reason):

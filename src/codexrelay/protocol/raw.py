@@ -85,6 +85,18 @@ def dump(value: Json) -> bytes:
             raise ValueError(f"the JSON cannot be written: {refused}") from None
 
 
+def dump_texts(texts: Sequence[str], *, between: bytes) -> bytes:
+    """Return `texts` (at least one) as JSON strings, with `between` between any two."""
+    if len(texts) == 1:
+        return dump(texts[0])
+    try:
+        # One call for all: inside a JSON string there is no line break, so that none of these is.
+        listed = orjson.dumps(texts, option=orjson.OPT_INDENT_2)
+    except TypeError:  # half a surrogate pair
+        return between.join([dump(text) for text in texts])
+    return listed[len(b"[\n  ") : -len(b"\n]")].replace(b",\n  ", between)
+
+
 def is_object(value: Json) -> TypeGuard[JsonObject]:
     """Tell whether `value` is a JSON object."""
     return isinstance(value, dict)
