@@ -112,9 +112,9 @@ alike = st.builds(
     lambda strings, about, name, order: b"".join(
         delta(one, name=name, order=order, **about.get(i, {})) for i, one in enumerate(strings)
     ),
-    st.lists(st.sampled_from(STRINGS), min_size=1, max_size=90),
+    st.lists(st.sampled_from(STRINGS), min_size=6, max_size=90),
     st.dictionaries(
-        st.integers(0, 40),
+        st.integers(1, 5),
         st.sampled_from([{"output_index": 1}, {"content_index": 1}, {"summary_index": 1}]),
         max_size=2,
     ),
@@ -132,7 +132,6 @@ WHOLES = [
 ]
 odd = st.sampled_from(
     [
-        *(delta(string) for string in NO_STRINGS),
         delta(item_id="msg_2"),
         delta(output_index=1.0),
         delta(output_index=None),
@@ -147,10 +146,15 @@ odd = st.sampled_from(
         b": comment\n\n",
         *WHOLES,
         upstream.text("b"),
-        upstream.completed(),
     ]
 )
-streams = st.lists(st.one_of(alike, deltas, odd), max_size=8).map(b"".join)
+last = st.sampled_from([upstream.completed(), *(delta(string) for string in NO_STRINGS)])
+streams = st.builds(
+    lambda events, end, late: b"".join([*events, end, late]),
+    st.lists(st.one_of(alike, alike, deltas, odd), max_size=8),
+    last,
+    alike,
+)
 
 
 @given(beginning=st.sampled_from(sorted(BEGINNINGS)), body=streams, data=st.data())
