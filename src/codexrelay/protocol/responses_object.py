@@ -154,18 +154,12 @@ def _output_index(done: JsonObject) -> float:
 
 
 def _is_complete(usage: Json) -> bool:
-    return (
-        is_object(usage)
-        and all(
-            _is_count(usage.get(key)) for key in ("input_tokens", "output_tokens", "total_tokens")
-        )
-        and _is_count(get_object(usage, "input_tokens_details").get("cached_tokens"))
-        and _is_count(get_object(usage, "output_tokens_details").get("reasoning_tokens"))
-    )
-
-
-def _is_count(value: Json) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    if not is_object(usage):
+        return False
+    counts = [usage.get(key) for key in ("input_tokens", "output_tokens", "total_tokens")]
+    counts.append(get_object(usage, "input_tokens_details").get("cached_tokens"))
+    counts.append(get_object(usage, "output_tokens_details").get("reasoning_tokens"))
+    return {*map(type, counts)} == {int}
 
 
 def _count(values: JsonObject, key: str) -> int:
