@@ -1,11 +1,21 @@
 from __future__ import annotations
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codexrelay.protocol import sse
-from codexrelay.protocol.responses_scan import DELTAS, Looked, Notes, look, only_deltas, pieces
+from codexrelay.protocol import events, sse
+from codexrelay.protocol.responses_scan import (
+    DELTAS,
+    QUIET,
+    Looked,
+    Notes,
+    look,
+    only_deltas,
+    only_quiet,
+    pieces,
+)
 from tests.fakes.responses_events import completed, created, done, event, function, text
 
 DELTA = text("hello")
@@ -51,6 +61,50 @@ def test_pieces_are_the_events_with_runs_of_deltas_in_one(whole: bytes) -> None:
 def test_nothing_but_a_delta_passes_for_one(odd: bytes) -> None:
     assert not only_deltas(odd)
     assert not only_deltas(DELTA + odd + DELTA)
+
+
+QUIET_EVENTS = [
+    DELTA,
+    event("response.content_part.added", output_index=0),
+    event("response.output_item.added", output_index=0, item={}),
+    event("response.output_text.done", text="hello"),
+    event("response.completed.later"),
+    event("response.unheard_of", anything=1),
+]
+
+
+@given(
+    whole=st.lists(st.sampled_from([*QUIET_EVENTS, *ODD_EVENTS]), max_size=12).map(b"".join),
+)
+def test_what_is_quiet_says_nothing_to_the_relay(whole: bytes) -> None:
+    notes = Notes()
+    for piece, is_run in pieces(whole, QUIET):
+        assert is_run == only_quiet(piece) or b"\r" in whole
+        if is_run:
+            for raw in sse.split(piece):
+                seen = look(raw)
+                assert seen is not None
+                assert seen.payload is None
+                assert seen.name not in events.TERMINAL
+                notes.note(seen)
+    assert attrs.asdict(notes) == attrs.asdict(Notes())
+
+
+@pytest.mark.parametrize("quiet", QUIET_EVENTS, ids=range(len(QUIET_EVENTS)))
+def test_all_that_says_nothing_is_quiet(quiet: bytes) -> None:
+    assert only_quiet(quiet)
+    assert only_quiet(DELTA + quiet + DELTA)
+    assert not only_quiet(DELTA + completed() + quiet)
+
+
+def test_an_announcement_is_parsed_only_until_the_response_has_a_name() -> None:
+    notes = noted(created(), event("response.in_progress", response={"id": "resp_2"}))
+    assert notes.response_id == "resp_1"
+    broken = look(b'event: response.created\ndata: {"response":}\n\n')
+    assert broken is not None
+    notes.note(broken)
+    with pytest.raises(ValueError):  # noqa: PT011
+        Notes().note(broken)
 
 
 def test_a_delta_is_nothing_that_is_parsed() -> None:
