@@ -58,19 +58,19 @@ class HttpBackend:
     #: The block of the configuration that it has been made of.
     block: str
     #: `transport` itself, or what stands around it.
-    _way: Way = attrs.field(init=False, repr=False)
-    _timeouts: Timeouts = attrs.field(init=False, repr=False)
+    way: Way = attrs.field(init=False, repr=False)
+    timeouts: Timeouts = attrs.field(init=False, repr=False)
     #: By path; there are three of them, and joining one costs as much as sending it.
     _urls: dict[str, httpx.URL] = attrs.field(factory=dict, init=False)
     #: By method and path.
     _targets: dict[tuple[str, str], Target] = attrs.field(factory=dict, init=False)
 
-    @_way.default
-    def _way_over_transport(self) -> Way:
+    @way.default
+    def _way(self) -> Way:
         return way_over(self.transport)
 
-    @_timeouts.default
-    def _timeouts_of_each(self) -> Timeouts:
+    @timeouts.default
+    def _timeouts(self) -> Timeouts:
         return Timeouts(connect_s=self.connect_s, read_s=math.inf, write_s=WRITE_S)
 
     def attempt(
@@ -95,7 +95,7 @@ class HttpBackend:
             url = self._urls[path] = self.base_url.copy_with(raw_path=raw_path)
         return url
 
-    def _target(self, method: str, path: str) -> Target:
+    def target(self, method: str, path: str) -> Target:
         """Return what a request is sent to; it is the place that the owner has configured."""
         target = self._targets.get((method, path))
         if target is None:
@@ -103,16 +103,6 @@ class HttpBackend:
             keep_to(self.base_url, httpx.Request(method, url))
             target = self._targets[method, path] = Target.at(method, url)
         return target
-
-    async def ask(self, request: UpstreamRequest, account: Account, progress: Progress) -> Answer:
-        """Send `request` on `account` and wait for the head; see `Way.ask`."""
-        return await self._way.ask(
-            self._target(request.method, request.path),
-            self.headers(request, account),
-            request.body,
-            self._timeouts,
-            progress,
-        )
 
     def headers(self, request: UpstreamRequest, account: Account) -> Sequence[tuple[str, str]]:
         """Return all headers of the request on `account`."""
@@ -157,9 +147,15 @@ class HttpAttempt:
 
     async def send(self) -> Head | Fault:
         """See `Attempt.send`."""
-        backend = self._backend
+        backend, request = self._backend, self._request
         try:
-            answer = await backend.ask(self._request, self._account, self._progress)
+            answer = await backend.way.ask(
+                backend.target(request.method, request.path),
+                backend.headers(request, self._account),
+                request.body,
+                backend.timeouts,
+                self._progress,
+            )
         except httpx.ConnectTimeout as error:
             fault = faults.slow("connect_s", backend.connect_s, block=backend.block)
             if isinstance(error, ProxyTimeout):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 #: pieces of body. Far above what any server sends; it keeps a broken one from filling the memory.
 MAX_FRAMING_BYTES: Final = 256 * 1024
 
+_ENCODING: Final = b"transfer-encoding"
 _BODILESS_STATUSES: Final = frozenset({204, 304})
 # Would let a header's value write further headers, or a second request.
 _BREAKS_THE_HEAD: Final = re.compile(r"[\r\n\0]")
@@ -187,10 +188,6 @@ class ResponseReader:
     def _head_bytes(self) -> int:
         return sum(len(name) + len(value) + len(b": \r\n") for name, value in self.headers)
 
-    @property
-    def _encodings(self) -> list[bytes]:
-        return [v.lower() for n, v in self.headers if n.lower() == b"transfer-encoding"]
-
     def _finish(self) -> None:
         if self._pieces and (self.to_head_request or not self.head_complete):
             self._pieces.clear()
@@ -226,12 +223,15 @@ class ResponseReader:
             return
         # All names in one go: a dozen headers cost what one does (measured).
         names = b"\n".join([name for name, _ in self.headers]).lower().split(b"\n")
-        has_encoding = b"transfer-encoding" in names
-        if has_encoding and self._encodings != [b"chunked"]:
-            # Under another one the parser would hand on bytes that are not the body.
-            told = b", ".join(self._encodings).decode("latin-1")
-            self._give_up(f"Transfer-Encoding {told!r}")
-            return
+        has_encoding = _ENCODING in names
+        if has_encoding:
+            pairs = zip(names, self.headers, strict=True)
+            encodings = [value.lower() for name, (_, value) in pairs if name == _ENCODING]
+            if encodings != [b"chunked"]:
+                # Under another one the parser would hand on bytes that are not the body.
+                told = b", ".join(encodings).decode("latin-1")
+                self._give_up(f"Transfer-Encoding {told!r}")
+                return
         self.http_version = self._parser.get_http_version()
         self.head_complete = True
         if self.to_head_request:
