@@ -120,8 +120,12 @@ class Attempt(Protocol):
     def source(self) -> Source | None:
         """What reads the answer without waiting, once `send` has returned a head.
 
-        None where that is not possible: under TLS, compressed, translated, over a WebSocket. The
-        same one whenever it is asked for; between two calls of it `receive` may be used.
+        None where that is not possible: through httpx, compressed, translated, over a WebSocket;
+        and once the answer has come whole. Until then the same one whenever it is asked for;
+        between two calls of it `receive` may be used.
+
+        Its descriptor belongs to the attempt until `receive` is called again or the attempt is
+        left: whoever has registered it somewhere takes it out before.
         """
 
 
