@@ -27,7 +27,7 @@ BORDERS = {
     "server/session_file": 1,  # the disk border: turns go on without what is kept
     "server/tcp": 2,  # the request border below the web framework: one request, one connection
     "server/websocket": 1,  # the request border of a message: the WebSocket goes on
-    "sessions/registry": 1,  # task border: a session actor
+    "sessions/actor": 2,  # task border: a session actor, in its own task and in its asker's
     "accounts/refresh": 1,  # task border: a token refresh
     "config/live": 1,  # task border: the configuration is read again
     "backends/codex/sockets/connection": 1,  # task border: a WebSocket

@@ -11,13 +11,12 @@ import trio
 import trio.testing
 
 from codexrelay.errors import SessionLostError
-from codexrelay.sessions import actor as actors
 from codexrelay.sessions import registry as registries
 from codexrelay.sessions.identity import SessionKey
 from codexrelay.sessions.registry import SessionRegistry
 from codexrelay.sessions.settings import SessionsSettings
 from codexrelay.sessions.state import LeftBehind, Savings, TurnFacts, TurnOutcome
-from codexrelay.sessions.store import NoStore
+from tests.fakes.session_store import MemoryStore
 from tests.fakes.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
     from codexrelay.protocol.raw import JsonObject
 
 _FACTS = TurnFacts(user_turn="turn-1")
+#: Of a turn before which the disk is asked.
+_BINDS = attrs.evolve(_FACTS, binds=True)
 _OUTCOME = TurnOutcome(user_turn="turn-1", account_id="a", turn_state="s1")
 #: An outcome that makes the actor fail: nothing of it can be read.
 _POISON: TurnOutcome = None  # type: ignore[assignment]
@@ -134,15 +135,18 @@ async def test_an_actor_that_fails_ends_no_other_session_and_begins_anew() -> No
 
 @in_virtual_time
 async def test_a_turn_that_gives_up_waiting_harms_nobody() -> None:
-    mailbox = actors.open_mailbox(key(), NoStore(), grown=lambda _: None, answered=lambda _: None)
-    with trio.move_on_after(1) as patience:
-        await mailbox.session.begin_turn(_FACTS)  # the actor does not run yet
-    assert patience.cancelled_caught
+    store = MemoryStore(held=trio.Event())
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(mailbox.actor.run)
-        await mailbox.session.end_turn(_OUTCOME)
-        assert (await mailbox.session.begin_turn(_FACTS)).turn_state is not None
-        mailbox.session.close()
+        sessions = SessionRegistry(nursery, store=store)
+        session = sessions.session(key())
+        nursery.start_soon(session.begin_turn, _BINDS)  # the disk is asked, all others wait
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.move_on_after(1) as patience:
+            await session.begin_turn(_FACTS)
+        assert patience.cancelled_caught
+        store.held.set()
+        await session.end_turn(_OUTCOME)
+        assert (await session.begin_turn(_FACTS)).turn_state is not None
 
 
 @in_virtual_time
@@ -241,19 +245,82 @@ async def test_more_turns_at_once_than_sessions_may_stay_all_begin() -> None:
 
 @in_virtual_time
 async def test_a_turn_that_gives_up_while_its_session_leaves_lets_the_actor_end() -> None:
-    mailbox = actors.open_mailbox(key(), NoStore(), grown=lambda _: None, answered=lambda _: None)
+    store = MemoryStore(held=trio.Event())
     async with trio.open_nursery() as nursery:
+        sessions = SessionRegistry(nursery, max_sessions=1, store=store)
         with trio.move_on_after(1) as patience:
-            nursery.start_soon(_close_soon, mailbox.session)
-            await mailbox.session.begin_turn(_FACTS)  # nobody is there to answer
+            nursery.start_soon(_leave_soon, sessions)
+            await sessions.session(key()).begin_turn(_BINDS)
         assert patience.cancelled_caught
+        store.held.set()
         with trio.fail_after(1):
-            await mailbox.actor.run()
+            await sessions.begin_turn(key(), _BINDS)  # the next actor waits for this one
+        assert not sessions._leaving
 
 
-async def _close_soon(session: actors.Session) -> None:
+async def _leave_soon(sessions: SessionRegistry) -> None:
     await trio.sleep(0.5)
-    session.close()
+    sessions.session(key("two"))
+
+
+@in_virtual_time
+async def test_an_idle_session_has_no_task_and_its_turns_cost_no_switch() -> None:
+    async with trio.open_nursery() as nursery:
+        sessions = SessionRegistry(nursery)
+        steps = _Steps()
+        trio.lowlevel.add_instrument(steps)
+        session, _plan = await sessions.begin_turn(key(), _FACTS)
+        await session.end_turn(_OUTCOME)
+        _session, plan = await sessions.begin_turn(key(), _FACTS)
+        assert await sessions.recall(key(), "r1") is None
+        trio.lowlevel.remove_instrument(steps)
+        assert plan.turn_state is not None
+        assert steps.count == 0
+        assert not nursery.child_tasks
+
+
+class _Steps(trio.abc.Instrument):
+    """Counts how often a task goes on."""
+
+    count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """See `Instrument.before_task_step`."""
+        self.count += 1
+
+
+@in_virtual_time
+async def test_a_turn_that_is_cancelled_before_it_begins_does_not_begin() -> None:
+    async with registry() as sessions:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await sessions.session(key()).end_turn(_OUTCOME)
+        assert scope.cancelled_caught
+        assert (await sessions.session(key()).begin_turn(_FACTS)).turn_state is None
+
+
+@in_virtual_time
+async def test_who_asks_while_the_disk_is_asked_is_served_in_order() -> None:
+    store, served = MemoryStore(held=trio.Event()), []
+    async with trio.open_nursery() as nursery:
+        sessions = SessionRegistry(nursery, store=store)
+        session = sessions.session(key())
+
+        async def begin(name: str, facts: TurnFacts) -> None:
+            plan = await session.begin_turn(facts)
+            served.append((name, plan.turn_state is not None))
+
+        for name, facts in (("disk", _BINDS), ("behind", _FACTS)):
+            nursery.start_soon(begin, name, facts)
+            await trio.testing.wait_all_tasks_blocked()
+        await session.end_turn(_OUTCOME)  # it waits for nobody
+        nursery.start_soon(begin, "last", _FACTS)
+        await trio.testing.wait_all_tasks_blocked()
+        assert served == []
+        store.held.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert sorted(served) == [("behind", False), ("disk", False), ("last", True)]
+        assert not nursery.child_tasks
 
 
 @in_virtual_time

@@ -1,10 +1,11 @@
-"""The session actor: the one task that owns a session's state. It decides; it never streams."""
+"""The session actor: the one owner of a session's state. It decides; it never streams."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Final, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 import attrs
 import structlog
@@ -12,9 +13,9 @@ import trio
 
 from codexrelay.errors import SessionLostError
 from codexrelay.sessions import state as decisions
-from codexrelay.sessions.history import Conversation
 from codexrelay.sessions.identity import SessionKey
 from codexrelay.sessions.state import (
+    NEW,
     Counters,
     SessionState,
     Switch,
@@ -24,75 +25,152 @@ from codexrelay.sessions.state import (
 )
 from codexrelay.sessions.store import Kept, SessionStore, SessionStoreError
 
+if TYPE_CHECKING:
+    from codexrelay.sessions.history import Conversation
+
 #: A session in use tells the disk so this often, which forgets those that are not.
 TOUCH_S: Final = 6 * 3600.0
-#: What an answer meets whose asker has left: it closes both ends of the way back.
-_LEFT: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
+
+_About = TypeVar("_About")
+_Answer = TypeVar("_Answer")
+
+_FAILED: Final = "session actor failed; the session begins anew"
 
 _log = structlog.get_logger("codexrelay.sessions")
 
 
-@attrs.frozen
-class BeginTurn:
-    """A turn asks for its plan."""
+class Home(Protocol):
+    """Where actors live: whoever has a nursery for their tasks, and is told what becomes of them.
 
-    facts: TurnFacts
-    reply_to: trio.MemorySendChannel[TurnPlan]
+    Nothing here waits.
+    """
 
+    def start(self, actor: SessionActor) -> None:
+        """Run `actor.work` in a task."""
 
-@attrs.frozen
-class MeetFamily:
-    """A turn that has begun elsewhere goes to the openai-codex family."""
+    def grown(self, actor: SessionActor, characters: int) -> None:
+        """The actor's state has grown by so many characters; below 0: it has shrunk."""
 
-    compaction: bool
-    reply_to: trio.MemorySendChannel[None]
+    def answered(self, actor: SessionActor, response_id: str) -> None:
+        """An answer of the session was given this id."""
 
-
-@attrs.frozen
-class EndTurn:
-    """A turn was served."""
-
-    outcome: TurnOutcome
+    def ended(self, actor: SessionActor) -> None:
+        """The actor has failed, or was closed and has done all that was asked of it."""
 
 
-@attrs.frozen
-class Answered:
-    """The relay has given an answer itself."""
+@attrs.define(eq=False)
+class _Step(Generic[_Answer]):
+    """What somebody has asked who stands in line."""
 
-    response_id: str
-    conversation: Conversation
+    act: Callable[[], Awaitable[_Answer]]
+    #: Set once it is done, or never will be.
+    over: trio.Event = attrs.field(factory=trio.Event, init=False)
+    #: What came of it; empty if it was not done.
+    answers: list[_Answer] = attrs.field(factory=list, init=False)
 
-
-@attrs.frozen
-class Recall:
-    """A client goes on from an earlier answer."""
-
-    response_id: str
-    reply_to: trio.MemorySendChannel[Conversation | None]
-
-
-Ask: TypeAlias = BeginTurn | MeetFamily | EndTurn | Answered | Recall
-_Answer = TypeVar("_Answer")
+    async def run(self) -> None:
+        """Do it."""
+        try:
+            self.answers.append(await self.act())
+        finally:
+            self.over.set()
 
 
 @attrs.define(eq=False, kw_only=True)
 class SessionActor:
-    """Owns one session's state; no other task touches it."""
+    """Owns one session's state. Whoever wants something of it asks, and is served in order.
+
+    What needs the memory alone is done at once, in the task that asks: nothing waits in between, so
+    nobody sees half of it, and an idle session has no task. What needs the disk is done in a task
+    of the actor's own, which outlives the asker; while that runs, whoever asks stands in line.
+    """
 
     key: SessionKey
-    #: Of a channel of size 0: nothing can be left unread.
-    _inbox: trio.MemoryReceiveChannel[Ask]
+    _home: Home
     _store: SessionStore
-    #: Told by how many characters the state has grown.
-    _grown: Callable[[int], None]
-    #: Told the id of each answer.
-    _answered: Callable[[str], None]
-    _state: SessionState = attrs.field(factory=SessionState)
+    #: When it was wanted last, on trio's clock. Its home keeps it.
+    used_at_s: float = attrs.field(default=0.0, init=False)
+    _state: SessionState = attrs.field(default=NEW, init=False)
     #: What the disk has kept of the session; None while it could not be asked.
     _kept: Kept | None = attrs.field(default=None, init=False)
     _stored_at_s: float = attrs.field(default=0.0, init=False)
     #: The owner was told that the disk does not learn of the switch.
     _told_of_failure: bool = attrs.field(default=False, init=False)
+    _line: list[_Step[Any]] = attrs.field(factory=list, init=False)
+    #: The actor's task runs, or is about to.
+    _is_working: bool = attrs.field(default=False, init=False)
+    #: It takes no more asks.
+    _is_closed: bool = attrs.field(default=False, init=False)
+    #: Set when the last one in line was served; None while nobody wants to know.
+    _ended: trio.Event | None = attrs.field(default=None, init=False)
+
+    # What requests ask.
+
+    async def begin_turn(self, facts: TurnFacts) -> TurnPlan:
+        """Ask for a turn's plan.
+
+        Where the turn goes to the openai-codex family, the session's history stays uncompacted from
+        now on, and that is on the disk before this returns, or its owner was told that it is not.
+        Cancelled, the turn leaves nothing behind; the session may have done its part all the same.
+        No checkpoint where the disk has nothing to say, but for who is cancelled.
+
+        Raises:
+            SessionLostError: the actor has ended.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._must_be_open()
+        plan = None if self._is_working else self._at_once(self._begin_from_memory, facts)
+        if plan is None:
+            plan = await self._in_line(partial(self._begin_with_disk, facts))
+        return plan
+
+    async def meets_family(self, *, compaction: bool) -> None:
+        """Say that a turn which has begun elsewhere goes to the openai-codex family now.
+
+        To be called before the request is built; as for `begin_turn` with such facts.
+
+        Args:
+            compaction: history compaction is on, server-wide.
+
+        Raises:
+            SessionLostError: the actor has ended; say it to the session that begins in its place.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._must_be_open()
+        if self._is_working or self._needs_disk(family=True, compaction=compaction):
+            await self._in_line(partial(self._go_to_family, compaction=compaction))
+        else:
+            self._state = decisions.meet_family(self._state)
+
+    async def end_turn(self, outcome: TurnOutcome) -> None:
+        """Tell what a served turn left behind. Waits for nobody; see `begin_turn` for checkpoints.
+
+        Raises:
+            SessionLostError: the actor has ended.
+        """
+        await self._hear(self._end, outcome)
+
+    async def answered(self, response_id: str, conversation: Conversation) -> None:
+        """Tell of an answer that the relay has given itself; see `LeftBehind.conversation`.
+
+        Raises:
+            SessionLostError: the actor has ended.
+        """
+        await self._hear(self._note_answer, (response_id, conversation))
+
+    async def recall(self, response_id: str) -> Conversation | None:
+        """Return all that was said up to and with an answer, None if it is not known.
+
+        Raises:
+            SessionLostError: the actor has ended.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._must_be_open()
+        if self._is_working:
+            return await self._in_line(partial(_later, self._after, response_id))
+        return self._at_once(self._after, response_id)
+
+    # What its home asks.
 
     @property
     def characters(self) -> int:
@@ -113,41 +191,139 @@ class SessionActor:
         """Begin with what the memory still knows of an earlier actor of the session."""
         self._state = attrs.evolve(self._state, switch=switch)
 
-    async def run(self) -> None:
-        """Answer until every `Session` handle of it is closed."""
-        with self._inbox:
-            async for ask in self._inbox:
-                match ask:
-                    case BeginTurn(facts, reply_to):
-                        with reply_to:  # whatever happens below, the turn's wait ends
-                            plan = await self._begin(facts)
-                            with contextlib.suppress(*_LEFT):  # it has left
-                                reply_to.send_nowait(plan)  # has room for one: never waits
-                    case MeetFamily(compaction, reply_to):
-                        with reply_to:
-                            await self._go_to_family(compaction=compaction)
-                            with contextlib.suppress(*_LEFT):
-                                reply_to.send_nowait(None)
-                    case EndTurn(outcome):
-                        await self._end(outcome)
-                    case Answered(response_id, conversation):
-                        self._answer(response_id, conversation)
-                    case Recall(response_id, reply_to):
-                        with reply_to:
-                            found = self._state.history.after(response_id)
-                            with contextlib.suppress(*_LEFT):
-                                reply_to.send_nowait(found)
+    def begin_behind(self, earlier: SessionActor, known: Callable[[], Switch]) -> None:
+        """Serve nobody before an earlier actor of the session has ended.
 
-    async def _begin(self, facts: TurnFacts) -> TurnPlan:
-        if facts.compaction or facts.binds:  # else nothing that the disk knows would matter
+        `known` returns what the memory knows then; see `take_over`. The earlier one is closed.
+        """
+
+        async def follow() -> None:
+            await earlier.until_ended()
+            self.take_over(known())
+
+        self._put_in_line(_Step(follow))
+
+    def close(self) -> bool:
+        """Take no more asks. Tells whether there still are some to serve, behind which it ends."""
+        self._is_closed = True
+        if self._is_working:
+            self._ended = self._ended or trio.Event()
+        else:
+            self._home.ended(self)
+        return self._is_working
+
+    async def until_ended(self) -> None:
+        """Wait until an actor that had still something to do when it was closed has done it."""
+        assert self._ended is not None
+        await self._ended.wait()
+
+    async def work(self) -> None:
+        """Serve those in line until there are none. One that is cancelled has ended with all asks.
+
+        Task border: an actor that fails has ended too, and those who wait for it are told; other
+        sessions go on.
+        """
+        is_well = False
+        try:
+            while self._line:
+                await self._line.pop(0).run()
+            is_well = True
+        except Exception:  # noqa: BLE001 - task border
+            _log.exception(_FAILED)
+        finally:
+            self._is_working = False
+            if not is_well:
+                self._is_closed = True
+                for step in self._line:
+                    step.over.set()
+                self._line.clear()
+            if self._is_closed:
+                self._home.ended(self)
+                if self._ended is not None:
+                    self._ended.set()
+
+    # How it is done.
+
+    def _must_be_open(self) -> None:
+        if self._is_closed:
+            raise SessionLostError
+
+    def _at_once(self, act: Callable[[_About], _Answer], about: _About) -> _Answer:
+        """Do what needs the memory alone, while nobody is in line.
+
+        The border of a session in the asker's task: see `work`.
+
+        Raises:
+            SessionLostError: the actor has failed by it.
+        """
+        try:
+            return act(about)
+        except Exception:  # noqa: BLE001 - the session's border in the task of a turn
+            _log.exception(_FAILED)
+            self.close()
+            raise SessionLostError from None
+
+    async def _hear(self, act: Callable[[_About], None], about: _About) -> None:
+        """Do what nobody waits for, at once or in line."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._must_be_open()
+        if self._is_working:
+            self._put_in_line(_Step(partial(_later, act, about)))
+            return
+        with contextlib.suppress(SessionLostError):  # it was told; to tell it again is no use
+            self._at_once(act, about)
+
+    async def _in_line(self, act: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """Wait until those before are served, and this too; who leaves before is not served."""
+        step = _Step(act)
+        self._put_in_line(step)
+        try:
+            await step.over.wait()
+        finally:
+            if step in self._line:
+                self._line.remove(step)
+        if not step.answers:
+            raise SessionLostError
+        return step.answers[0]
+
+    def _put_in_line(self, step: _Step[Any]) -> None:
+        self._line.append(step)
+        if not self._is_working:
+            self._home.start(self)
+            self._is_working = True
+
+    # What is done.
+
+    def _needs_disk(self, *, family: bool, compaction: bool, binds: bool = False) -> bool:
+        """Tell whether the disk has a say in such a turn's plan, or must learn of it first."""
+        if self._kept is None and (compaction or binds):
+            return True  # else nothing that it knows would matter
+        state = decisions.meet_family(self._state) if family else self._state
+        return decisions.must_switch(state, family=family, compaction=compaction)
+
+    def _begin_from_memory(self, facts: TurnFacts) -> TurnPlan | None:
+        """Return the turn's plan, None if the disk comes first."""
+        if self._needs_disk(family=facts.family, compaction=facts.compaction, binds=facts.binds):
+            return None
+        return self._begin(facts)
+
+    def _begin(self, facts: TurnFacts) -> TurnPlan:
+        if facts.family:
+            self._state = decisions.meet_family(self._state)
+        plan = decisions.begin(self._state, facts)
+        if plan.compacts and self._kept is None:
+            # What the disk may know is not known: to compact nothing is never wrong.
+            return attrs.evolve(plan, compacts=False)
+        return plan
+
+    async def _begin_with_disk(self, facts: TurnFacts) -> TurnPlan:
+        if facts.compaction or facts.binds:
             await self._recall()
         if facts.family:
             await self._go_to_family(compaction=facts.compaction)
         elif decisions.must_switch(self._state, family=False, compaction=facts.compaction):
             await self._persist_switch()
-        plan = decisions.begin(self._state, facts)
-        # What the disk may know is not known: to compact nothing is never wrong.
-        return plan if self._kept is not None else attrs.evolve(plan, compacts=False)
+        return self._begin(facts)
 
     async def _go_to_family(self, *, compaction: bool) -> None:
         """Turn history compaction off for the rest of the session, before a request is built."""
@@ -157,19 +333,29 @@ class SessionActor:
         if decisions.must_switch(self._state, family=True, compaction=compaction):
             await self._persist_switch()
 
-    async def _end(self, outcome: TurnOutcome) -> None:
-        before = self.characters
-        self._state = decisions.end(self._state, outcome)
-        self._grown(self.characters - before)
+    def _end(self, outcome: TurnOutcome) -> None:
+        before = self._state
+        self._state = decisions.end(before, outcome)
         if outcome.response_id:
-            self._answered(outcome.response_id)
-        await self._keep_binding()
+            self._home.answered(self, outcome.response_id)
+        if self._has_news():
+            self._put_in_line(_Step(self._keep_binding))
+        self._tell_growth(before)
 
-    def _answer(self, response_id: str, conversation: Conversation) -> None:
-        before = self.characters
-        self._state = decisions.answer(self._state, response_id, conversation)
-        self._grown(self.characters - before)
-        self._answered(response_id)
+    def _note_answer(self, answer: tuple[str, Conversation]) -> None:
+        before, (response_id, conversation) = self._state, answer
+        self._state = decisions.answer(before, response_id, conversation)
+        self._home.answered(self, response_id)
+        self._tell_growth(before)
+
+    def _after(self, response_id: str) -> Conversation | None:
+        return self._state.history.after(response_id)
+
+    def _tell_growth(self, before: SessionState) -> None:
+        """Tell how much the state has grown. It may be closed by that, so this comes last."""
+        now = self._state
+        if now.reasoning is not before.reasoning or now.history is not before.history:
+            self._home.grown(self, now.characters - before.characters)
 
     async def _recall(self) -> None:
         """Ask the disk what it has kept of the session, once."""
@@ -224,13 +410,19 @@ class SessionActor:
 
     async def _keep_binding(self) -> None:
         """Let the disk know which account the session is bound to, and that it is alive."""
-        if self._kept is None:
-            return
-        fresh = trio.current_time() - self._stored_at_s < TOUCH_S
-        if self._state.bound == self._kept.bound and (fresh or self._kept == Kept()):
-            return
-        with contextlib.suppress(SessionStoreError):  # the next turn tries again
-            await self._save(uncompacted=self._kept.uncompacted)
+        if self._kept is not None and self._has_news():
+            with contextlib.suppress(SessionStoreError):  # the next turn tries again
+                await self._save(uncompacted=self._kept.uncompacted)
+
+    def _has_news(self) -> bool:
+        """Tell whether the disk should hear of the session now."""
+        kept = self._kept
+        if kept is None:
+            return False
+        if self._state.bound != kept.bound:
+            return True
+        is_worth_a_word = kept.uncompacted or kept.bound is not None
+        return is_worth_a_word and trio.current_time() - self._stored_at_s >= TOUCH_S
 
     async def _save(self, *, uncompacted: bool) -> bool:
         kept = Kept(uncompacted=uncompacted, bound=self._state.bound)
@@ -239,123 +431,10 @@ class SessionActor:
         return known
 
 
-@attrs.define(eq=False)
-class Session:
-    """What a request holds of a session."""
-
-    _mailbox: trio.MemorySendChannel[Ask]
-    #: Turns that wait for an answer, or to be heard.
-    _waiting: int = attrs.field(default=0, init=False)
-    _is_closing: bool = attrs.field(default=False, init=False)
-
-    async def begin_turn(self, facts: TurnFacts) -> TurnPlan:
-        """Ask for a turn's plan.
-
-        Where the turn goes to the openai-codex family, the session's history stays uncompacted from
-        now on, and that is on the disk before this returns, or its owner was told that it is not.
-        Cancelled, the turn leaves nothing behind; the session may have done its part all the same.
-
-        Raises:
-            SessionLostError: the actor has ended.
-        """
-        reply_to, reply = trio.open_memory_channel[TurnPlan](1)
-        with reply_to, reply:
-            return await self._ask(BeginTurn(facts, reply_to), reply)
-
-    async def meets_family(self, *, compaction: bool) -> None:
-        """Say that a turn which has begun elsewhere goes to the openai-codex family now.
-
-        To be called before the request is built; as for `begin_turn` with such facts.
-
-        Args:
-            compaction: history compaction is on, server-wide.
-
-        Raises:
-            SessionLostError: the actor has ended; say it to the session that begins in its place.
-        """
-        reply_to, reply = trio.open_memory_channel[None](1)
-        with reply_to, reply:
-            await self._ask(MeetFamily(compaction, reply_to), reply)
-
-    async def end_turn(self, outcome: TurnOutcome) -> None:
-        """Tell what a served turn left behind.
-
-        Raises:
-            SessionLostError: the actor has ended.
-        """
-        with self._heard():
-            await self._mailbox.send(EndTurn(outcome))
-
-    async def answered(self, response_id: str, conversation: Conversation) -> None:
-        """Tell of an answer that the relay has given itself; see `LeftBehind.conversation`.
-
-        Raises:
-            SessionLostError: the actor has ended.
-        """
-        with self._heard():
-            await self._mailbox.send(Answered(response_id, conversation))
-
-    async def recall(self, response_id: str) -> Conversation | None:
-        """Return all that was said up to and with an answer, None if it is not known.
-
-        Raises:
-            SessionLostError: the actor has ended.
-        """
-        reply_to, reply = trio.open_memory_channel["Conversation | None"](1)
-        with reply_to, reply:
-            return await self._ask(Recall(response_id, reply_to), reply)
-
-    async def _ask(self, ask: Ask, reply: trio.MemoryReceiveChannel[_Answer]) -> _Answer:
-        with self._heard():
-            await self._mailbox.send(ask)
-            return await reply.receive()
-
-    @contextlib.contextmanager
-    def _heard(self) -> Iterator[None]:
-        """Keep the mailbox open meanwhile: who has asked is answered, however many are new."""
-        if self._is_closing:
-            raise SessionLostError
-        self._waiting += 1
-        try:
-            yield
-        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.EndOfChannel):
-            raise SessionLostError from None
-        finally:
-            self._waiting -= 1
-            self._close_if_done()
-
-    def close(self) -> None:
-        """Take no more asks, and let the actor end once it has answered those that wait."""
-        self._is_closing = True
-        self._close_if_done()
-
-    def _close_if_done(self) -> None:
-        if self._is_closing and not self._waiting:
-            self._mailbox.close()
+async def _later(act: Callable[[_About], _Answer], about: _About) -> _Answer:
+    """Do in line what could be done at once, were there none."""
+    return act(about)
 
 
-@attrs.frozen(eq=False)
-class Mailbox:
-    """A new session: the handle for requests, and the actor for the registry to run."""
-
-    session: Session
-    actor: SessionActor
-
-
-def open_mailbox(
-    key: SessionKey,
-    store: SessionStore,
-    *,
-    grown: Callable[[int], None],
-    answered: Callable[[str], None],
-) -> Mailbox:
-    """Return a new session and its actor, connected. See `SessionActor` for the callbacks."""
-    mailbox, inbox = trio.open_memory_channel[Ask](0)
-    actor = SessionActor(
-        key=key,
-        inbox=inbox,
-        store=store,
-        grown=grown,
-        answered=answered,
-    )
-    return Mailbox(Session(mailbox), actor)
+#: What a request holds of a session.
+Session: TypeAlias = SessionActor

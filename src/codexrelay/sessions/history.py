@@ -84,6 +84,10 @@ class History:
         return History(known, characters)
 
 
+#: Of a session whose clients send everything each time.
+NOTHING_SAID: Final = History()
+
+
 def _characters(known: Mapping[str, Conversation]) -> int:
     """Count each piece once; they are shared as objects."""
     pieces = {id(piece): len(piece) for one in known.values() for piece in one.pieces}

@@ -10,7 +10,7 @@ from typing import Final
 import attrs
 
 from codexrelay.protocol.raw import JsonObject
-from codexrelay.sessions.history import Conversation, History
+from codexrelay.sessions.history import NOTHING_SAID, Conversation, History
 
 #: Turn states that are remembered: a user turn has one on each account that served it, usually one;
 #: one user turn runs, a title request or a subagent stands beside.
@@ -39,6 +39,7 @@ _LEAST_TOKENS: Final = 200
 _WEIGHT: Final = 0.3
 
 _NOTHING: Final[Mapping[str, tuple[JsonObject, ...]]] = MappingProxyType({})
+_NOBODY: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @attrs.frozen(kw_only=True)
@@ -135,7 +136,7 @@ class SessionState:
     #: Oldest first; at most one per call id.
     reasoning: tuple[Reasoning, ...] = ()
     #: Digest of an encrypted item -> the account that made it; oldest first.
-    owners: Mapping[str, str] = attrs.field(factory=dict)
+    owners: Mapping[str, str] = _NOBODY
     #: Whether its history may be compacted.
     switch: Switch = Switch.OPEN
     #: Its history was compacted once, and goes on to be.
@@ -149,13 +150,17 @@ class SessionState:
     #: Ids of the latest answers, the latest last.
     responses: tuple[str, ...] = ()
     #: What its clients can go on from by the id of an answer.
-    history: History = attrs.field(factory=History)
+    history: History = NOTHING_SAID
     counters: Counters = Counters()
 
     @property
     def characters(self) -> int:
         """Roughly what the session costs to remember."""
         return sum(r.characters for r in self.reasoning) + self.history.characters
+
+
+#: What is known of a session before its first turn.
+NEW: Final = SessionState()
 
 
 @attrs.frozen(kw_only=True)
@@ -184,7 +189,7 @@ class TurnPlan:
     #: Tool-call id -> the reasoning that preceded it.
     reasoning: Mapping[str, tuple[JsonObject, ...]] = _NOTHING
     #: Digest of an encrypted item -> the only account that can read it.
-    owners: Mapping[str, str] = attrs.field(factory=dict)
+    owners: Mapping[str, str] = _NOBODY
     #: History compaction may act on what goes to a backend outside of the openai-codex family.
     compacts: bool = False
     #: It has acted on this session before, and acts again whatever the estimate says.
@@ -208,7 +213,7 @@ class TurnOutcome:
     #: Qualified id of the account that served it, None where it was no account.
     account_id: str | None = None
     turn_state: str | None = None
-    left_behind: LeftBehind = attrs.field(factory=LeftBehind)
+    left_behind: LeftBehind = LeftBehind()
     #: Name of the backend that served it.
     backend: str | None = None
     #: Qualified id of the account that the session is bound to now; None where that is not known.
@@ -230,7 +235,7 @@ def begin(state: SessionState, facts: TurnFacts) -> TurnPlan:
     """Return the plan for a turn."""
     return TurnPlan(
         turn_state=_turn_state_for(facts, state.turn_states),
-        reasoning={r.call_id: r.items for r in state.reasoning},
+        reasoning={r.call_id: r.items for r in state.reasoning} if state.reasoning else _NOTHING,
         owners=state.owners,
         compacts=facts.compaction and state.switch is Switch.OPEN and not facts.family,
         compacting=state.compacting,
@@ -274,6 +279,8 @@ def _turn_state_for(facts: TurnFacts, states: tuple[TurnState, ...]) -> TurnStat
     here remembers (after a restart) may belong to any account, and is sent to none: what is lost is
     a place in a cache.
     """
+    if not states:
+        return None
     offered = next((s for s in states if s.value == facts.offered_turn_state), None)
     if offered is None and facts.opens:
         return None
@@ -283,11 +290,11 @@ def _turn_state_for(facts: TurnFacts, states: tuple[TurnState, ...]) -> TurnStat
 
 def end(state: SessionState, outcome: TurnOutcome) -> SessionState:
     """Return the state after a turn that was served."""
-    return attrs.evolve(
-        state,
+    return SessionState(
         turn_states=_with_turn_state(state.turn_states, outcome),
         reasoning=_with_reasoning(state.reasoning, outcome.left_behind),
         owners=_with_owners(state.owners, outcome),
+        switch=state.switch,
         compacting=state.compacting or outcome.compacted,
         characters_per_token=_calibrated(state.characters_per_token, outcome),
         bound=outcome.bound or state.bound,
@@ -317,6 +324,8 @@ def _with_conversation(history: History, outcome: TurnOutcome) -> History:
 def _with_response(known: tuple[str, ...], response_id: str | None) -> tuple[str, ...]:
     if not response_id:
         return known
+    if response_id not in known:
+        return (*known, response_id)[-MAX_RESPONSES:]
     return (*(known_id for known_id in known if known_id != response_id), response_id)[
         -MAX_RESPONSES:
     ]
@@ -333,9 +342,13 @@ def _counted(counters: Counters, outcome: TurnOutcome) -> Counters:
         input_tokens=counters.input_tokens + max(0, outcome.input_tokens or 0),
         output_tokens=counters.output_tokens + max(0, outcome.output_tokens or 0),
         compacted_turns=counters.compacted_turns + outcome.compacted,
-        compaction=counters.compaction + outcome.compaction,
-        compression=counters.compression + outcome.compression,
+        compaction=_sum(counters.compaction, outcome.compaction),
+        compression=_sum(counters.compression, outcome.compression),
     )
+
+
+def _sum(saved: Savings, more: Savings) -> Savings:
+    return saved + more if more else saved
 
 
 def _calibrated(present: float, outcome: TurnOutcome) -> float:
@@ -353,7 +366,7 @@ def _calibrated(present: float, outcome: TurnOutcome) -> float:
 
 def _with_turn_state(states: tuple[TurnState, ...], outcome: TurnOutcome) -> tuple[TurnState, ...]:
     """The first value a user turn receives from an account is kept (wire notes 2.2)."""
-    if outcome.account_id is None:
+    if outcome.account_id is None or not (states or outcome.turn_state):
         return states
     if outcome.opens:
         states = tuple(s for s in states if s.user_turn != outcome.user_turn)
