@@ -23,7 +23,9 @@ from codexrelay.accounts.standing import (
     NO_REFRESH_TOKEN_REASON,
     PROBE_EVERY_S,
     Effect,
+    PassedOver,
     Saving,
+    Standing,
     Why,
 )
 from codexrelay.accounts.strategies import find_strategies
@@ -1074,3 +1076,109 @@ class PoolMachine(RuleBasedStateMachine):
 
 TestPoolMachine = PoolMachine.TestCase
 TestPoolMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+# What is found out once
+
+
+def test_five_hundred_accounts_are_looked_at_once_while_nothing_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks, obstacle = Counter[str](), Standing.obstacle
+
+    def counted(standing: Standing, **about: object) -> PassedOver | None:
+        looks[standing.bearer.id] += 1
+        return obstacle(standing, **about)  # type: ignore[arg-type] - passed on as given
+
+    monkeypatch.setattr(Standing, "obstacle", counted)
+    pool = pool_of(*(an_account(f"a{n:03}", plan_type="plus") for n in range(500)))
+    report(pool, "a000", LIMITED)
+    looks.clear()
+    for turn in range(1000):
+        ask = Ask(model="gpt-5.5", plans=frozenset({"plus"}))
+        choice = pool.choose(ask, now_unix_s=NOW + turn / 10)
+        assert choice.account is not None
+        place = pool.take(choice, ask)
+        pool.accept(choice.account, leased_at_unix_s=NOW + turn / 10, now_unix_s=NOW + turn / 10)
+        pool.observe(choice.account, Limits(observed_unix_s=NOW + turn / 10, plan_type="plus"))
+        pool.give_back(place)
+    assert set(looks.values()) == {1}
+    assert len(looks) == 500
+
+
+def test_what_turns_bring_stands_in_the_accounts_all_the_same() -> None:
+    pool = pool_of(an_account())
+    seen = Limits(observed_unix_s=NOW + 1, primary=Window(used_percent=7.0))
+    pool.accept(named(pool, "work"), leased_at_unix_s=NOW, now_unix_s=NOW + 2)
+    pool.observe(named(pool, "work"), seen)
+    assert pool.saving is Saving.LATER
+    [account] = pool.accounts
+    assert (account.last_used_unix_s, account.limits) == (NOW + 2, seen)
+    [learnt] = pool.take_unsaved()
+    assert learnt.account == account
+    assert pool.saving is Saving.NO
+
+
+@pytest.mark.parametrize("strategy", ["round-robin", "session-affinity", "first-available"])
+@pytest.mark.parametrize("cap", [None, 1, 2])
+@pytest.mark.parametrize("seed", range(2))
+def test_whatever_happens_the_choice_is_as_if_each_account_were_looked_at(
+    seed: int, cap: int | None, strategy: str
+) -> None:
+    rng, now = random.Random(seed), NOW
+    accounts = [
+        an_account("a", plan_type="plus"),
+        an_account("b", plan_type="free"),
+        an_account("c", refresh_token=None, expires_at_unix_s=NOW + 3000),
+        an_account("d", limited_until_unix_s=NOW + 500),
+    ]
+    pools = [pool_of(*accounts, strategy=strategy, cap=cap, probe_every_s=300) for _ in range(2)]
+    held: list[tuple[str, list[Place]]] = []
+    kinds = [*FaultKind]
+    for _ in range(200):
+        now += rng.choice((0, 0, 1, 40, 400, -5))
+        ask = Ask(
+            model=rng.choice((None, "gpt-5.5", "o-9")),
+            plans=rng.choice((None, frozenset(), frozenset({"plus"}))),
+            session=rng.choice((None, "s1", "s2")),
+            rejected=rng.choice((frozenset(), frozenset({"a"}))),
+            again=rng.choice((None, None, "b")),
+            opens=rng.random() < 0.5,
+            aside=rng.random() < 0.1,
+        )
+        pools[1]._surveys.clear()
+        assert pools[0].can_take(ask, now_unix_s=now) is pools[1].can_take(ask, now_unix_s=now)
+        pools[1]._surveys.clear()
+        one, other = (pool.choose(ask, now_unix_s=now) for pool in pools)
+        assert (one.account is None) is (other.account is None)
+        assert (one.by, one.bound, one.candidates) == (other.by, other.bound, other.candidates)
+        told = [
+            [(p.account.id, p.why, p.reason, p.until_unix_s) for p in choice.passed_over]
+            for choice in (one, other)
+        ]
+        assert told[0] == told[1]
+        if one.account is not None:
+            assert other.account is not None
+            assert one.account.id == other.account.id
+            taken = [pool.take(one, ask) for pool in pools]
+            held.append((one.account.id, taken))
+        if held and rng.random() < 0.8:
+            name, places = held.pop(rng.randrange(len(held)))
+            fault = a_fault(rng.choice(kinds), resets_at_unix_s=now + rng.choice((10, 900)))
+            seen = Limits(
+                observed_unix_s=now,
+                plan_type=rng.choice(("plus", "free", None)),
+                primary=Window(used_percent=rng.choice((10.0, 100.0)), resets_at_unix_s=now + 60),
+            )
+            what = rng.choice(("accept", "observe", "report", "read again", "nothing"))
+            for pool, place in zip(pools, places, strict=True):
+                if what == "accept":
+                    accept(pool, name, leased_at=now - 1, now=now)
+                elif what == "observe":
+                    pool.observe(named(pool, name), seen)
+                elif what == "report":
+                    report(pool, name, fault, model=ask.model, leased_at=now - 1, now=now)
+                elif what == "read again":
+                    pool.update(pool.accounts, now_unix_s=now)
+                pool.give_back(place)
+    assert pools[0].accounts == pools[1].accounts

@@ -38,6 +38,7 @@ from codexrelay.protocol.faults import FaultKind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     import httpx
 
@@ -178,6 +179,26 @@ def _strategy_settings(settings: ManagedOAuthSettings, rng: random.Random) -> St
     )
 
 
+@attrs.define(eq=False)
+class _Loan:
+    """The block in which a turn has an account: see `Lender.lease`."""
+
+    _lender: Lender
+    _ask: Ask
+    _patience: Patience
+    _place: Place | None = attrs.field(default=None, init=False)
+
+    async def __aenter__(self) -> Lease:
+        self._place, lease = await self._lender.obtain(self._ask, self._patience)
+        self._lender.leased += 1  # no checkpoint between getting and counting it
+        return lease
+
+    async def __aexit__(self, *_raised: object) -> None:
+        assert self._place is not None
+        self._lender.leased -= 1
+        self._lender.give_back(self._place)
+
+
 @attrs.define(eq=False, kw_only=True)
 class Lender:
     """Lends accounts to turns."""
@@ -233,10 +254,11 @@ class Lender:
             every=sources.allowed == "all",
         )
 
-    @contextlib.asynccontextmanager
-    async def lease(self, ask: Ask, patience: Patience = _PATIENCE) -> AsyncIterator[Lease]:
+    def lease(self, ask: Ask, patience: Patience = _PATIENCE) -> AbstractAsyncContextManager[Lease]:
         """Lend an account for one attempt, with a token that is good as far as can be known.
 
+        At once, where one is free whose token is good: no checkpoint then, but for who is cancelled
+        and for a look at the files, now and then.
         Waits for a refresh if the account needs one; an account that cannot be refreshed falls
         through to the next. Waits in line while every account that could be chosen serves as many
         turns as it may, and as long as `patience` says for one that rests. Cancelled while it
@@ -254,13 +276,7 @@ class Lender:
             UnusableFilesError: there are files, and none can be used.
             NoAccountError: there is none.
         """
-        place, lease = await self._obtain(ask, patience)
-        self.leased += 1  # no checkpoint between getting and counting it
-        try:
-            yield lease
-        finally:
-            self.leased -= 1
-            self._give_back(place)
+        return _Loan(self, ask, patience)
 
     def can_take(self, ask: Ask) -> bool:
         """Tell whether there is an account for an attempt at this moment."""
@@ -281,6 +297,8 @@ class Lender:
 
     def bound(self, session: str) -> str | None:
         """Return the account that a session is bound to, None if it is to none."""
+        if not self.pool.binds:
+            return None
         return self.pool.bound(session, now_unix_s=self.wall_clock())
 
     @property
@@ -443,8 +461,10 @@ class Lender:
                 for problem in saved.problems:
                     log.warning("account's state not saved", problem=str(problem))
 
-    async def _obtain(self, ask: Ask, patience: Patience) -> tuple[Place, Lease]:
-        await trio.lowlevel.checkpoint()  # an attempt begins only while its client is there
+    async def obtain(self, ask: Ask, patience: Patience) -> tuple[Place, Lease]:
+        """Return an account and the place on it, which must go to `give_back`; see `lease`."""
+        # An attempt begins only while its client is there.
+        await trio.lowlevel.checkpoint_if_cancelled()
         await self.look()
         if ask.aside:
             ask = attrs.evolve(ask, avoid=(*ask.avoid, *self._without_good_token()))
@@ -463,24 +483,27 @@ class Lender:
                 granted = late
             account = granted.choice.account
             assert account is not None
-            with contextlib.ExitStack() as undo:
-                undo.callback(self._give_back, granted.place)
-                ready = await self._ready(account, ask)
-                if isinstance(ready, Account):
-                    undo.pop_all()
-                    return granted.place, Lease(
-                        account=ready,
-                        by=granted.choice.by,
-                        candidates=granted.choice.candidates,
-                        passed_over=granted.choice.passed_over,
-                        bound=granted.choice.bound,
-                        refreshed=ready.credentials != account.credentials,
-                        waited_s=waited_s,
-                        rested_s=rested_s,
-                        leased_at_unix_s=self.wall_clock(),
-                        lender=self,
-                        ask=ask,
-                    )
+            ready: Account | str = account
+            if ask.aside or self._need(account) is not None:
+                with contextlib.ExitStack() as undo:
+                    undo.callback(self.give_back, granted.place)
+                    ready = await self._ready(account, ask)
+                    if isinstance(ready, Account):
+                        undo.pop_all()
+            if isinstance(ready, Account):
+                return granted.place, Lease(
+                    account=ready,
+                    by=granted.choice.by,
+                    candidates=granted.choice.candidates,
+                    passed_over=granted.choice.passed_over,
+                    bound=granted.choice.bound,
+                    refreshed=ready is not account and ready.credentials != account.credentials,
+                    waited_s=waited_s,
+                    rested_s=rested_s,
+                    leased_at_unix_s=self.wall_clock(),
+                    lender=self,
+                    ask=ask,
+                )
             stuck[account.id] = ready
 
     def _choose(self, ask: Ask) -> Granted | None:
@@ -499,7 +522,8 @@ class Lender:
             now_unix_s=self.wall_clock(),
         )
 
-    def _give_back(self, place: Place) -> None:
+    def give_back(self, place: Place) -> None:
+        """End the use of an account."""
         self.pool.give_back(place)
         self.queue.serve()
 
@@ -522,7 +546,8 @@ class Lender:
     def _after_learning(self) -> None:
         if self.pool.saving is Saving.NO:
             return
-        self._learnt.set()
+        if not self._learnt.is_set():
+            self._learnt.set()
         if self.pool.saving is Saving.NOW:
             self._urgent.set()
 

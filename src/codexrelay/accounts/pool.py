@@ -7,7 +7,8 @@ whole state behind. Refreshing, reading and storing happen around it, in `lender
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+import math
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import attrs
 
@@ -125,9 +126,33 @@ class Restorable(Protocol):
         """Bind a session to an account, unless it is bound by now."""
 
 
+@attrs.frozen(kw_only=True)
+class _Survey:
+    """Which accounts can take a turn of some kind, and which cannot."""
+
+    #: The ids of those that can, in order.
+    usable: tuple[str, ...]
+    eligible: frozenset[str]
+    passed_over: tuple[PassedOver, ...]
+    #: Ids of those that do not come back by themselves.
+    lost: frozenset[str]
+    #: In between the answer is the same, if nothing changes.
+    since_unix_s: float
+    until_unix_s: float
+
+
+#: Kinds of turns for which a survey is kept. Clients may ask for any model, so it is bounded.
+_MOST_SURVEYS: Final = 64
+
+
 @attrs.define(eq=False)
 class Pool:
-    """All accounts, in byte order of their ids, and who is next."""
+    """All accounts, in byte order of their ids, and who is next.
+
+    Who can take a turn is found out by a look at each account, once for each kind of turn until
+    something changes or a time has passed: a choice costs the same however many there are. Only
+    where `max_concurrent_turns` is reached and left by each turn is the look due for each.
+    """
 
     _selector: Selector
     #: Most turns that one account serves at a time; None: any number.
@@ -137,6 +162,21 @@ class Pool:
     _standings: dict[str, Standing] = attrs.field(factory=dict, init=False)
     #: Of accounts whose file is gone, while turns still use them: it may come back.
     _gone: dict[str, Standing] = attrs.field(factory=dict, init=False)
+    _order: tuple[str, ...] = attrs.field(default=(), init=False)
+    #: By model and plans.
+    _surveys: dict[tuple[str | None, frozenset[str] | None], _Survey] = attrs.field(
+        factory=dict, init=False
+    )
+    #: Places that are taken and count as turns.
+    _leases: int = attrs.field(default=0, init=False)
+    #: How soon `take_unsaved` should be called.
+    saving: Saving = attrs.field(default=Saving.NO, init=False)
+    #: Whether the strategy binds sessions to accounts.
+    binds: bool = attrs.field(init=False)
+
+    @binds.default
+    def _does_bind(self) -> bool:
+        return isinstance(self._selector, Restorable)
 
     @property
     def accounts(self) -> tuple[Account, ...]:
@@ -155,7 +195,10 @@ class Pool:
             standing = before.get(account.id)
             if standing is None:
                 standing = Standing.of(
-                    account, probe_every_s=self.probe_every_s, now_unix_s=now_unix_s
+                    account,
+                    probe_every_s=self.probe_every_s,
+                    now_unix_s=now_unix_s,
+                    changed=self._surveys.clear,
                 )
             else:
                 standing.reread(account, now_unix_s=now_unix_s)
@@ -165,6 +208,9 @@ class Pool:
             for account_id, standing in before.items()
             if account_id not in self._standings and standing.places
         }
+        self._order = tuple(self._standings)
+        self._surveys.clear()
+        self.saving = max((s.saving for s in self._standings.values()), default=Saving.NO)
 
     def replace(self, account: Account, *, now_unix_s: float) -> Account | None:
         """Take over one account as it is stored; return it as it stands, None if it is gone."""
@@ -172,6 +218,7 @@ class Pool:
         if standing is None:
             return None
         standing.reread(account, now_unix_s=now_unix_s)
+        self._note(standing)
         return standing.account
 
     # What the configuration says.
@@ -191,7 +238,8 @@ class Pool:
         for standing in (*self._standings.values(), *self._gone.values()):
             standing.probe_every_s = probe_every_s
         if selector is not None:
-            self._selector = selector
+            self._selector, self.binds = selector, isinstance(selector, Restorable)
+        self._surveys.clear()
 
     def adapt(self, settings: StrategySettings) -> bool:
         """Let the strategy go by other settings; False if it can only begin anew with them."""
@@ -204,33 +252,61 @@ class Pool:
 
     def choose(self, ask: Ask, *, now_unix_s: float) -> Choice:
         """Choose the account for one attempt. Whoever uses it takes a place with `take`."""
+        survey = self._survey(ask, now_unix_s=now_unix_s)
+        if not survey.usable:
+            return Choice(account=None, passed_over=survey.passed_over)
+        bound = None
+        if self.binds and ask.session is not None:
+            bound = self.bound(ask.session, now_unix_s=now_unix_s)
+        chosen, by = self._choose(survey, ask, bound, now_unix_s=now_unix_s)
+        if self.binds and ask.session is not None:
+            bound = self.bound(ask.session, now_unix_s=now_unix_s)
+        return Choice(
+            account=self._standings[chosen].bearer,
+            by=by,
+            bound=bound,
+            candidates=survey.usable,
+            passed_over=survey.passed_over,
+        )
+
+    def can_take(self, ask: Ask, *, now_unix_s: float) -> bool:
+        """Tell whether there is an account for an attempt, without choosing one."""
+        return bool(self._survey(ask, now_unix_s=now_unix_s).usable)
+
+    def _survey(self, ask: Ask, *, now_unix_s: float) -> _Survey:
+        """Return which accounts can take the turn, from a look at each where that is due."""
+        if ask.rejected or ask.again is not None or ask.aside:
+            return self._look_at_each(ask, now_unix_s=now_unix_s)
+        kind = (ask.model, ask.plans)
+        survey = self._surveys.get(kind)
+        if survey is None or not survey.since_unix_s <= now_unix_s < survey.until_unix_s:
+            survey = self._look_at_each(ask, now_unix_s=now_unix_s)
+            if len(self._surveys) >= _MOST_SURVEYS:
+                self._surveys.clear()
+            self._surveys[kind] = survey
+        return survey
+
+    def _look_at_each(self, ask: Ask, *, now_unix_s: float) -> _Survey:
         passed_over: list[PassedOver] = []
         eligible: set[str] = set()
         lacking = self._lacking(ask, now_unix_s=now_unix_s)
+        until_unix_s = math.inf
         for account_id, standing in self._standings.items():
             obstacle = self._obstacle(standing, ask, lacking, now_unix_s=now_unix_s)
             if obstacle is None:
                 eligible.add(account_id)
             else:
                 passed_over.append(obstacle)
+            holds = standing.holds_until_unix_s(now_unix_s=now_unix_s, model=ask.model)
+            until_unix_s = min(until_unix_s, holds)
         passed_over += self._leave_probes_alone(eligible, ask)
-        if not eligible:
-            return Choice(account=None, passed_over=tuple(passed_over))
-        chosen, by = self._choose(eligible, ask, now_unix_s=now_unix_s)
-        return Choice(
-            account=self._standings[chosen].account,
-            by=by,
-            bound=None if ask.session is None else self.bound(ask.session, now_unix_s=now_unix_s),
-            candidates=tuple(name for name in self._standings if name in eligible),
+        return _Survey(
+            usable=tuple(name for name in self._order if name in eligible),
+            eligible=frozenset(eligible),
             passed_over=tuple(passed_over),
-        )
-
-    def can_take(self, ask: Ask, *, now_unix_s: float) -> bool:
-        """Tell whether there is an account for an attempt, without choosing one."""
-        lacking = self._lacking(ask, now_unix_s=now_unix_s)
-        return any(
-            self._obstacle(standing, ask, lacking, now_unix_s=now_unix_s) is None
-            for standing in self._standings.values()
+            lost=frozenset(n for n, s in self._standings.items() if _is_lost(s, now_unix_s)),
+            since_unix_s=now_unix_s,
+            until_unix_s=until_unix_s,
         )
 
     def take(self, choice: Choice, ask: Ask) -> Place:
@@ -244,8 +320,13 @@ class Pool:
             probes=counts and standing.is_unproved,
             counts=counts,
         )
-        standing.leases += place.counts
-        standing.probes += place.probes
+        if counts:
+            standing.leases += 1
+            self._leases += 1
+            if standing.leases == self.max_concurrent_turns:
+                self._surveys.clear()  # it has become busy
+        if place.probes:
+            standing.probes += 1
         return place
 
     def at_hand(self, account: Account, ask: Ask, *, now_unix_s: float) -> Account | None:
@@ -258,22 +339,23 @@ class Pool:
 
     def give_back(self, place: Place) -> None:
         """End the use of an account; to be called once for each place."""
-        place.standing.leases -= place.counts
-        place.standing.probes -= place.probes
+        standing = place.standing
+        if place.counts:
+            if standing.leases == self.max_concurrent_turns:
+                self._surveys.clear()  # it is busy no more
+            standing.leases -= 1
+            self._leases -= 1
+        if place.probes:
+            standing.probes -= 1
 
     @property
     def is_in_use(self) -> bool:
-        """Whether any turn uses an account."""
-        return any(standing.leases for standing in self._standings.values())
+        """Whether any turn uses an account, be it one whose file is gone."""
+        return self._leases > 0
 
     def bound(self, session: str, *, now_unix_s: float) -> str | None:
         """Return the account that a session is bound to, None if it is to none."""
         return self._selector.bound(session, now_s=now_unix_s)
-
-    @property
-    def binds(self) -> bool:
-        """Whether the strategy binds sessions to accounts."""
-        return isinstance(self._selector, Restorable)
 
     def restore(self, session: str, account_id: str, *, now_unix_s: float) -> None:
         """Bind a session as it was bound before a restart, if its strategy binds any.
@@ -292,7 +374,7 @@ class Pool:
         if ask.model is None or ask.plans is None or ask.plans:
             return frozenset()
         plans = (
-            plan_of(standing.account)
+            plan_of(standing.bearer)
             for standing in self._standings.values()
             if standing.lacks(ask.model, now_unix_s=now_unix_s)
         )
@@ -306,7 +388,7 @@ class Pool:
         *,
         now_unix_s: float,
     ) -> PassedOver | None:
-        account, cap = standing.account, self.max_concurrent_turns
+        account, cap = standing.bearer, self.max_concurrent_turns
         obstacle = standing.obstacle(
             now_unix_s=now_unix_s, model=ask.model, plans=ask.plans, lacking=lacking
         )
@@ -333,14 +415,16 @@ class Pool:
             for name in sorted(probed, key=str.encode)
         ]
 
-    def _choose(self, eligible: set[str], ask: Ask, *, now_unix_s: float) -> tuple[str, By]:
+    def _choose(
+        self, survey: _Survey, ask: Ask, bound: str | None, *, now_unix_s: float
+    ) -> tuple[str, By]:
+        """Return the id of one that can be chosen; `bound` is the one of its session, if any."""
+        eligible = survey.eligible
         if ask.again is not None and ask.again in eligible:
             return ask.again, By.AGAIN
         if ask.aside:
             rank = {name: place for place, name in enumerate(ask.avoid)}
-            order = [name for name in self._standings if name in eligible]
-            return min(order, key=lambda name: rank.get(name, -1)), By.ASIDE
-        bound = self.bound(ask.session, now_unix_s=now_unix_s) if ask.session is not None else None
+            return min(survey.usable, key=lambda name: rank.get(name, -1)), By.ASIDE
         # A session that had to leave its account returns to it, and to its cache, with the next
         # user turn: in mid-turn the turn state and the reasoning would be lost for nothing.
         returns = ask.opens and bound in eligible
@@ -351,11 +435,12 @@ class Pool:
             return ask.claim, By.CLAIM
         chosen = self._selector.choose(
             Candidates(
-                order=tuple(self._standings),
-                eligible=frozenset(eligible),
-                lost=frozenset(n for n, s in self._standings.items() if _is_lost(s, now_unix_s)),
+                order=self._order,
+                eligible=eligible,
+                lost=survey.lost,
                 session=ask.session,
                 now_s=now_unix_s,
+                usable=survey.usable,
             )
         )
         return chosen, By.BINDING if chosen == bound else By.STRATEGY
@@ -381,8 +466,9 @@ class Pool:
             return  # its file was removed meanwhile
         if _is_present(account, standing):
             standing.accept_token()
-        if not aside and account.workspace_id == standing.account.workspace_id:
+        if not aside and account.workspace_id == standing.bearer.workspace_id:
             standing.accept(leased_at_unix_s=leased_at_unix_s, now_unix_s=now_unix_s)
+        self._note(standing)
 
     def report(
         self,
@@ -407,12 +493,19 @@ class Pool:
             )
         if (seen := limits.from_headers(fault.headers, now_unix_s=now_unix_s)) is not None:
             standing.observe(seen)
+        self._note(standing)
         return standing.set_aside if standing.set_aside is not before else None
 
     def observe(self, account: Account, seen: Limits) -> None:
         """Note what the backend says of the account's quota."""
         if (standing := self._standings.get(account.id)) is not None:
             standing.observe(seen)
+            self._note(standing)
+
+    def _note(self, standing: Standing) -> None:
+        """Note how soon what was learnt of one of the accounts must be stored."""
+        if standing.saving > self.saving:
+            self.saving = standing.saving
 
     # Telling.
 
@@ -440,13 +533,9 @@ class Pool:
         standing = self._standings.get(account.id)
         return standing is not None and standing.rejected_token == account.credentials.access_token
 
-    @property
-    def saving(self) -> Saving:
-        """How soon `take_unsaved` should be called."""
-        return max((standing.saving for standing in self._standings.values()), default=Saving.NO)
-
     def take_unsaved(self) -> tuple[Learnt, ...]:
         """Return what was learnt since the last call, to be stored."""
+        self.saving = Saving.NO
         return tuple(
             Learnt(account=standing.account, before=standing.take_unsaved())
             for standing in self._standings.values()
@@ -460,8 +549,8 @@ class Pool:
 
 
 def _is_present(account: Account, standing: Standing) -> bool:
-    return account.credentials.access_token == standing.account.credentials.access_token
+    return account.credentials.access_token == standing.bearer.credentials.access_token
 
 
 def _is_lost(standing: Standing, now_unix_s: float) -> bool:
-    return standing.account.status(now_unix_s=now_unix_s) is Status.NEEDS_REAUTH
+    return standing.bearer.status(now_unix_s=now_unix_s) is Status.NEEDS_REAUTH

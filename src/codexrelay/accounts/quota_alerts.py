@@ -9,6 +9,7 @@ Source: behaviour c.9.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import attrs
@@ -16,8 +17,6 @@ import attrs
 from codexrelay.protocol.limits import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from codexrelay.protocol.limits import Limits
 
 WindowName: TypeAlias = Literal["primary", "secondary"]
@@ -40,14 +39,31 @@ class Alert:
     threshold_percent: float
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class _Seen:
     """One window, as it was seen last."""
 
     observed_unix_s: float
-    resets_at_unix_s: float | None
+    window: Window
+    #: The thresholds that it was judged by.
+    thresholds: Sequence[float]
     #: The thresholds that are latched: those that were passed and have not recovered.
     latched: frozenset[float] = frozenset()
+
+    def has_ended(self, now_unix_s: float) -> bool:
+        """Tell whether another window must have begun since."""
+        ends = self.window.resets_at_unix_s
+        return ends is not None and now_unix_s >= ends
+
+    def says_the_same(
+        self, window: Window, observed_unix_s: float, thresholds: Sequence[float]
+    ) -> bool:
+        """Tell whether there is nothing new in an observation: most turns bring none."""
+        return (
+            window == self.window
+            and thresholds == self.thresholds
+            and not self.has_ended(observed_unix_s)
+        )
 
 
 @attrs.define(eq=False)
@@ -71,12 +87,15 @@ class QuotaAlerts:
             ("primary", limits.primary),
             ("secondary", limits.secondary),
         )
-        found = (
-            self._of_window(account_id, name, window, limits.observed_unix_s, thresholds)
-            for name, window in windows
-            if window is not None
-        )
-        return tuple(alert for alert in found if alert is not None)
+        found: tuple[Alert, ...] = ()
+        for name, window in windows:
+            if window is not None:
+                alert = self._of_window(
+                    account_id, name, window, limits.observed_unix_s, thresholds
+                )
+                if alert is not None:
+                    found = (*found, alert)
+        return found
 
     def _of_window(
         self,
@@ -89,13 +108,17 @@ class QuotaAlerts:
         before = self._seen.get((account_id, name))
         if before is not None and observed_unix_s < before.observed_unix_s:
             return None
+        if before is not None and before.says_the_same(window, observed_unix_s, thresholds):
+            before.observed_unix_s = observed_unix_s
+            return None
         remaining = max(0.0, _FULL_PERCENT - window.used_percent)
         passed = frozenset(t for t in thresholds if remaining < t)
         latched = frozenset[float]() if before is None else _still_latched(before, observed_unix_s)
         wavering = frozenset(t for t in latched if remaining < _recovered_percent(t))
         self._seen[account_id, name] = _Seen(
             observed_unix_s=observed_unix_s,
-            resets_at_unix_s=window.resets_at_unix_s,
+            window=window,
+            thresholds=thresholds,
             latched=passed | wavering,
         )
         if not passed - latched:
@@ -115,5 +138,4 @@ def _recovered_percent(threshold: float) -> float:
 
 def _still_latched(before: _Seen, now_unix_s: float) -> frozenset[float]:
     """Return what is latched; nothing if the window that was seen has ended since."""
-    ends = before.resets_at_unix_s
-    return before.latched if ends is None or now_unix_s < ends else frozenset()
+    return frozenset() if before.has_ended(now_unix_s) else before.latched

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
 
 from codexrelay.accounts.account import Account, Attention, Status, UsageLimit
 from codexrelay.protocol.faults import DEFAULT_COOL_DOWN_S, Fault, FaultKind
+from codexrelay.protocol.limits import Limits
 from codexrelay.protocol.openai_errors import error_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from codexrelay.protocol.limits import Limits
 
 _T = TypeVar("_T")
 
@@ -163,45 +163,95 @@ class Saving(enum.IntEnum):
     NOW = 2
 
 
+def _nobody_is_told() -> None:
+    """Do nothing with a change."""
+
+
+def _told(standing: Standing, _attribute: attrs.Attribute[_T], value: _T) -> _T:
+    """Tell of a change to what decides whether the account can be chosen."""
+    standing.changed()
+    return value
+
+
 @attrs.define(eq=False, kw_only=True)
 class Standing:
     """What is known of one account."""
 
-    #: As it is used: the stored account with what this process has learnt since.
-    account: Account
+    #: See `account`. What most turns bring, its latest use and figures that change nothing else,
+    #: is kept beside it: to put it in makes a new account, and would be done for each turn.
+    _account: Account
+    _heard: Limits | None = attrs.field(default=None, init=False)
+    _used_unix_s: float | None = attrs.field(default=None, init=False)
     #: As last read from its file, so that a change made there by others can be told.
     stored: Account
     #: With what the state file says of it, as far as this process knows.
     saved: Account
+    #: Told of each change to what `obstacle` goes by, before it is made.
+    changed: Callable[[], None] = _nobody_is_told
     #: Longest time for which the end of a cool-down is taken on trust.
-    probe_every_s: float = PROBE_EVERY_S
+    probe_every_s: float = attrs.field(default=PROBE_EVERY_S, on_setattr=_told)
     saving: Saving = Saving.NO
     #: The access token that the backend rejected last.
-    rejected_token: str | None = attrs.field(default=None, repr=False)
+    rejected_token: str | None = attrs.field(default=None, repr=False, on_setattr=_told)
     #: Distinct access tokens rejected in a row, less those before the last trial.
     rejections: int = 0
-    set_aside: SetAside | None = None
+    set_aside: SetAside | None = attrs.field(default=None, on_setattr=_told)
     #: How often in a row it was set aside for its tokens.
     refusals: int = 0
     #: When a usage limit was met last. While this is set, nothing has shown that it is over.
-    limited_at_unix_s: float | None = attrs.field(default=None, init=False)
+    limited_at_unix_s: float | None = attrs.field(default=None, init=False, on_setattr=_told)
     #: Turns that find out whether the quota is back.
-    probes: int = 0
-    pause: PassedOver | None = None
+    probes: int = attrs.field(default=0, on_setattr=_told)
+    pause: PassedOver | None = attrs.field(default=None, on_setattr=_told)
     #: Model -> until when the account is not asked for it, Unix seconds.
     no_model: dict[str, float] = attrs.field(factory=dict)
     #: Turns that use it now.
     leases: int = 0
 
     @classmethod
-    def of(cls, stored: Account, *, probe_every_s: float, now_unix_s: float) -> Standing:
+    def of(
+        cls,
+        stored: Account,
+        *,
+        probe_every_s: float,
+        now_unix_s: float,
+        changed: Callable[[], None] = _nobody_is_told,
+    ) -> Standing:
         """Return the standing of an account that was read for the first time."""
-        standing = cls(account=stored, stored=stored, saved=stored, probe_every_s=probe_every_s)
+        standing = cls(
+            account=stored,
+            stored=stored,
+            saved=stored,
+            probe_every_s=probe_every_s,
+            changed=changed,
+        )
         if stored.rate_limited_until_unix_s is not None:
             standing.limited_at_unix_s = _limited_at(stored, otherwise=now_unix_s)
         standing._correct()
         standing._heed_attention(None, now_unix_s=now_unix_s)
         return standing
+
+    @property
+    def account(self) -> Account:
+        """The account as it is used: the stored one with what this process has learnt since."""
+        if self._heard is not None or self._used_unix_s is not None:
+            self._account = attrs.evolve(
+                self._account,
+                limits=self._heard or self._account.limits,
+                last_used_unix_s=self._used_unix_s or self._account.last_used_unix_s,
+            )
+            self._heard = self._used_unix_s = None
+        return self._account
+
+    @account.setter
+    def account(self, account: Account) -> None:
+        self.changed()
+        self._account, self._heard, self._used_unix_s = account, None, None
+
+    @property
+    def bearer(self) -> Account:
+        """The account as a request needs it: its latest use and figures may be missing."""
+        return self._account
 
     # What comes from the files.
 
@@ -291,7 +341,7 @@ class Standing:
         an unknown plan is tried, and so is one that has another plan by its claim or by the
         backend's last word.
         """
-        account, against = self.account, self._against
+        account, against = self._account, self._against
         status = account.status(now_unix_s=now_unix_s)
         if status is Status.NEEDS_REAUTH:
             return against(Why.NEEDS_REAUTH, reason=account.needs_reauth)
@@ -321,6 +371,19 @@ class Standing:
             return attrs.evolve(self.pause, account=account)
         return None
 
+    def holds_until_unix_s(self, *, now_unix_s: float, model: str | None) -> float:
+        """Return until when `obstacle` says the same if nothing changes, infinity for ever."""
+        account, limited_at, no_model = self._account, self.limited_at_unix_s, self.no_model
+        turns = (
+            account.rate_limited_until_unix_s,
+            account.credentials.expires_at_unix_s,
+            None if model is None or not no_model else no_model.get(model),
+            None if self.set_aside is None else self.set_aside.until_unix_s,
+            None if self.pause is None else self.pause.until_unix_s,
+            None if limited_at is None else limited_at + self.probe_every_s,
+        )
+        return min((at for at in turns if at is not None and at > now_unix_s), default=math.inf)
+
     def lacks(self, model: str, *, now_unix_s: float) -> bool:
         """Tell whether the backend has refused it the model a while ago."""
         return now_unix_s < self.no_model.get(model, -math.inf)
@@ -334,7 +397,7 @@ class Standing:
         until_unix_s: float | None = None,
     ) -> PassedOver:
         return PassedOver(
-            account=self.account, why=why, reason=reason, fault=fault, until_unix_s=until_unix_s
+            account=self._account, why=why, reason=reason, fault=fault, until_unix_s=until_unix_s
         )
 
     def _may_probe(self, now_unix_s: float) -> bool:
@@ -365,7 +428,7 @@ class Standing:
     @property
     def is_rejected(self) -> bool:
         """Whether the backend has rejected the present access token."""
-        return self.rejected_token == self.account.credentials.access_token
+        return self.rejected_token == self._account.credentials.access_token
 
     # What attempts have found out.
 
@@ -376,9 +439,10 @@ class Standing:
         """
         if self.limited_at_unix_s is not None and self.limited_at_unix_s < leased_at_unix_s:
             self._lift()
-        self._end_refusal(leased_at_unix_s)
-        self.account = attrs.evolve(self.account, last_used_unix_s=now_unix_s)
-        self.saving = max(self.saving, Saving.LATER)
+        if self.set_aside is not None or self._account.attention is not None:
+            self._end_refusal(leased_at_unix_s)
+        self._used_unix_s = now_unix_s
+        self._save_later()
 
     def _end_refusal(self, leased_at_unix_s: float) -> None:
         """Let the account count as usable, unless it was turned away after that instant."""
@@ -395,16 +459,28 @@ class Standing:
     def accept_token(self) -> None:
         """The backend took the present token."""
         self._forgive_old_token()
-        self.rejected_token, self.rejections, self.refusals = None, 0, 0
+        if self.rejected_token is not None:
+            self.rejected_token = None
+        if self.rejections or self.refusals:
+            self.rejections = self.refusals = 0
 
     def observe(self, limits: Limits) -> None:
         """Take over what the backend says of the quota; a fresher word corrects a cool-down."""
-        known = self.account.limits
+        known = self._heard or self._account.limits
         if known is not None and limits.observed_unix_s < known.observed_unix_s:
             return
-        self.account = attrs.evolve(self.account, limits=limits)
-        self.saving = max(self.saving, Saving.LATER)
-        self._correct()
+        self._save_later()
+        claim, heard = self._account.plan_type, None if known is None else known.plan_type
+        is_same_plan = (limits.plan_type or claim) == (heard or claim)  # see `plans_of`
+        if is_same_plan and self._account.rate_limited_until_unix_s is None:
+            self._heard = limits
+        else:  # it decides about turns
+            self.account = attrs.evolve(self.account, limits=limits)
+            self._correct()
+
+    def _save_later(self) -> None:
+        if self.saving is Saving.NO:
+            self.saving = Saving.LATER
 
     def _correct(self) -> None:
         """Lift or move the cool-down, if its quota was told of after the usage limit was met."""
@@ -483,6 +559,7 @@ class Standing:
             )
 
     def _learn_model(self, model: str, *, now_unix_s: float) -> None:
+        self.changed()
         self.no_model.pop(model, None)  # the one learnt longest ago stands first
         self.no_model[model] = now_unix_s + NO_MODEL_S
         if len(self.no_model) > MAX_REFUSED_MODELS:

@@ -106,9 +106,10 @@ class Queue:
         So a free account and a turn that waits for it never stand side by side, and a turn that
         comes later may simply choose.
         """
-        self._serve(now_unix_s=self.wall_clock())
-        if not self.pool.is_in_use:  # no turn is left whose end would wake anybody
-            self.wake()
+        if self._waiters:
+            self._serve(now_unix_s=self.wall_clock())
+            if not self.pool.is_in_use:  # no turn is left whose end would wake anybody
+                self.wake()
         for neighbour in self.neighbours:
             neighbour.wake()
 

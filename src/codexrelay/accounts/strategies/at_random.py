@@ -26,9 +26,7 @@ class AtRandom:
     def choose(self, candidates: Candidates) -> str:
         """Return the one that was drawn."""
         # Drawn from the order and not from the set, whose own order differs between processes.
-        return self._rng.choice(
-            [account_id for account_id in candidates.order if account_id in candidates.eligible]
-        )
+        return self._rng.choice(candidates.usable)
 
     def bound(self, session: str, *, now_s: float) -> None:
         """Nothing is bound."""

@@ -18,9 +18,7 @@ class FirstAvailable:
 
     def choose(self, candidates: Candidates) -> str:
         """Return the first one."""
-        return next(
-            account_id for account_id in candidates.order if account_id in candidates.eligible
-        )
+        return candidates.usable[0]
 
     def bound(self, session: str, *, now_s: float) -> None:
         """Nothing is bound."""

@@ -44,7 +44,11 @@ class SessionAffinity:
         if session is None or self._ttl_s <= 0:
             return self._cycle.next(candidates)
         bound = self.bound(session, now_s=now_s)
-        chosen = bound if bound in candidates.eligible else self._cycle.next(candidates)
+        if bound in candidates.eligible:
+            assert bound is not None
+            self._bind(session, _Binding(bound, now_s))
+            return bound
+        chosen = self._cycle.next(candidates)
         gone = bound not in candidates.order or bound in candidates.lost
         # A failover is for this turn only: the binding stays with the account that comes back.
         kept = chosen if bound is None or gone else bound

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import random  # noqa: TC004  (for annotations alone: the core imports no source of luck)
 
 
+def _in_order(candidates: Candidates) -> tuple[str, ...]:
+    return tuple(name for name in candidates.order if name in candidates.eligible)
+
+
 @attrs.frozen(kw_only=True)
 class Candidates:
     """What there is to choose from for one turn."""
@@ -29,6 +33,8 @@ class Candidates:
     session: str | None = None
     #: Any clock, as long as it is the same one for all calls of a selector.
     now_s: float = 0.0
+    #: The eligible ones in order; who has them at hand may give them.
+    usable: tuple[str, ...] = attrs.field(default=attrs.Factory(_in_order, takes_self=True))
 
 
 class Selector(Protocol):
@@ -82,17 +88,8 @@ class Cycle:
 
     def next(self, candidates: Candidates) -> str:
         """Return the first eligible account after the last served one, and go on to it."""
-        order = candidates.order
-        first = (
-            0 if self._last is None else bisect.bisect_right(order, _bytes(self._last), key=_bytes)
-        )
-        self._last = next(
-            account_id
-            for account_id in order[first:] + order[:first]
-            if account_id in candidates.eligible
-        )
+        usable = candidates.usable
+        # Texts compare as their UTF-8 does, so this finds its place in byte order.
+        first = 0 if self._last is None else bisect.bisect_right(usable, self._last)
+        self._last = usable[first if first < len(usable) else 0]
         return self._last
-
-
-def _bytes(account_id: str) -> bytes:
-    return account_id.encode()
