@@ -56,8 +56,9 @@ class Journal:
 
     def note(self, line: JsonObject) -> None:
         """Take a line; it is in the file soon."""
-        self._lines.append(dump(line) + b"\n")
-        self._noted.set()
+        self._lines.append(dump(line))
+        if not self._noted.is_set():
+            self._noted.set()
 
     async def keep_writing(self) -> None:
         """Write what is noted. Runs until cancelled, and writes what is left then."""
@@ -72,7 +73,7 @@ class Journal:
     async def write(self) -> None:
         """Write what is noted; a disk that cannot be written to is told once."""
         self._noted = trio.Event()
-        data = b"".join(self._lines)
+        data = b"".join([line + b"\n" for line in self._lines])
         self._lines.clear()
         if not data:
             return
@@ -200,6 +201,8 @@ def _attempt(tried: Tried, *, now_unix_s: float) -> JsonObject:
 def _passed_over(
     passed_over: tuple[tuple[str, PassedOver], ...], *, now_unix_s: float
 ) -> list[Json]:
+    if not passed_over:
+        return []
     told: list[Json] = [
         {
             "account": account,

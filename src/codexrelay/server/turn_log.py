@@ -91,20 +91,16 @@ class TurnLog:
         self._tell("client left", _sums_of(record, None), record)
 
     def _tell(self, state: str, facts: dict[str, Json], record: Record) -> None:
+        told: dict[str, Json] = {
+            "request": self.request_id,
+            "protocol": self.protocol,
+            "model": _model(record) or self.model,
+            "client": self.client,
+        }
+        if self.client_over is not None:
+            told["client_over"] = self.client_over
         log = _log.warning if state == "turn failed" else _log.info
-        stripped = sum(tried.reasoning_stripped for tried in record.tried if tried.served)
-        log(
-            state,
-            request=self.request_id,
-            protocol=self.protocol,
-            model=_model(record) or self.model,
-            client=self.client,
-            **({} if self.client_over is None else {"client_over": self.client_over}),
-            **_carried(record),
-            **facts,
-            tried=None if _went_well(record) else in_short(record),
-            reasoning_stripped=stripped or None,
-        )
+        log(state, **told, **_carried(record), **facts, **_astray(record))
         self._note({"state": state, **facts}, record)
 
     def _note(self, facts: JsonObject, record: Record) -> None:
@@ -142,12 +138,17 @@ def counted_in(terminal: Terminal | None) -> Counted:
 
 
 def _first_count(usage: JsonObject, *names: str) -> int | None:
-    counts = (usage.get(name) for name in names)
-    return next((c for c in counts if isinstance(c, int) and not isinstance(c, bool)), None)
+    for name in names:
+        count = usage.get(name)
+        if isinstance(count, int) and not isinstance(count, bool):
+            return count
+    return None
 
 
 def _saved(lightened: Lightened, sums: Savings | None) -> dict[str, Json]:
     """Return what was saved of the request, and of its session, where something was."""
+    if not (lightened.compaction or lightened.compression or sums):
+        return {}
     facts: dict[str, Json] = {
         "compaction_saved_bytes": lightened.compaction.saved_bytes,
         "compaction_saved_tokens": lightened.compaction.saved_tokens,
@@ -167,9 +168,10 @@ def _model(record: Record) -> str | None:
 
 def _carried(record: Record) -> dict[str, Json]:
     """Return what carried the attempt that served the turn, or the last one; nothing for HTTP."""
-    tried = next((tried for tried in reversed(record.tried) if tried.served), None)
-    tried = tried or (record.tried[-1] if record.tried else None)
-    return {} if tried is None or tried.via in (None, "http") else {"via": tried.via}
+    if not record.tried:
+        return {}
+    tried = next((tried for tried in reversed(record.tried) if tried.served), record.tried[-1])
+    return {} if tried.via in (None, "http") else {"via": tried.via}
 
 
 def program_of(headers: Mapping[str, str]) -> str | None:
@@ -185,9 +187,16 @@ def _sums_of(record: Record, account_id: str | None) -> dict[str, Json]:
     }
 
 
-def _went_well(record: Record) -> bool:
-    """Tell whether there is nothing to say of the way but who served the turn at once."""
-    return all(tried.served and tried.fault is None for tried in record.tried)
+def _astray(record: Record) -> dict[str, Json]:
+    """Return the way of a turn that was not simply served at once; None for what is not to say."""
+    went_well, stripped = True, 0
+    for tried in record.tried:
+        went_well = went_well and tried.served and tried.fault is None
+        stripped += tried.reasoning_stripped if tried.served else 0
+    return {
+        "tried": None if went_well else in_short(record),
+        "reasoning_stripped": stripped or None,
+    }
 
 
 def _blame(fault: Fault) -> dict[str, Json]:
