@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
@@ -131,9 +130,9 @@ async def climb(wish: Wish, ladder: Ladder, record: Record, attempt: Attempting)
     while True:
         errors: list[AccountError] = []
         # Nobody waits in line at one instance while another one may have an account free.
-        doors = deque((instance, len(wish.route) == 1) for instance in wish.route)
+        doors = [(instance, len(wish.route) == 1) for instance in wish.route]
         while doors:
-            instance, waits = doors.popleft()
+            instance, waits = doors.pop(0)
             result = await _climb(instance, wish, ladder, record, attempt, waits=waits)
             if not isinstance(result, _Stuck):
                 return result

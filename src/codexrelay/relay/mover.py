@@ -74,16 +74,13 @@ Next: TypeAlias = Callable[[Stream], Awaitable[bytes | Fault | None]]
 
 async def move(stream: Stream, next_of: Next) -> Fault | None:
     """Move a stream as `Mover.move` says, by one way of getting what comes next."""
-    answer, line = stream.answer, stream.line
+    line = stream.line
     try:
-        out = answer.feed(stream.held) or None
-        if answer.terminal is None:
-            came = await _up_to_the_terminal_event(stream, out, next_of)
-            if isinstance(came, Fault):
-                return came
-            out = came
+        out = await _up_to_the_terminal_event(stream, next_of)
     except EventTooLargeError as error:
         return faults.broken(str(error))
+    if isinstance(out, Fault):
+        return out
     # Neither a stop nor a budget may come between the terminal event and the client: the answer has
     # had it, so nobody would send another.
     with trio.move_on_after(LAST_WRITE_S, shield=True):
@@ -101,21 +98,25 @@ async def move(stream: Stream, next_of: Next) -> Fault | None:
     return None
 
 
-async def _up_to_the_terminal_event(
-    stream: Stream, out: bytes | None, next_of: Next
-) -> bytes | Fault | None:
+async def _up_to_the_terminal_event(stream: Stream, next_of: Next) -> bytes | Fault | None:
     """Move until the terminal event has been fed, and return what is not written yet."""
-    answer, line, silence = stream.answer, stream.line, stream.silence
+    answer, silence = stream.answer, stream.silence
+    out: bytes | Fault | None = answer.feed(stream.held) or None
+    stream.held = b""
+    was_all = answer.terminal is not None
+    if was_all:
+        return out
     # Entered once: a scope for each block would double its cost.
     with trio.CancelScope() as silence.scope:
-        while True:
+        while not isinstance(out, Fault):
             if out is not None:
-                await line.write(out)
-            came = await next_of(stream)
+                await stream.line.write(out)
+                out = None  # many streams wait for upstream, and none keeps a block meanwhile
+            out = await next_of(stream)
             # The last block may have come in the very moment in which the budget ran out.
-            if answer.terminal is not None or isinstance(came, Fault):
-                return came
-            out = came
+            if answer.terminal is not None:
+                break
+        return out
     return faults.slow("silence_s", silence.budget_s, block=silence.block)
 
 

@@ -278,12 +278,15 @@ class _Run:
         tried.reasoning_stripped = request.reasoning_stripped
         if not self.line.opened:
             self.line.own_headers = self.own_headers
-        async with instance.backend.attempt(request, lease.account) as attempt:
+        delivers, socket = request.delivers, request.socket
+        attempting = instance.backend.attempt(request, lease.account)
+        del request  # a long history is not kept while it is answered
+        async with attempting as attempt:
             try:
-                result = await self._try(attempt, request.delivers, instance, lease, tried)
+                result = await self._try(attempt, delivers, instance, lease, tried)
             finally:  # also of one that its client leaves
                 tried.reached = attempt.reached
-                tried.via = None if request.socket is None else request.socket.via
+                tried.via = None if socket is None else socket.via
             if isinstance(result, Served):
                 return result
             return attrs.evolve(result, reached=tried.reached)
@@ -300,35 +303,46 @@ class _Run:
         begun = await _first_output(attempt, hold, instance.budgets, self._answered)
         if isinstance(begun, Fault):
             return begun
+        stream = self._commit(attempt, hold, begun, instance, lease, tried)
+        rate_limits, seen_unix_s = hold.rate_limits, lease.leased_at_unix_s
+        del hold, begun  # nor is what came before the first output
+        fault = await self.relay.mover.move(stream)
+        if rate_limits is not None:
+            lease.observe(limits.from_event(rate_limits, now_unix_s=seen_unix_s))
+        terminal = stream.answer.terminal
+        told = terminal.fault if terminal is not None else None
+        return Served(fault or told)
+
+    def _commit(
+        self,
+        attempt: Attempt,
+        hold: Holding,
+        begun: tuple[Head, Output],
+        instance: Target,
+        lease: Lease,
+        tried: Tried,
+    ) -> Stream:
+        """From now on the turn has one upstream and one response id, and is not tried again."""
         head, output = begun
-        # Committed: one upstream, one response id, no retry.
         lease.accept()
         # What it tells of the quota is not fresher than the lease: another turn, which came after
         # this one, may have met the limit before this one's answer was read.
-        seen_unix_s = lease.leased_at_unix_s
-        lease.observe(limits.from_headers(head.headers, now_unix_s=seen_unix_s))
+        lease.observe(limits.from_headers(head.headers, now_unix_s=lease.leased_at_unix_s))
         tried.served, tried.took_s = True, self.record.took_s(tried)
         self.account_id, self.backend = tried.account, instance.name
         self.turn_state = head.headers.get("x-codex-turn-state") or hold.turn_state
         self.first_output_at_s = trio.current_time()
-        reply = self.leg.reply
         self._watch_silence_of(instance)
-        fault = await self.relay.mover.move(
-            Stream(
-                attempt=attempt,
-                held=output.held,
-                reply=reply,
-                answer=reply.answer,
-                line=self.line,
-                silence=self.silence,
-                settle=self.settle,
-            )
+        reply = self.leg.reply
+        return Stream(
+            attempt=attempt,
+            held=output.held,
+            reply=reply,
+            answer=reply.answer,
+            line=self.line,
+            silence=self.silence,
+            settle=self.settle,
         )
-        if hold.rate_limits is not None:
-            lease.observe(limits.from_event(hold.rate_limits, now_unix_s=seen_unix_s))
-        terminal = reply.answer.terminal
-        told = terminal.fault if terminal is not None else None
-        return Served(fault or told)
 
     def _answered(self, head: Head) -> None:
         """Upstream's head is there; what it says goes to the client with ours."""
