@@ -26,17 +26,20 @@ from codexrelay.profiles.profile import CHOSEN, Armed, Profile, user_agent
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_HEADERS: Final = (
-    "x-codex-turn-metadata",
-    "x-codex-window-id",
-    "x-openai-internal-codex-responses-lite",
+_HEADERS: Final = frozenset(
+    {
+        "x-codex-turn-metadata",
+        "x-codex-window-id",
+        "x-openai-internal-codex-responses-lite",
+    }
 )
 
 
 def _named(headers: Mapping[str, str]) -> bool:
-    said = (headers.get("originator", "").lower(), user_agent(headers))
-    return any(name.startswith("codex") for name in said) or any(
-        name in headers for name in _HEADERS
+    return (
+        headers.get("originator", "").lower().startswith("codex")
+        or user_agent(headers).startswith("codex")
+        or not _HEADERS.isdisjoint(headers)
     )
 
 

@@ -10,6 +10,7 @@ Source: wire notes 2.3; the 400 texts of the backend; captured requests of Codex
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -329,7 +330,11 @@ def _shape_input(changes: _Changes, shaping: Shaping, *, codex_shaped: bool) -> 
         for path, kind in read.passed:
             changes.name(path, f"{kind} as it is, no Chat conversation has it")
     else:
-        changes.body["input"] = [item for _, item in kept]
+        shaped = [item for _, item in kept]
+        # The client's own list goes on if nothing in it was changed: see `long_input`.
+        if len(shaped) != len(items) or any(map(operator.is_not, shaped, items)):
+            items = shaped
+        changes.body["input"] = items
 
 
 def _path(index: int) -> str:

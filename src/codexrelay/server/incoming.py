@@ -17,6 +17,7 @@ from codexrelay.profiles import recognise
 from codexrelay.profiles.profile import Profile
 from codexrelay.protocol import capabilities, relay_fields
 from codexrelay.protocol.capabilities import Capabilities, Dialect, Given
+from codexrelay.protocol.long_input import LongInput
 from codexrelay.protocol.model_choice import ModelChoice
 from codexrelay.protocol.raw import Json, JsonObject, get_list, get_object
 from codexrelay.protocol.relay_fields import RelayFields
@@ -82,6 +83,8 @@ class Incoming:
     further: tuple[ModelChoice, ...] = attrs.field(default=(), repr=False)
     #: None for one that is a POST.
     framed: Framed | None = attrs.field(default=None, repr=False)
+    #: How it was written, if it is a long one.
+    long: LongInput | None = attrs.field(default=None, repr=False)
     _meant: _Meant | None = attrs.field(default=None, repr=False)
 
     @property
@@ -114,7 +117,8 @@ async def receive(asked: Asked, services: Services, *, route: Dialect) -> Incomi
             cannot be meant.
     """
     data = await read_body(asked, max_bytes=services.settings.max_body_bytes)
-    body, said = relay_fields.split(parse_body(data))
+    given = parse_body(data)
+    body, said = relay_fields.split(given)
     choices = await _choices(body, services)
     meant = _Meant(
         id=f"req_{services.new_id()}",
@@ -123,6 +127,7 @@ async def receive(asked: Asked, services: Services, *, route: Dialect) -> Incomi
         body=body,
         said=said,
         in_header=_in_header(asked),
+        long=LongInput.of(data, given),
     )
     return meant.turned_to(choices[0], services, further=choices[1:])
 
@@ -248,6 +253,7 @@ class _Meant:
     said: RelayFields = attrs.field(repr=False)
     in_header: tuple[Given, ...] = attrs.field(repr=False)
     framed: Framed | None = attrs.field(default=None, repr=False)
+    long: LongInput | None = attrs.field(default=None, repr=False)
 
     def turned_to(
         self, choice: ModelChoice, services: Services, *, further: tuple[ModelChoice, ...] = ()
@@ -276,6 +282,7 @@ class _Meant:
             said=self.said,
             policy=policy,
             framed=self.framed,
+            long=self.long,
             further=further,
             meant=self,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import attrs
@@ -37,13 +37,15 @@ class UpstreamRequests:
     renamed: Renamed | None = None
     #: Shared by all attempts; None for what goes over HTTP whatever the backend can do.
     socket: SocketTurn | None = None
+    #: Writes the whole body.
+    written_by: Callable[[JsonObject], bytes] = dump
     #: The whole body: what nearly every attempt sends.
     _whole: bytes = attrs.field(init=False)
     _sent: JsonObject | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         try:
-            self._whole = dump(self.body)
+            self._whole = self.written_by(self.body)
         except ValueError as error:
             raise RequestError(message=str(error), code="invalid_json") from None
 
