@@ -9,7 +9,7 @@ import structlog
 
 from codexrelay.protocol.call_filter import FilteredStream, FilteredWhole
 from codexrelay.protocol.encrypted import digests_in
-from codexrelay.protocol.raw import dump
+from codexrelay.protocol.raw import dump_to_keep
 from codexrelay.protocol.responses_request import check_form, checked, is_codex_shaped, shape
 from codexrelay.protocol.responses_stream import ResponsesStream
 from codexrelay.relay.reply import FramedReply, StreamedReply, WholeReply
@@ -107,7 +107,7 @@ async def _plan(incoming: Incoming, begun: Begun, services: Services) -> Planned
         session_id=session_id_for(body, begun.key.cache_key),
         renamed=incoming.renamed,
         socket=turns.socket_turn(incoming, begun),
-        written_by=dump if incoming.long is None else incoming.long.dump,
+        written_by=dump_to_keep if incoming.long is None else incoming.long.dump,
     )
     # A client that can be shown life is one that streams.
     wish = turns.wish_of(incoming, begun, requests, services, waits=shaped.stream)

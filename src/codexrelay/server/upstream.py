@@ -11,7 +11,7 @@ from codexrelay.backends.backend import SocketTurn, UpstreamRequest
 from codexrelay.backends.codex.headers import Renamed, request_headers
 from codexrelay.errors import RequestError
 from codexrelay.protocol import encrypted
-from codexrelay.protocol.raw import JsonObject, dump, get_list, get_text
+from codexrelay.protocol.raw import JsonObject, dump, dump_to_keep, get_list, get_text
 from codexrelay.sessions.state import TurnPlan
 
 #: Longest session id that goes into a header.
@@ -38,7 +38,7 @@ class UpstreamRequests:
     #: Shared by all attempts; None for what goes over HTTP whatever the backend can do.
     socket: SocketTurn | None = None
     #: Writes the whole body.
-    written_by: Callable[[JsonObject], bytes] = dump
+    written_by: Callable[[JsonObject], bytes] = dump_to_keep
     #: The whole body: what nearly every attempt sends.
     _whole: bytes = attrs.field(init=False)
     _sent: JsonObject | None = attrs.field(default=None, init=False)
