@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
@@ -14,6 +15,7 @@ import trio
 
 from codexrelay.config.settings import ServerSettings
 from codexrelay.protocol.capabilities import HEADER
+from codexrelay.protocol.long_input import LONG_BYTES
 from codexrelay.protocol.raw import dump
 from codexrelay.server.app import create_app
 from codexrelay.server.drain import Drain
@@ -26,6 +28,7 @@ from tests.fakes.exchange import (
 )
 from tests.fakes.live_server import PATIENCE_S
 from tests.fakes.relay import ask, ask_chat, eventually, relaying
+from tests.fakes.simulated import user
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -132,6 +135,22 @@ async def test_an_answer_is_the_same_but_for_its_ids(
     assert below.body.count(b"\n") == through.body.count(b"\n")
     assert b"Hello" in below.body
     assert len(relay.asked) == 2
+
+
+async def test_a_long_history_reaches_the_backend_whole(
+    tmp_path: Path,
+) -> None:
+    items = [user(f'{number} grün "quoted"\n' * 500) for number in range(20)]
+    body = {"model": "GPT-5.5", "tools": [], "input": [*items, user("[sim text=ok]")]}
+    data = json.dumps(body, indent=1).encode()  # as no dump of ours would
+    assert len(data) > LONG_BYTES
+    async with relaying(tmp_path) as relay:
+        answer = await answer_below_quart(create_app(relay.services), sent(data))
+    assert answer.status == 200
+    [asked] = relay.asked
+    assert asked.body["input"] == body["input"]
+    assert asked.body["model"] == "gpt-5.5"
+    assert asked.body["store"] is False
 
 
 @pytest.mark.parametrize(

@@ -60,8 +60,10 @@ def _naming_the_request(decide: Decide, request_id: str) -> Decide:
 
 def _adaptations(incoming: Incoming, services: Services) -> list[Adaptation]:
     """Return those of the client's profile that its user has switched on."""
-    switched_on = set(map(canonical, services.current.settings.profiles.adaptations))
-    profile = incoming.profile
+    profile, named = incoming.profile, services.current.settings.profiles.adaptations
+    if not (profile.adaptations and named):
+        return []
+    switched_on = set(map(canonical, named))
     return [
         adaptation
         for name, adaptation in profile.adaptations.items()

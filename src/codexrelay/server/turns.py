@@ -200,7 +200,10 @@ class Course:
 
     def planned(self, leg: Leg) -> Planned:
         """Return what was planned for a leg of the turn."""
-        return next(planned for known, planned in self._legs if known is leg)
+        for known, planned in self._legs:
+            if known is leg:
+                return planned
+        raise LookupError(leg)
 
     def later(self, choice: ModelChoice) -> Later:
         """Return the leg to a model that the turn may still come to."""
@@ -334,13 +337,18 @@ async def remember(
 
 def _backend_of(account_id: str, route: Sequence[Target]) -> str | None:
     """Return the name of the backend whose account it is."""
-    return next((target.name for target in route if target.local(account_id) is not None), None)
+    for target in route:
+        if target.local(account_id) is not None:
+            return target.name
+    return None
 
 
 def _bound(key: SessionKey, route: Sequence[Target]) -> str | None:
     """Return the account that a session is bound to by now, None if it is to none."""
-    bound = ((target, target.lender.bound(key.text)) for target in route)
-    return next((target.qualified(local) for target, local in bound if local is not None), None)
+    for target in route:
+        if (local := target.lender.bound(key.text)) is not None:
+            return target.qualified(local)
+    return None
 
 
 def socket_turn(incoming: Incoming, begun: Begun) -> SocketTurn:
