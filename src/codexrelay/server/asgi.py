@@ -1,13 +1,14 @@
 """Quart's side of one request: what turns need beyond returning a body.
 
-Five things are added to quart-trio, on both of its version pairs (quart 0.22 with quart-trio 0.12,
+Six things are added to quart-trio, on both of its version pairs (quart 0.22 with quart-trio 0.12,
 quart 0.23 with 0.13). A view may return a `DeliveredResponse`, whose `deliver` sends the response
 itself, in the request's task and within the request's context: status and headers may wait for
 upstream, and an error before them goes through the application's error handlers like any other.
 The end of a response is safe from the disconnect that it causes. A path with a slash too many is
 served instead of redirected. A WebSocket's view is cancelled when the client leaves, never told by
-an error, and has a `ClientSocket`. And a `Host` that is no name reaches the checks instead of a
-500.
+an error, and has a `ClientSocket`. A `Host` that is no name reaches the checks instead of a 500.
+And a request that carries a turn does not come here at all, where the server can hand it over as an
+`Exchange` (`hot_routes`).
 """
 
 from __future__ import annotations
