@@ -116,6 +116,8 @@ class Http1:
     def receive_bytes(self) -> int:
         """How much to receive at once."""
         exchange = self._exchange
+        if self._closed or self._inbox is not None:
+            return _LARGE_RECEIVE_BYTES
         if exchange is not None and exchange.wanted_bytes > _RECEIVE_BYTES:
             return _LARGE_RECEIVE_BYTES
         return _RECEIVE_BYTES
@@ -248,8 +250,13 @@ class Http1:
             self._unread = rest
         if head.expects_continue and not self.wire.write_now(continue_head(self.own)):
             self.wire.start(self._flush)
-        self.wire.start_app(
-            scope, exchange.receive, exchange.take_message, exchange.life, exchange.wind_up
+        exchange.life = self.wire.start_app(
+            scope,
+            exchange.receive,
+            exchange.take_message,
+            exchange.wind_up,
+            # Its body may turn out to be malformed; that is then told to the client.
+            alone=not exchange.body_is_whole,
         )
 
     async def _flush(self) -> None:

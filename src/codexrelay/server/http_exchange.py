@@ -14,7 +14,6 @@ import trio
 from codexrelay.server.chunks import ChunkedReader
 from codexrelay.server.exchange import EXCHANGE
 from codexrelay.server.heads import (
-    BODILESS,
     CHUNKED,
     UNTIL_CLOSE,
     OwnHeaders,
@@ -35,8 +34,21 @@ if TYPE_CHECKING:
 BODY_BYTES: Final = 65536
 _ASGI: Final = {"version": "3.0", "spec_version": "2.1"}
 _LAST_CHUNK: Final = b"0\r\n\r\n"
+_CONTINUE: Final = 100
 _INTERNAL_SERVER_ERROR: Final = 500
 _CLOSING: Final = ((b"content-length", b"0"), (b"connection", b"close"))
+
+#: In the place of one that could not be read.
+_NO_REQUEST: Final = RequestHead(
+    method="GET",
+    target=b"*",
+    version="1.1",
+    headers=[],
+    length=0,
+    keeps_alive=True,
+    expects_continue=False,
+    offers_upgrade=False,
+)
 
 
 class Wire(Protocol):
@@ -80,7 +92,8 @@ class HttpExchange:
     _connection: Connection
     _own: OwnHeaders
     #: The application's run: cancelled when the client leaves a request that was taken.
-    life: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    #: None before that.
+    life: trio.CancelScope | None = attrs.field(default=None, init=False)
     started: bool = attrs.field(default=False, init=False)
     _taken: bool = attrs.field(default=False, init=False)
     #: The client has left.
@@ -184,7 +197,7 @@ class HttpExchange:
     def client_left(self) -> None:
         """Take note that nobody is there any more."""
         self._left = True
-        if self._taken and not self.over:
+        if self._taken and not self.over and self.life is not None:
             self.life.cancel()
         self._tell()
 
@@ -213,7 +226,7 @@ class HttpExchange:
     def take(self) -> None:
         """See `Exchange`."""
         self._taken = True
-        if self._left:
+        if self._left and self.life is not None:
             self.life.cancel()
 
     async def body(self, *, max_bytes: int) -> bytes | None:
@@ -350,10 +363,9 @@ class HttpExchange:
 
 def continue_head(own: OwnHeaders) -> bytes:
     """Return what tells a client that its body is awaited."""
-    return interim_head(100, (), own)
+    return interim_head(_CONTINUE, (), own)
 
 
 def refusal(status: int, own: OwnHeaders) -> bytes:
     """Return the answer to what is no request."""
-    nothing = RequestHead("GET", b"/", "1.0", [], BODILESS, False, False, False)  # noqa: FBT003
-    return response_head(status, _CLOSING, nothing, own, closes=True)[0]
+    return response_head(status, _CLOSING, _NO_REQUEST, own, closes=True)[0]

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Connections that may wait to be accepted while the process is busy.
 _BACKLOG: Final = 1024
+#: Of a request's line and headers. Clients put whole descriptions of their workspace into one.
+_HEAD_BYTES: Final = 65536
 
 
 @attrs.frozen(kw_only=True)
@@ -121,6 +123,7 @@ def _config() -> Config:
     config.accesslog = None
     config.errorlog = logging.getLogger(__name__)
     config.include_server_header = False
+    config.h11_max_incomplete_size = _HEAD_BYTES
     return config
 
 

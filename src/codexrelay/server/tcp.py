@@ -42,6 +42,7 @@ _log = logging.getLogger(__name__)
 WRITE_S: Final = 30.0
 #: Between two looks whether a client whose bytes we do not take has left.
 _LOOK_AGAIN_S: Final = 1.0
+_FLOWING_BYTES: Final = 65536
 _WRITE_BLOCK_BYTES: Final = 262144
 #: How many writes may succeed at once before other tasks get a turn.
 _FAST_WRITES_PER_CHECKPOINT: Final = 16
@@ -97,11 +98,15 @@ class ClientConnection:
     _heard_at_s: float | None = attrs.field(default=None, init=False)
     #: Keeps the writes of a request and of a WebSocket's control frames apart.
     _writing: trio.Lock = attrs.field(factory=trio.Lock, init=False)
+    #: The last receive brought so much that more may be there.
+    _flows: bool = attrs.field(default=False, init=False)
     #: To be written before anything else.
     _kept: bytes = attrs.field(default=b"", init=False)
     #: The socket below trio's, None if trio hides it (then every write takes the long way).
     _socket: socket.socket | None = attrs.field(init=False)
     _http: Http1 = attrs.field(init=False)
+    #: How often the application runs: once, and for what ends behind its response.
+    _running: int = attrs.field(default=0, init=False)
     #: Our last byte is out; what the client still sends is dropped.
     _closing: bool = attrs.field(default=False, init=False)
     #: The socket is closed: nobody is there.
@@ -189,10 +194,18 @@ class ClientConnection:
             if own_socket is None:
                 return bytes(await self.stream.receive_some(size))
             while not self._gone:
-                # Waiting comes first: there is hardly ever anything yet.
-                await trio.lowlevel.wait_readable(own_socket)
-                with contextlib.suppress(BlockingIOError):  # woken for nothing
-                    return own_socket.recv(size)
+                # Waiting comes first: unless this is an upload, nothing is there yet.
+                if self._flows:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await trio.lowlevel.wait_readable(own_socket)
+                try:
+                    data = own_socket.recv(size)
+                except BlockingIOError:
+                    self._flows = False
+                    continue
+                self._flows = len(data) >= _FLOWING_BYTES
+                return data
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         return b""
@@ -248,33 +261,39 @@ class ClientConnection:
         scope: dict[str, Any],
         receive: Callable[[], Awaitable[Any]],
         send: Callable[[Any], Awaitable[None]],
-        life: trio.CancelScope,
         wind_up: Callable[[], Awaitable[None]],
-    ) -> None:
+        *,
+        alone: bool,
+    ) -> trio.CancelScope:
         """See `http1.Wire`."""
-        self._tasks.start_soon(self._run_app, scope, receive, send, life, wind_up)
+        # A scope costs as much as the rest of the start, and mostly the nursery's does.
+        shared = not (alone or self._running)
+        life = self._tasks.cancel_scope if shared else trio.CancelScope()
+        self._running += 1
+        self._tasks.start_soon(
+            self._run_app, scope, receive, send, wind_up, None if shared else life
+        )
+        return life
 
     async def _run_app(
         self,
         scope: dict[str, Any],
         receive: Callable[[], Awaitable[Any]],
         send: Callable[[Any], Awaitable[None]],
-        life: trio.CancelScope,
         wind_up: Callable[[], Awaitable[None]],
+        life: trio.CancelScope | None,
     ) -> None:
-        app = self.service.app
+        threads = trio.to_thread.run_sync, trio.from_thread.run
         try:
-            with life:
-                await app(
-                    cast("Scope", scope),
-                    receive,
-                    send,
-                    trio.to_thread.run_sync,
-                    trio.from_thread.run,
-                )
+            if life is None:
+                await self.service.app(cast("Scope", scope), receive, send, *threads)
+            else:
+                with life:
+                    await self.service.app(cast("Scope", scope), receive, send, *threads)
         except* Exception:  # noqa: BLE001 - the request border
             _log.exception("a request was ended by an unforeseen error")
         finally:
+            self._running -= 1
             await wind_up()
 
     def close(self, *, client_may_be_sending: bool) -> None:

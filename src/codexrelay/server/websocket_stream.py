@@ -102,10 +102,14 @@ class Wire(Protocol):
         scope: dict[str, Any],
         receive: Callable[[], Awaitable[Any]],
         send: Callable[[Any], Awaitable[None]],
-        life: trio.CancelScope,
         wind_up: Callable[[], Awaitable[None]],
-    ) -> None:
-        """Start the application within `life`; `wind_up` is called when it has ended."""
+        *,
+        alone: bool,
+    ) -> trio.CancelScope:
+        """Start the application for one request; `wind_up` is called when it has ended.
+
+        Returns what cancels it; `alone` says that it must not cancel the connection's other tasks.
+        """
 
 
 class _State(enum.Enum):
@@ -125,8 +129,9 @@ class _Messages:
     messages before it: the application is told if it listens, else it is cancelled.
     """
 
-    def __init__(self, life: trio.CancelScope) -> None:
-        self._life = life
+    def __init__(self) -> None:
+        #: The application's.
+        self.life: trio.CancelScope | None = None
         self._in, self._out = trio.open_memory_channel[Any](_WAITING_MESSAGES)
         self.receive = self._out.receive
         self.close = self._out.close
@@ -142,8 +147,8 @@ class _Messages:
             if self._in.statistics().tasks_waiting_receive:
                 message = {"type": "websocket.disconnect", "code": code, "reason": reason}
                 self._in.send_nowait(message)
-            else:
-                self._life.cancel()
+            elif self.life is not None:
+                self.life.cancel()
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -236,11 +241,10 @@ class WebSocketStream:
             subprotocols=_tokens(request.headers, b"sec-websocket-protocol"),
             extensions={"websocket.http.response": {}, FRAMES: {}},
         )
-        life = trio.CancelScope()
-        self._messages = _Messages(life)
+        self._messages = _Messages()
         await self._messages.put({"type": "websocket.connect"})
-        self.wire.start_app(
-            scope, self._messages.receive, self.take_message, life, self._app_has_ended
+        self._messages.life = self.wire.start_app(
+            scope, self._messages.receive, self.take_message, self._app_has_ended, alone=True
         )
 
     async def _decide(self, kind: str, message: dict[str, Any]) -> None:
