@@ -77,7 +77,7 @@ async def serve(
     Raises:
         ConfigError: the address cannot be listened on.
     """
-    config = _config()
+    config = server_config()
     wrapped = ASGIWrapper(app)
     state: LifespanState = {}
     service = Service(
@@ -118,7 +118,8 @@ async def serve(
     drain.ended.set()
 
 
-def _config() -> Config:
+def server_config() -> Config:
+    """Return what of hypercorn's configuration differs from its defaults."""
     config = Config()
     config.accesslog = None
     config.errorlog = logging.getLogger(__name__)
