@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -21,8 +22,6 @@ from codexrelay.server.http_exchange import HttpExchange
 from tests.fakes.live_server import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 HEAD = b" HTTP/1.1\r\nHost: x\r\n"
@@ -37,6 +36,9 @@ class Wire:
 
     said: bytearray = attrs.field(factory=bytearray)
     begun: list[tuple[dict[str, Any], HttpExchange]] = attrs.field(factory=list)
+    tasks: list[tuple[Callable[..., Awaitable[None]], tuple[object, ...]]] = attrs.field(
+        factory=list
+    )
     closed: bool = False
     is_blocked: bool = False
     is_free: bool = True
@@ -53,7 +55,7 @@ class Wire:
         pass
 
     def start(self, run: Callable[..., Awaitable[None]], *arguments: object) -> None:
-        raise NotImplementedError
+        self.tasks.append((run, arguments))
 
     def start_app(
         self,
@@ -64,8 +66,8 @@ class Wire:
         *,
         alone: bool,
     ) -> trio.CancelScope:
-        assert alone or receive or send or wind_up
-        self.begun.append((scope, scope["extensions"]["codexrelay.exchange"]))
+        assert (receive, send, wind_up) != (None, None, None)
+        self.begun.append((scope, scope["extensions"].get("codexrelay.exchange")))
         return trio.CancelScope()
 
     def is_idle(self) -> None:
@@ -274,6 +276,24 @@ def test_a_head_is_read_as_it_was_sent() -> None:
 )
 def test_a_client_says_whether_it_stays(more: bytes, *, closes: bool) -> None:
     assert read_head(b"GET /" + HEAD + more + b"\r\n").keeps_alive is not closes
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_a_websocket_whose_client_has_left_already_never_begins(*, leaves: bool) -> None:
+    wire = Wire()
+    http = protocol(wire)
+    http.receive(
+        b"GET /" + HEAD + b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    if leaves:
+        http.client_left()
+    ((run, arguments),) = wire.tasks
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, *arguments)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert len(wire.begun) == (not leaves)
 
 
 def heard(data: bytes) -> tuple[list[object], bytes, bool]:

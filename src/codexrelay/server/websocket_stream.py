@@ -133,6 +133,7 @@ class _Messages:
         #: The application's.
         self.life: trio.CancelScope | None = None
         self._in, self._out = trio.open_memory_channel[Any](_WAITING_MESSAGES)
+        self._in.send_nowait({"type": "websocket.connect"})
         self.receive = self._out.receive
         self.close = self._out.close
 
@@ -228,6 +229,8 @@ class WebSocketStream:
 
     async def begin(self) -> None:
         """Start the application, or refuse the handshake in its stead."""
+        if self._state is _State.CLOSED:  # the client has left already
+            return
         request = self.exchange.request
         if (status := _fault(request.headers, request.version)) is not None:
             await self._refuse(status)
@@ -241,10 +244,9 @@ class WebSocketStream:
             subprotocols=_tokens(request.headers, b"sec-websocket-protocol"),
             extensions={"websocket.http.response": {}, FRAMES: {}},
         )
-        self._messages = _Messages()
-        await self._messages.put({"type": "websocket.connect"})
-        self._messages.life = self.wire.start_app(
-            scope, self._messages.receive, self.take_message, self._app_has_ended, alone=True
+        self._messages = messages = _Messages()
+        messages.life = self.wire.start_app(
+            scope, messages.receive, self.take_message, self._app_has_ended, alone=True
         )
 
     async def _decide(self, kind: str, message: dict[str, Any]) -> None:
