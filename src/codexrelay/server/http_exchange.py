@@ -215,7 +215,7 @@ class HttpExchange:
     def _take_pieces(self) -> bytes:
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
-        was_full = self.is_full
+        was_full = self._piece_bytes >= self._room_bytes
         self._piece_bytes = 0
         if was_full:
             self._connection.has_room()
