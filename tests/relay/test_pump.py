@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import socket
 
     from codexrelay.accounts.account import Account
+    from codexrelay.relay.leg import RequestFor
     from codexrelay.relay.mover import Mover, Stream
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="there is no epoll")
@@ -56,9 +57,11 @@ class PipedBackend:
 
     @asynccontextmanager
     async def attempt(
-        self, _request: UpstreamRequest, _account: Account
+        self, request: UpstreamRequest, _account: Account
     ) -> AsyncIterator[PipedAttempt]:
-        attempt = self.waiting.pop(0)
+        # Turns that begin together get here in any order.
+        attempt = next(one for one in self.waiting if _named(one) == request.body)
+        self.waiting.remove(attempt)
         try:
             yield attempt
         finally:
@@ -111,7 +114,7 @@ class Station:
         one.task = trio.lowlevel.current_task()
         self.backend.waiting.append(one.attempt)
         leg = Leg(
-            request_for=_request_for,
+            request_for=_asking_for(one.attempt),
             wish=Wish(route=self.relay.instances.members, model="m"),
             reply=StreamedReply(one.answer),
             passed_on=lambda _: (),
@@ -137,8 +140,16 @@ class Station:
         return closed and lent == (0, 0, 0) and len(self.relay.keeper) == 0
 
 
-def _request_for(_account_id: str, *, stripped: bool) -> UpstreamRequest:
-    return UpstreamRequest(path="/responses", body=b"stripped" if stripped else b"whole")
+def _named(attempt: PipedAttempt) -> bytes:
+    return b"%d" % id(attempt)
+
+
+def _asking_for(attempt: PipedAttempt) -> RequestFor:
+    def request_for(_account_id: str, *, stripped: bool) -> UpstreamRequest:
+        assert not stripped
+        return UpstreamRequest(path="/responses", body=_named(attempt))
+
+    return request_for
 
 
 async def _served(_account_id: str, _turn_state: str | None) -> None:
@@ -288,7 +299,7 @@ async def test_the_session_is_told_before_the_client_is() -> None:
 
         it.backend.waiting.append(one.attempt)
         leg = Leg(
-            request_for=_request_for,
+            request_for=_asking_for(one.attempt),
             wish=Wish(route=it.relay.instances.members),
             reply=StreamedReply(one.answer),
             passed_on=lambda _: (),
