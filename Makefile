@@ -7,7 +7,7 @@ BENCH_READY := $(VENV)/.bench-ready
 # A package index can fail for a moment: three tries, then give up.
 TRY3 = tries=0; until $(1); do tries=$$((tries+1)); [ $$tries -lt 3 ] || exit 1; echo "trying again ($$tries)" >&2; sleep 5; done
 
-.PHONY: help demo mixed test check format lint types layers compat servers stress cassettes prove bench bench-full profile gate serve clean
+.PHONY: help demo mixed test check format lint types layers compat servers stress cassettes prove bench bench-full profile gate micro growth serve clean
 
 help:
 	@echo "make demo    see it work: simulated backend, relay, streamed turns in both protocols"
@@ -22,6 +22,8 @@ help:
 	@echo "make bench   the relay beside yardsticks, as ratios: a minute (make bench-full: everything, a quarter of an hour)"
 	@echo "make profile what the relay's time goes to, room by room (ARGS='--only first-event')"
 	@echo "make gate    has a change made the relay dearer?"
+	@echo "make micro   the time of single functions (ARGS='--only Pool', '-o before.json')"
+	@echo "make growth  is a unit of work as cheap when there is more of everything? (ARGS=--full: half an hour)"
 	@echo "make serve   start the relay on http://127.0.0.1:8787 (ARGS='--port 0' and the like)"
 	@echo "make clean   remove what the other targets made"
 
@@ -71,10 +73,10 @@ cassettes: $(READY)
 	@$(BIN)/python -m harness check cassettes
 	@$(BIN)/python -m harness scan cassettes
 
-# What only pictures and profiles need, on top: they do without where it cannot be installed.
+# What only pictures, profiles and timings need, on top: they do without where it cannot be installed.
 $(BENCH_READY): $(READY)
 	@if PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 15 --group bench; \
-	then touch $@; else echo "the group bench cannot be installed now: no PNG, and profiles by other means" >&2; fi
+	then touch $@; else echo "the group bench cannot be installed now: no PNG, no make micro, and profiles by other means" >&2; fi
 
 bench: $(BENCH_READY)
 	@$(BIN)/python -m benchmarks $(ARGS)
@@ -87,6 +89,12 @@ profile: $(BENCH_READY)
 
 gate: $(READY)
 	@$(BIN)/python -m benchmarks.gate
+
+micro: $(BENCH_READY)
+	@$(BIN)/python -m benchmarks.micro $(ARGS)
+
+growth: $(BENCH_READY)
+	@$(BIN)/python -m benchmarks.growth $(ARGS)
 
 serve: $(READY)
 	@$(BIN)/codexrelay serve $(ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypedDict
@@ -46,6 +47,8 @@ class Work:
     watches_memory: bool = False
     #: Each connection is a session of its own.
     sessions: bool = False
+    #: The requests take turns at so many sessions of this name; None: no session is named.
+    sessions_in_turn: tuple[int, str] | None = None
     #: WebSockets are opened and kept, and nothing is asked.
     idle: bool = False
 
@@ -57,6 +60,9 @@ class Work:
             yield from ("-o", "-l", "-s", str(self.once_within_ms))
         if self.sessions:
             yield "-S"
+        if self.sessions_in_turn is not None:
+            count, name = self.sessions_in_turn
+            yield from ("-k", str(count), "-p", name)
         if self.idle:
             yield "-i"
 
@@ -73,6 +79,16 @@ class Said(TypedDict):
     req_s: float
     ttfe_us: list[float]
     lat_us: list[float]
+
+
+@attrs.frozen(kw_only=True)
+class Window:
+    """What passed between two moments of a run, and what it cost the subject."""
+
+    events: int
+    length_s: float
+    #: None: the subject's process is unknown.
+    cpu_s: float | None
 
 
 @attrs.frozen(kw_only=True)
@@ -158,6 +174,31 @@ class LoadGenerator:
             raise MeasurementError(report.error or "nothing arrived in time")
         return report
 
+    def run_window(self, subject: Subject, work: Work, *, begins_s: float) -> tuple[Report, Window]:
+        """Send the work, and look also at what passes from `begins_s` to the end of the timed part.
+
+        So what the streams cost until all have begun, and when they end, does not count.
+
+        Raises:
+            MeasurementError: nothing came back.
+        """
+        command = [*self._command(subject, work), "-m", f"{begins_s * 1e3:.0f}"]
+        costs = _Costs(subject.pid, watches_memory=False)
+        with _started(command) as process:
+            (begin_events, begin_s, begin_cpu_s), (end_events, end_s, end_cpu_s) = (
+                (_events_so_far(process), time.monotonic(), costs.used_s()) for _ in range(2)
+            )
+            for _ in _while_running(process, _DRAIN_S + _OVERDUE_S):
+                pass
+            report = report_of(_last_words(process), cpu_s=costs.used_s(), growth_bytes=None)
+        if end_events <= begin_events:
+            raise MeasurementError(report.error or "nothing arrived in time")
+        return report, Window(
+            events=end_events - begin_events,
+            length_s=end_s - begin_s,
+            cpu_s=None if end_cpu_s is None or begin_cpu_s is None else end_cpu_s - begin_cpu_s,
+        )
+
     def _command(self, subject: Subject, work: Work) -> list[str]:
         body = self.folder / "body.json"
         content = {"type": "response.create", **work.body} if subject.websocket else work.body
@@ -215,6 +256,15 @@ def _while_running(process: subprocess.Popen[bytes], overdue_s: float) -> Iterat
         else:
             return
     raise MeasurementError("the load generator did not end")
+
+
+def _events_so_far(process: subprocess.Popen[bytes]) -> int:
+    """Wait for the next line that speaks of a moment; it comes at that moment."""
+    line = process.stdout.readline() if process.stdout is not None else b""
+    if not line:
+        raise MeasurementError("the load generator ended early")
+    events: int = json.loads(line)["events"]
+    return events
 
 
 def _last_words(process: subprocess.Popen[bytes]) -> Said:

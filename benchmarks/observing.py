@@ -59,9 +59,17 @@ class ObservedRelay:
 
 
 def start_observed(
-    stack: contextlib.ExitStack, *, stub_url: str, folder: Path, kind: str
+    stack: contextlib.ExitStack,
+    *,
+    stub_url: str,
+    folder: Path,
+    kind: str,
+    accounts: int = 1,
+    max_sessions: int | None = None,
 ) -> ObservedRelay:
     """Start a relay that observes itself; `kind` is `CALLS` or `SAMPLES`.
+
+    The rest is as for `start_relay`.
 
     Raises:
         MeasurementError: it did not start.
@@ -70,5 +78,13 @@ def start_observed(
     # -P: no module of this folder may take the place of one that the relay imports.
     program = ("-P", str(_PROGRAM), kind, str(file))
     name = f"relay-{kind}"
-    relay = start_relay(stack, stub_url=stub_url, folder=folder, name=name, program=program)
+    relay = start_relay(
+        stack,
+        stub_url=stub_url,
+        folder=folder,
+        name=name,
+        program=program,
+        accounts=accounts,
+        max_sessions=max_sessions,
+    )
     return ObservedRelay(relay, file)

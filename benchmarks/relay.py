@@ -38,17 +38,27 @@ def start_relay(
     name: str = CODEXRELAY,
     websocket: str = "auto",
     program: Sequence[str] = ("-m", "codexrelay"),
+    accounts: int = 1,
+    max_sessions: int | None = None,
 ) -> Subject:
-    """Start `codexrelay serve` with one made-up account and the stub as backend and issuer.
+    """Start `codexrelay serve` with made-up accounts and the stub as backend and issuer.
 
     `websocket` says which turns go to the stub over a WebSocket, as the relay's key does; `program`
-    is what Python runs. The log, at the level that users have, goes to a file below `folder`.
+    is what Python runs; `max_sessions`, how many sessions it keeps in memory, None as it does by
+    itself. The log, at the level that users have, goes to a file below `folder`.
 
     Raises:
         MeasurementError: it did not start.
     """
     home = folder / name
-    config = write_files(home, stub_url=stub_url, now_unix_s=time.time(), websocket=websocket)
+    config = write_files(
+        home,
+        stub_url=stub_url,
+        now_unix_s=time.time(),
+        websocket=websocket,
+        accounts=accounts,
+        max_sessions=max_sessions,
+    )
     log = home / "log"
     command = [sys.executable, *program, "serve", "--config", str(config)]
     return launch(
@@ -62,16 +72,28 @@ def start_relay(
     )
 
 
-def write_files(home: Path, *, stub_url: str, now_unix_s: float, websocket: str = "auto") -> Path:
-    """Write the account and the configuration below `home`; return the path of the latter."""
-    accounts = home / "accounts"
-    accounts.mkdir(mode=0o700, parents=True)
-    account = accounts / "bench.json"
-    account.write_text(json.dumps(_account(now_unix_s)), "utf-8")
-    account.chmod(0o600)  # the relay warns of others
+def write_files(
+    home: Path,
+    *,
+    stub_url: str,
+    now_unix_s: float,
+    websocket: str = "auto",
+    accounts: int = 1,
+    max_sessions: int | None = None,
+) -> Path:
+    """Write the accounts and the configuration below `home`; return the path of the latter."""
+    store = home / "accounts"
+    store.mkdir(mode=0o700, parents=True)
+    for number in range(accounts):
+        name = f"bench-{number}" if number else "bench"
+        account = store / f"{name}.json"
+        account.write_text(json.dumps(_account(name, now_unix_s)), "utf-8")
+        account.chmod(0o600)  # the relay warns of others
     config = home / "config.yaml"
-    settings = relay_settings(api_base_url=f"{stub_url}/v1", issuer_url=stub_url, store=accounts)
+    settings = relay_settings(api_base_url=f"{stub_url}/v1", issuer_url=stub_url, store=store)
     settings["backends"]["openai_codex"]["websocket"] = websocket  # type: ignore[index]
+    if max_sessions is not None:
+        settings["sessions"]["max_sessions"] = max_sessions  # type: ignore[index]
     config.write_text(json.dumps(settings), "utf-8")  # JSON is YAML too
     return config
 
@@ -81,21 +103,21 @@ def environment_for_relay(ours: Mapping[str, str]) -> dict[str, str]:
     return {name: ours[name] for name in ours if not name.startswith(_RELAY_VARIABLES)}
 
 
-def _account(now_unix_s: float) -> dict[str, object]:
+def _account(name: str, now_unix_s: float) -> dict[str, object]:
     expires_unix_s = int(now_unix_s + _TOKEN_VALID_S)  # far ahead: no refresh during a run
     claims = {
         "exp": expires_unix_s,
         "https://api.openai.com/auth": {
-            "chatgpt_account_id": "made-up",
+            "chatgpt_account_id": f"made-up-{name}",
             "chatgpt_plan_type": "plus",
         },
     }
     return {
-        "account_id": "bench",
+        "account_id": name,
         "access_token": _unsigned_jwt(claims),
-        "refresh_token": "made-up",
+        "refresh_token": f"made-up-{name}",
         "expiry_date": expires_unix_s * 1000,
-        "chatgpt_account_id": "made-up",
+        "chatgpt_account_id": f"made-up-{name}",
     }
 
 

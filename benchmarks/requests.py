@@ -46,11 +46,11 @@ def chat_body(text: str, *, stream: bool) -> dict[str, object]:
     return body | {"stream_options": {"include_usage": True}} if stream else body
 
 
-def long_history() -> list[object]:
-    """Return about 5 MB of source text: quotes, newlines and some non-ASCII, as agents send it."""
+def long_history(size_bytes: float = _BIG_BODY_BYTES) -> list[object]:
+    """Return so much source text, about: quotes, newlines and some non-ASCII, as agents send it."""
     items: list[object] = []
     size = 0
-    while size < _BIG_BODY_BYTES:
+    while size < size_bytes:
         n = len(items)
         line = '    path_{}_{} = resolve("src/mod_{}.py", strict=True)  # prüfen\n'
         text = "".join(line.format(n, i, i) for i in range(_LINES_PER_ITEM))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
@@ -14,6 +14,8 @@ from benchmarks.subject import MeasurementError, Subject
 if TYPE_CHECKING:
     from benchmarks.figures import Round
     from benchmarks.measurements import Result
+
+_Each = TypeVar("_Each")
 
 
 @attrs.frozen(kw_only=True)
@@ -59,7 +61,7 @@ class Rounds:
         return measurement.read(report, subject)
 
 
-def rotated(subjects: Sequence[Subject], number: int) -> list[Subject]:
+def rotated(subjects: Sequence[_Each], number: int) -> list[_Each]:
     """Return the subjects, beginning with another one in each round.
 
     So nobody is always the one who comes after the heaviest.
