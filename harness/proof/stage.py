@@ -114,11 +114,9 @@ class Stage:
         relay = self.services.relay
         idle = sum(transport.idle_connections for transport in self.transports)
         lenders = [instance.lender for instance in relay.instances.members]
-        # Each end of a connection that is kept is a socket, upstream's a task too; so is a session.
+        # Each end of a connection that is kept is a socket, upstream's a task too.
         return Level(
-            tasks=trio.lowlevel.current_statistics().tasks_living
-            - len(self.services.sessions)
-            - min(idle, self.upstream.open),
+            tasks=trio.lowlevel.current_statistics().tasks_living - min(idle, self.upstream.open),
             open_files=_open_files() - idle - min(idle, self.upstream.open),
             turns=len(relay.active),
             leases=sum(lender.leased for lender in lenders),

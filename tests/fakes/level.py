@@ -26,9 +26,9 @@ class Level:
 
     @classmethod
     def of(cls, relay: LiveRelay) -> Level:
-        """Take the level; a session keeps its one task, which is no turn's."""
+        """Take the level."""
         return cls(
-            tasks=trio.lowlevel.current_statistics().tasks_living - len(relay.services.sessions),
+            tasks=trio.lowlevel.current_statistics().tasks_living,
             open_files=len(os.listdir(_OPEN_FILES)) if _OPEN_FILES.is_dir() else 0,
             burden=relay.burden,
         )
