@@ -50,10 +50,18 @@ def test_a_figure_is_judged_by_how_far_it_is_above_the_noted_one(
     assert bound.verdict(figure) is verdict
 
 
-def test_a_relay_that_takes_a_third_more_calls_does_not_pass() -> None:
-    for name, bound in calls_bounds().items():
+def test_a_relay_that_takes_a_third_more_calls_for_a_request_does_not_pass() -> None:
+    for name in ("first-event", "chat"):
+        bound = calls_bounds()[name]
         assert bound.verdict(bounds.CALLS[name]) is Verdict.KEPT
         assert bound.verdict(bounds.CALLS[name] * 1.3) is Verdict.FAILED
+
+
+def test_a_relay_that_takes_a_third_more_calls_for_an_event_is_told_of() -> None:
+    for name in ("burst", "chat-burst"):
+        bound = calls_bounds()[name]
+        assert bound.verdict(bounds.CALLS[name] * 1.3) is Verdict.TOLD
+        assert bound.verdict(bounds.CALLS[name] * 2.6) is Verdict.FAILED
 
 
 def test_a_relay_that_takes_a_third_more_cpu_is_told_of() -> None:
