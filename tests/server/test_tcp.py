@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
     from tests.fakes.live_server import RawClient
 
+HANDSHAKE = (
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+
 
 @pytest.fixture
 def app() -> RelayApp:
@@ -73,6 +78,10 @@ def app() -> RelayApp:
     async def echo_messages() -> None:
         while True:
             await websocket.send(await websocket.receive())
+
+    @app.websocket("/undecided")
+    async def decide_never() -> None:
+        await trio.sleep_forever()
 
     @app.websocket("/no-socket")
     async def refuse_messages() -> Response:
@@ -222,6 +231,39 @@ async def test_a_client_that_leaves_behind_more_than_we_keep_cancels_its_request
                 await trio.sleep(0.005)
         with trio.fail_after(PATIENCE_S):
             await app.left.wait()
+
+
+@pytest.mark.parametrize("begins", ["a request", "a WebSocket"])
+async def test_a_client_that_has_to_wait_sends_no_more_however_often_the_clock_is_looked_at(
+    app: RelayApp, mock_clock: trio.testing.MockClock, begins: str
+) -> None:
+    more = b"" if begins == "a request" else HANDSHAKE
+    # A WebSocket whose frames cannot be read yet: the application has not decided.
+    head = b"GET %b HTTP/1.1\r\nHost: x\r\n%b\r\n"
+    path = b"/wait" if begins == "a request" else b"/undecided"
+    sent = 0
+    async with (
+        serving(app, patience=Patience(write_s=1e9)) as server,
+        server.connect() as client,
+        trio.open_nursery() as nursery,
+    ):
+        await client.send(head % (path, more))
+
+        async def flood() -> None:
+            nonlocal sent
+            while True:
+                await client.stream.send_all(bytes(16384))
+                sent += 16384
+
+        nursery.start_soon(flood)
+        await trio.testing.wait_all_tasks_blocked(0.05)  # the kernel takes no more
+        before = sent
+        for _ in range(8):
+            mock_clock.jump(75.0)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        assert sent - before < 131072
+        nursery.cancel_scope.cancel()
+        server.scope.cancel()  # a drain would wait for this clock
 
 
 async def test_a_client_that_leaves_during_its_upload_cancels_its_request(app: RelayApp) -> None:

@@ -173,12 +173,13 @@ class ClientConnection:
             deadline_s = self._next_deadline_s()
 
     async def _read_on(self) -> None:
-        while data := await self._receive():
+        # Asked first: this begins anew at every deadline, and a client may be waiting just then.
+        while not self._http.is_full or await self._may_read_on():
+            if not (data := await self._receive()):
+                return
             if self._heard_at_s is not None:
                 self._heard_at_s = trio.current_time()
             self._http.receive(data)
-            if self._http.is_full and not await self._may_read_on():
-                return
 
     async def _may_read_on(self) -> bool:
         """Wait while we take nothing; tell whether the client is still there."""
