@@ -242,6 +242,8 @@ def test_what_two_readers_may_understand_in_two_ways_is_refused(head: bytes, sta
         b"1;" + b"x" * 5000,
         b"0\r\nno field\r\n",
         b"0\r\nX : y\r\n",
+        b"0\r\nContent-Length: 3\r\n",
+        b"0\r\nT: x\r\ntransfer-encoding: chunked\r\n",
         b"0\r\n\n",
         b"0\r\n" + b"X: y\r\n" * 5000,
     ],

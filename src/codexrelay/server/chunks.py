@@ -14,6 +14,8 @@ from codexrelay.server.heads import FIELD_LINE, RefusedError
 _LINE_BYTES: Final = 4096
 #: Of all trailer fields, which are read over too.
 _TRAILER_BYTES: Final = 16384
+#: What frames a message has no place in its trailer (RFC 9110, 6.5.1); some readers obey it there.
+_FRAMING: Final = re.compile(rb"(?:content-length|transfer-encoding):", re.IGNORECASE)
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[\t -~\x80-\xff]*)?")
 _BAD_REQUEST: Final = 400
 
@@ -86,9 +88,11 @@ class ChunkedReader:
             self._at = _At.DATA if self._left else _At.TRAILER
             return False
         self._trailer_bytes += len(line)
-        if line != b"\r\n" and FIELD_LINE.fullmatch(line) is None:
+        if line == b"\r\n":
+            return True
+        if FIELD_LINE.fullmatch(line) is None or _FRAMING.match(line) is not None:
             raise RefusedError(_BAD_REQUEST)
-        return line == b"\r\n"
+        return False
 
     def _check_length(self, line_bytes: int) -> None:
         in_trailer = self._at is _At.TRAILER
