@@ -94,8 +94,19 @@ def test_what_the_handshake_says_is_told() -> None:
         (b'data: {"error":{"code":"rate_limit_exceeded","message":"no"}}\n\n', FaultKind.THROTTLED),
         (b"event: error\ndata: {oops\n\n", FaultKind.BROKEN),
         (b"data: <html>\n\n", FaultKind.BROKEN),
+        (b"event: response.created\ndata: {oops}\n\n", FaultKind.BROKEN),
+        (b'event: response.in_progress\ndata: {"a":1}{}\n\n', FaultKind.BROKEN),
     ],
-    ids=["failed", "nested error", "flat error", "bare error", "broken", "page"],
+    ids=[
+        "failed",
+        "nested error",
+        "flat error",
+        "bare error",
+        "broken",
+        "page",
+        "broken announcement",
+        "two objects",
+    ],
 )
 def test_a_failure_before_any_output_is_a_fault(raw: bytes, kind: FaultKind) -> None:
     result = hold().feed(HANDSHAKE + raw + text("never"))

@@ -15,7 +15,7 @@ import attrs
 from codexrelay.errors import EventTooLargeError
 from codexrelay.protocol import faults, sse
 from codexrelay.protocol.events import ANNOUNCEMENTS, Phase, phase_of
-from codexrelay.protocol.raw import JsonObject
+from codexrelay.protocol.raw import JsonObject, parse_object
 from codexrelay.protocol.responses_scan import Notes, look
 
 if TYPE_CHECKING:
@@ -91,6 +91,9 @@ class Hold(Holding):
     def _judge(self, raw: bytes) -> Output | Fault | None:
         try:
             event = look(raw)
+            if event is not None and event.payload is None and event.name in ANNOUNCEMENTS:
+                # They say nothing that is asked for here; but a broken one can be tried again now.
+                parse_object(event.data)
         except ValueError:
             return faults.not_json()
         if event is None:
@@ -102,7 +105,7 @@ class Hold(Holding):
             case Phase.OUTPUT:
                 return self._output()
             case Phase.HANDSHAKE:
-                if event.name not in ANNOUNCEMENTS:  # they say nothing that is asked for here
+                if event.name not in ANNOUNCEMENTS:
                     self._notes.note(event)
                     self.turn_state = self._notes.turn_state
                     self.rate_limits = self._notes.rate_limits
