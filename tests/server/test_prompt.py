@@ -39,6 +39,12 @@ class Pumped:
     exchange: Exchange
     client: RawClient
     life: trio.CancelScope
+    connection: ClientConnection
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client was given up."""
+        return self.connection.stream.socket.fileno() < 0
 
     @property
     def prompt(self) -> Prompt:
@@ -91,7 +97,7 @@ async def pumped(
         nursery.start_soon(connection.run)
         await client.send(REQUEST.replace(b"1.1", version))
         exchange, life = await from_app.receive()
-        yield Pumped(exchange, client, life)
+        yield Pumped(exchange, client, life, connection)
         done.set()
         client.stream.socket.close()
 
@@ -153,6 +159,21 @@ async def test_the_end_goes_behind_what_is_kept() -> None:
         nursery.start_soon(turn.exchange.end)
         await turn.client.receive_until(b"\r\n\r\n")
         assert await turn.heard() == b"%x\r\n%b\r\n" % (len(MUCH), MUCH) + LAST
+
+
+async def test_a_client_that_does_not_take_what_is_kept_is_given_up_after_the_write_deadline(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    async with pumped() as turn, trio.open_nursery() as nursery:
+        assert not turn.prompt.send_now(MUCH)
+        nursery.start_soon(turn.exchange.send, b"")
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(Patience().write_s - 1)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not turn.gone
+        mock_clock.jump(1)
+        await trio.testing.wait_all_tasks_blocked()
+        assert turn.gone
 
 
 async def test_a_cut_response_ends_with_what_was_kept() -> None:
