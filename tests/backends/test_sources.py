@@ -133,7 +133,9 @@ async def test_an_end_in_the_last_block_is_told_after_it(contexts: Contexts) -> 
         source = attempt.source
         assert source is not None
         go.set()
+        assert not source.is_over
         assert await next_of(source) == b"all"
+        assert source.is_over
         assert transport.busy_connections == 1
         assert source.receive_now() is None
         assert await attempt.receive() == b""

@@ -75,6 +75,10 @@ class PipedAttempt:
         self.received_bytes += len(block)
         return block
 
+    @property
+    def is_over(self) -> bool:
+        return self._end is not None
+
     async def receive(self) -> bytes | Fault:
         while True:
             await trio.lowlevel.checkpoint()

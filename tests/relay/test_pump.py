@@ -8,7 +8,7 @@ import re
 import select
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 import pytest
@@ -328,6 +328,40 @@ async def test_an_upstream_that_ends_early_gives_one_terminal_event() -> None:
         assert terminal_events(one.heard) == [b"response.failed"]
         assert one.client.ended
         assert it.is_at_rest
+
+
+@in_virtual_time
+async def test_an_answer_whose_last_block_says_that_it_is_over_is_not_waited_for() -> None:
+    """The connection stays open, so the set has nothing to tell of it any more."""
+    for last in (ITEM, TEXT[:9]):
+        async with station() as it:
+            one = it.turn()
+            one.attempt = FramedAttempt(one.attempt.near, one.attempt.far)
+            await it.begin(one)
+            began_at_s = trio.current_time()
+            one.upstream.send(last + FramedAttempt.END)
+            await quiet()
+            assert trio.current_time() == began_at_s
+            assert terminal_events(one.read()) == [b"response.failed"]
+            whole = ITEM if last == ITEM else b""
+            assert one.heard.startswith(CREATED + TEXT + whole + b"event: response.failed\n")
+            assert b"ended before its terminal event" in one.heard
+            assert one.client.ended
+            assert it.is_at_rest
+
+
+@attrs.define(eq=False)
+class FramedAttempt(PipedAttempt):
+    """Its body says itself where it ends, as HTTP's chunks do."""
+
+    END: ClassVar[bytes] = b"\0"
+
+    def receive_now(self) -> bytes | None:
+        block = PipedAttempt.receive_now(self)
+        if block and block.endswith(self.END):
+            self._end = b""
+            return block[: -len(self.END)] or None
+        return block
 
 
 @in_virtual_time

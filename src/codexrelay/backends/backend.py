@@ -94,6 +94,13 @@ class Source(Protocol):
         `Attempt.receive` tells which, and gives whatever was read and not handed out.
         """
 
+    @property
+    def is_over(self) -> bool:
+        """Whether `receive_now` has nothing more to give, which the descriptor need not tell.
+
+        An answer says itself where it ends, and its connection may stay open.
+        """
+
 
 class Attempt(Protocol):
     """One upstream request for a turn. Opens nothing before `send`, closes everything on exit."""

@@ -171,10 +171,11 @@ def _step(stream: Stream, source: Source, now_s: float) -> _NotOrdinary | None:
     out = answer.feed(block)
     if answer.terminal is not None:
         return _NotOrdinary(out)
-    if not out:
-        return None
-    left = stream.line.write_now(out, now_s)
-    return None if left is None else _NotOrdinary(left)
+    left = stream.line.write_now(out, now_s) if out else None
+    if left is not None:
+        return _NotOrdinary(left)
+    # The set may have nothing more to tell of an answer that has ended with this block.
+    return _ASK_IT if source.is_over else None
 
 
 @attrs.frozen

@@ -127,3 +127,8 @@ class DiscreetSource:
         """See `Source.receive_now`."""
         received = self._inside.receive_now()
         return self._shown(received) if received else received
+
+    @property
+    def is_over(self) -> bool:
+        """See `Source.is_over`."""
+        return self._inside.is_over

@@ -209,8 +209,7 @@ class Exchange:
         Whatever it meets, the connection stays ours: its descriptor may be registered somewhere.
         """
         response = self.response
-        over = self._ended or response.complete or response.fault or self._read_error
-        if not over:
+        if not self.is_over:
             try:
                 if not self.connection.receive_now(response.feed):
                     response.feed_eof()
@@ -220,6 +219,12 @@ class Exchange:
                 if not (response.complete or response.fault):
                     return response.take()
         return response.take_whats_left() or None
+
+    @property
+    def is_over(self) -> bool:
+        """See `Source.is_over`."""
+        response = self.response
+        return bool(self._ended or response.complete or response.fault or self._read_error)
 
     async def close(self) -> None:
         """Give the rest up; a connection that still has body on it is closed at once."""
