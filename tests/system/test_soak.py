@@ -145,6 +145,10 @@ def _assert_each_was_told_its_own_way(relay: LiveRelay, answers: dict[int, httpx
         assert found is not None
         asked[int(found[1])].append(str(seen.account))
     for number, answer in answers.items():
+        if answer.content.startswith(b":"):
+            # Where all takes long, a sign of life came first, and with it the head: it knows
+            # nothing of what its turn has met since.
+            continue
         attempts = int(answer.headers["x-codexrelay-attempts"])
         # A kept connection that turns out to be closed is replaced beneath an attempt.
         replaced = "reset_early" in script_of(number) and len(asked[number]) == attempts + 1
