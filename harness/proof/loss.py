@@ -127,7 +127,8 @@ class Cut:
         if has_upstream_socket(self.bridge):
             return attrs.evolve(whole, over_socket=self._over_socket(whole)), whole
         if self.end == "eof":
-            return play_of(performance_of_events(_first(events, self.at))), whole
+            ended = play_of(performance_of_events(_first(events, self.at)))
+            return (ended.ending_at_once() if self.at % 2 else ended), whole
         return whole.cut(self.at, _WIRE_ENDS[self.end]), whole
 
     def _over_socket(self, whole: Play) -> SocketPlay:

@@ -112,6 +112,11 @@ class Play:
         socket = None if self.over_socket is None else self.over_socket.cut(at, end)
         return attrs.evolve(self, pieces=cut_pieces(self.pieces, at), end=end, over_socket=socket)
 
+    def ending_at_once(self) -> Play:
+        """Return the play whose last piece, the end of the body, comes with the one before."""
+        *before, (at_s, data), (_, end) = self.pieces
+        return attrs.evolve(self, pieces=(*before, (at_s, data + end)))
+
 
 def play_of(performance: Performance) -> Play:
     """Return how an answer goes over the wire: its body in chunks, one for each of its own.

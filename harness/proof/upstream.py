@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 import attrs
 import trio
@@ -17,6 +18,9 @@ from harness.proof.plays import Play, play_of_steps, refusing
 from harness.proof.talk import SocketTalk
 from harness.simulator import Simulator
 from harness.simulator.arrival import HttpRequest, RefusedError, arrived
+
+#: Behind a whole answer, where connections are not kept: nobody waits for it to know the end.
+_CLOSES_AFTER_S: Final = 0.05
 
 
 @attrs.define(eq=False)
@@ -73,6 +77,8 @@ class Upstream:
                     going_on = await perform(stream, play, asked, unread=len(request.body) > 0)
                 finally:
                     asked.over_at_s = trio.current_time()
+                if going_on and not self.keeps:
+                    await trio.sleep(_CLOSES_AFTER_S)
                 if not (going_on and self.keeps):
                     return
         except trio.BrokenResourceError:
