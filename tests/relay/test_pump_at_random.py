@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import re
 import select
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import pytest
@@ -24,6 +25,11 @@ from tests.relay.test_pump import (
     terminal_events,
     text,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.relay.test_pump import Station
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="there is no epoll")
 
@@ -119,39 +125,100 @@ async def listen(one: OneTurn, luck: random.Random) -> None:
         one.read()
 
 
-@pytest.mark.parametrize("seed", range(60))
+@attrs.frozen
+class Drawn:
+    """A turn, and what upstream says to it."""
+
+    one: OneTurn
+    whole: bytes
+    ends_well: bool
+    is_kept: bool
+    #: Of an event that never comes whole.
+    cut: bytes
+
+    async def say(self, luck: random.Random) -> float:
+        """Say all of it, and return when that was over."""
+        over_at_s = await say(self.one, self.whole + self.cut + END * self.is_kept, luck)
+        if not self.is_kept:
+            self.one.upstream.close()
+        return over_at_s
+
+
+def begin(it: Station, luck: random.Random) -> Drawn:
+    """Begin a turn whose client reads, and which may lose its pump."""
+    one = it.turn(buffer_bytes=luck.choice((SMALL_BYTES, None)))
+    one.attempt = Whimsical(
+        one.attempt.near, one.attempt.far, luck.choice((5, 4096, 65536)), luck=luck
+    )
+    one.client = Sluggish(one.client.near, one.client.far, luck=luck)
+    ends_well = luck.random() < 0.6
+    drawn = Drawn(
+        one,
+        b"".join([CREATED, TEXT, *drawn_answer(luck), COMPLETED if ends_well else b""]),
+        ends_well,
+        is_kept=luck.random() < 0.6,
+        cut=b"" if ends_well or luck.random() < 0.5 else TEXT[: luck.randrange(len(TEXT))],
+    )
+    it.nursery.start_soon(it.play, one)
+    it.nursery.start_soon(listen, one, luck)
+    if luck.random() < 0.3:
+        it.nursery.start_soon(after, luck.uniform(0, 300), it.pumping.cancel)
+    return drawn
+
+
+async def after(seconds: float, act: Callable[[], object]) -> None:
+    await trio.sleep(seconds)
+    act()
+
+
+def is_whole_events(heard: bytes) -> bool:
+    return bool(re.fullmatch(rb"(?:: keep-alive\n\n|event: [^\n]*\ndata: [^\n]*\n\n)*", heard))
+
+
+@pytest.mark.parametrize("seed", range(25))
 @in_virtual_time
 async def test_whatever_a_pumped_turn_meets_its_client_gets_all_of_it_once(seed: int) -> None:
     luck = random.Random(seed)
     async with station(budgets=PATIENT, keep_alive_s=15) as it:
-        one = it.turn(buffer_bytes=luck.choice((SMALL_BYTES, None)))
-        one.attempt = Whimsical(
-            one.attempt.near, one.attempt.far, luck.choice((5, 4096, 65536)), luck=luck
-        )
-        one.client = Sluggish(one.client.near, one.client.far, luck=luck)
-        events = drawn_answer(luck)
-        ends_well, is_kept = luck.random() < 0.6, luck.random() < 0.6
-        whole = b"".join([CREATED, TEXT, *events, COMPLETED if ends_well else b""])
-        cut = b"" if ends_well else luck.choice((b"", TEXT[: luck.randrange(len(TEXT))]))
-        it.nursery.start_soon(it.play, one)
-        it.nursery.start_soon(listen, one, luck)
-
-        async def end_the_pump() -> None:
-            await trio.sleep(luck.uniform(0, 300))
-            it.pumping.cancel()
-
-        if luck.random() < 0.3:
-            it.nursery.start_soon(end_the_pump)
-        over_at_s = await say(one, whole + cut + (END if is_kept else b""), luck)
-        if not is_kept:
-            one.upstream.close()
+        drawn = begin(it, luck)
+        one, whole = drawn.one, drawn.whole
+        over_at_s = await drawn.say(luck)
         while one.ending is None:
             await trio.sleep(1)
             assert trio.current_time() < over_at_s + PROMPTLY_S, "it sleeps"
-        one.read()
-        told = one.heard.replace(ALIVE, b"")
-        assert re.fullmatch(rb"(?:: keep-alive\n\n|event: [^\n]*\ndata: [^\n]*\n\n)*", one.heard)
-        assert terminal_events(told) == [b"response.completed" if ends_well else b"response.failed"]
-        assert told == whole if ends_well else told.startswith(whole + b"event: response.failed\n")
+        told = one.read().replace(ALIVE, b"")
+        assert is_whole_events(one.heard)
+        if drawn.ends_well:
+            assert told == whole
+        else:
+            assert told.startswith(whole + b"event: response.failed\n")
+            assert terminal_events(told) == [b"response.failed"]
         assert one.client.ended
         assert it.is_at_rest
+
+
+@pytest.mark.parametrize("seed", range(25))
+@in_virtual_time
+async def test_whatever_ends_a_pumped_turn_before_its_time_is_told_once(seed: int) -> None:
+    """A stop, a budget, or a client that leaves; the client gets a true beginning."""
+    luck = random.Random(seed)
+    budgets = attrs.evolve(PATIENT, silence_s=luck.choice((20.0, 90.0, 1e5)))
+    async with station(budgets=budgets, keep_alive_s=luck.choice((15, 20))) as it:
+        drawn = begin(it, luck)
+        one, at_s = drawn.one, luck.uniform(0, 200)
+        leaves = luck.random() < 0.3
+        it.nursery.start_soon(after, at_s, one.scope.cancel if leaves else it.relay.active.stop)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            await drawn.say(luck)
+        await trio.sleep(at_s + PROMPTLY_S)
+        told = one.read().replace(ALIVE, b"")
+        assert it.is_at_rest
+        if one.ending is None:
+            assert leaves
+            assert drawn.whole.startswith(told)
+        elif one.client.status == 200:
+            before, _, _ = told.partition(b"event: response.failed\n")
+            assert is_whole_events(one.heard)
+            assert drawn.whole.startswith(before)
+            assert len(terminal_events(told)) == 1
+            assert one.client.ended
