@@ -224,7 +224,8 @@ class Exchange:
     def is_over(self) -> bool:
         """See `Source.is_over`."""
         response = self.response
-        return bool(self._ended or response.complete or response.fault or self._read_error)
+        broken = response.fault is not None or self._read_error is not None
+        return broken or response.complete or self._ended
 
     async def close(self) -> None:
         """Give the rest up; a connection that still has body on it is closed at once."""
