@@ -41,8 +41,9 @@ def true_name(line: str, event: JsonObject) -> str:
     told = get_text(event, "type") or ""
     name = told if told in events.TERMINAL else line
     name = events.COMPLETED if name == events.DONE else name
-    status = get_text(get_object(event, "response"), "status") or ""
-    return max(name, _BY_STATUS.get(status, events.COMPLETED), key=_SEVERITY.__getitem__)
+    status = get_text(get_object(event, "response"), "status")
+    told = _BY_STATUS.get(status or "")
+    return name if told is None else max(name, told, key=_SEVERITY.__getitem__)
 
 
 def without_response() -> Fault:

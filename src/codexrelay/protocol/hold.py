@@ -16,7 +16,7 @@ from codexrelay.errors import EventTooLargeError
 from codexrelay.protocol import faults, sse
 from codexrelay.protocol.events import ANNOUNCEMENTS, Phase, phase_of
 from codexrelay.protocol.raw import JsonObject, parse_object
-from codexrelay.protocol.responses_scan import Notes, look
+from codexrelay.protocol.responses_scan import Notes, look, opens_with_output
 
 if TYPE_CHECKING:
     from codexrelay.protocol.faults import Fault
@@ -60,9 +60,8 @@ class Holding(ABC):
             whole = self._cutter.feed(block)
         except EventTooLargeError as error:
             return faults.broken(str(error))
-        for raw in sse.split(whole):
-            if (result := self._judge(raw)) is not None:
-                return result
+        if (result := self._judge_all(whole)) is not None:
+            return result
         if self._held_bytes > self.max_bytes:
             return faults.broken(f"the backend sent {self._held_bytes} bytes without any output")
         return None
@@ -73,6 +72,13 @@ class Holding(ABC):
         if _SSE_BEGIN.match(body):
             return faults.ended_early()
         return faults.no_stream(body, now_unix_s=self.now_unix_s)
+
+    def _judge_all(self, whole: bytes) -> Output | Fault | None:
+        """Return what the first of these events that says something means; None: none does."""
+        for raw in sse.split(whole):
+            if (result := self._judge(raw)) is not None:
+                return result
+        return None
 
     @abstractmethod
     def _judge(self, raw: bytes) -> Output | Fault | None:
@@ -87,6 +93,12 @@ class Hold(Holding):
     """Holds an answer in events of Responses."""
 
     _notes: Notes = attrs.field(factory=Notes, init=False)
+
+    def _judge_all(self, whole: bytes) -> Output | Fault | None:
+        if opens_with_output(whole):
+            self.has_begun = True
+            return self._output()
+        return super()._judge_all(whole)
 
     def _judge(self, raw: bytes) -> Output | Fault | None:
         try:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 _TELLING: Final = events.TERMINAL | events.ANNOUNCEMENTS | {events.METADATA, events.ITEM_DONE}
 
 
+_EVENT: Final = rb"event: response\.(?:%b)\ndata: \{.*\}\n\n"
+
+
 def _run_of(name: bytes) -> re.Pattern[bytes]:
     """Return what matches a run of events as the backend writes them, named `response.` and `name`.
 
@@ -39,18 +42,26 @@ def _run_of(name: bytes) -> re.Pattern[bytes]:
     pieces with `bytes.count` took twice as long, and was fooled by events with a line too few and
     a line too many.
     """
-    return re.compile(rb"(?:event: response\.%b\ndata: \{.*\}\n\n)*+" % name)
+    return re.compile(rb"(?:%b)*+" % (_EVENT % name))
+
+
+def _one_of(names: frozenset[str]) -> bytes:
+    told = sorted(name.removeprefix("response.") for name in names if name.startswith("response."))
+    return "|".join(map(re.escape, told)).encode()
+
+
+def _other_than(names: frozenset[str]) -> bytes:
+    # Most are deltas of text, so that their name is tried first.
+    return rb"output_text\.delta|(?!(?:%b)\n)[\w.]++" % _one_of(names)
 
 
 DELTAS: Final = _run_of(rb"[\w.]++(?<=\.delta)")
-#: Most are deltas of text, so that their name is tried first.
-QUIET: Final = _run_of(
-    rb"(?:output_text\.delta|(?!(?:%b)\n)[\w.]++)"
-    % "|".join(
-        re.escape(name.removeprefix("response."))
-        for name in sorted(_TELLING)
-        if name.startswith("response.")
-    ).encode()
+QUIET: Final = _run_of(_other_than(_TELLING))
+#: Once an announcement has named the response: the others say the same.
+QUIET_ONCE_NAMED: Final = _run_of(_other_than(_TELLING - events.ANNOUNCEMENTS))
+#: Announcements and a quiet event behind them, as most answers begin.
+_OPENING: Final = re.compile(
+    rb"(?:%b)*+%b" % (_EVENT % _one_of(events.ANNOUNCEMENTS), _EVENT % _other_than(_TELLING))
 )
 _NUMBER_KEY: Final = b'"sequence_number":'
 _NUMBER: Final = re.compile(rb"\s*(\d{1,18})")
@@ -63,9 +74,14 @@ def only_deltas(whole: bytes) -> bool:
     return DELTAS.fullmatch(whole) is not None and b"\r" not in whole
 
 
-def only_quiet(whole: bytes) -> bool:
+def only_quiet(whole: bytes, quiet: re.Pattern[bytes] = QUIET) -> bool:
     """Tell whether the events of `whole` are all quiet, written as the backend writes them."""
-    return QUIET.fullmatch(whole) is not None and b"\r" not in whole
+    return quiet.fullmatch(whole) is not None and b"\r" not in whole
+
+
+def opens_with_output(whole: bytes) -> bool:
+    """Tell whether `whole` begins as most answers do: what is announced there has begun."""
+    return _OPENING.match(whole) is not None and b"\r" not in whole
 
 
 def pieces(whole: bytes, kind: re.Pattern[bytes]) -> Iterator[tuple[bytes, bool]]:

@@ -8,6 +8,7 @@ is not its true one (`endings`) is renamed: no client knows `response.done`, an 
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import attrs
@@ -24,9 +25,17 @@ from codexrelay.protocol.raw import (
     parse_object,
 )
 from codexrelay.protocol.responses_object import complete, failed, interrupted, rebuild_output
-from codexrelay.protocol.responses_scan import QUIET, Notes, look, only_quiet, pieces
+from codexrelay.protocol.responses_scan import (
+    QUIET,
+    QUIET_ONCE_NAMED,
+    Notes,
+    look,
+    only_quiet,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from codexrelay.protocol.events import TerminalName
     from codexrelay.protocol.faults import Fault
 
@@ -50,6 +59,8 @@ class ResponsesStream:
     response: JsonObject | None = attrs.field(default=None, init=False)
     notes: Notes = attrs.field(factory=Notes, init=False)
     _cutter: sse.EventCutter = attrs.field(factory=sse.EventCutter, init=False)
+    #: The run of events that need no look; of the announcements one does.
+    _quiet: re.Pattern[bytes] = attrs.field(default=QUIET, init=False)
     #: Whether the stream was ended here, so that nothing of upstream's may follow.
     _closed: bool = attrs.field(default=False, init=False)
 
@@ -58,10 +69,10 @@ class ResponsesStream:
         whole = self._cutter.feed(block)
         if not whole:
             return b""
-        if only_quiet(whole) and not self._closed:
+        if only_quiet(whole, self._quiet) and not self._closed:
             self.notes.count(whole)
             return whole
-        return b"".join([self._pass(raw, is_quiet) for raw, is_quiet in pieces(whole, QUIET)])
+        return b"".join(self._pass_all(whole))
 
     def fail(self, fault: Fault) -> bytes:
         """See `answer.Answer.fail`."""
@@ -111,22 +122,42 @@ class ResponsesStream:
         """Return nothing: the terminal event is the last."""
         return b""
 
-    def _pass(self, raw: bytes, is_quiet: bool) -> bytes:  # noqa: FBT001
-        """Return what the client gets for a piece (`responses_scan.pieces`)."""
+    def _pass_all(self, whole: bytes) -> Iterator[bytes]:
+        """Yield what the client gets for whole events."""
+        if b"\r" in whole:
+            yield from map(self._pass, sse.split(whole))
+            return
+        begin, size = 0, len(whole)
+        while begin < size and not self._closed:
+            # What is quiet can change with every other event.
+            run = self._quiet.match(whole, begin)
+            end = begin if run is None else run.end()
+            if end > begin:
+                piece = whole[begin:end]
+                self.notes.count(piece)
+                yield piece
+            else:
+                end = sse.next_end(whole, begin)
+                yield self._pass(whole[begin:end])
+            begin = end
+
+    def _pass(self, raw: bytes) -> bytes:
+        """Return what the client gets for one event."""
         if self._closed:
             return b""
-        if not is_quiet:
-            try:
-                event = look(raw)
-                if event is not None:
-                    if event.bare and self.terminal is None:
-                        fault = faults.from_event(event.payload or {}, now_unix_s=self.now_unix_s)
-                        return self.fail(fault)
-                    if event.name in events.TERMINAL:
-                        return self._end(raw, event.name, event.payload or {})
-                    self.notes.note(event)
-            except ValueError:
-                return self._give_up()
+        try:
+            event = look(raw)
+            if event is not None:
+                if event.bare and self.terminal is None:
+                    fault = faults.from_event(event.payload or {}, now_unix_s=self.now_unix_s)
+                    return self.fail(fault)
+                if event.name in events.TERMINAL:
+                    return self._end(raw, event.name, event.payload or {})
+                self.notes.note(event)
+                if self.notes.response_id is not None:
+                    self._quiet = QUIET_ONCE_NAMED
+        except ValueError:
+            return self._give_up()
         self.notes.count(raw)
         return raw
 
