@@ -1,22 +1,28 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from codexrelay.protocol import events, sse
 from codexrelay.protocol.responses_scan import (
     DELTAS,
     QUIET,
+    QUIET_ONCE_NAMED,
     Looked,
     Notes,
+    end_of_quiet,
     look,
     only_deltas,
-    only_quiet,
     pieces,
 )
 from tests.fakes.responses_events import completed, created, done, event, function, text
+
+if TYPE_CHECKING:
+    import re
 
 DELTA = text("hello")
 ODD_EVENTS = [
@@ -63,6 +69,10 @@ def test_nothing_but_a_delta_passes_for_one(odd: bytes) -> None:
     assert not only_deltas(DELTA + odd + DELTA)
 
 
+def only_quiet(whole: bytes) -> bool:
+    return b"\r" not in whole and end_of_quiet(whole, 0, QUIET) == len(whole)
+
+
 QUIET_EVENTS = [
     DELTA,
     event("response.content_part.added", output_index=0),
@@ -95,6 +105,32 @@ def test_all_that_says_nothing_is_quiet(quiet: bytes) -> None:
     assert only_quiet(quiet)
     assert only_quiet(DELTA + quiet + DELTA)
     assert not only_quiet(DELTA + completed() + quiet)
+
+
+@given(
+    few=st.lists(
+        st.tuples(
+            st.integers(0, 600),
+            st.sampled_from([*QUIET_EVENTS, *ODD_EVENTS, DELTA[1:], DELTA[:-1]]),
+        ),
+        max_size=3,
+    ),
+    begin=st.integers(0, 3),
+    quiet=st.sampled_from([QUIET, QUIET_ONCE_NAMED]),
+)
+def test_a_long_block_is_quiet_as_far_as_each_of_its_events_is(
+    few: list[tuple[int, bytes]], begin: int, quiet: re.Pattern[bytes]
+) -> None:
+    told = [DELTA] * 600
+    for at, raw in sorted(few, reverse=True):
+        told.insert(at, raw)
+    whole = b"".join(told)
+    assume(b"\r" not in whole)
+    at = begin * len(DELTA)
+    run = quiet.match(whole, at)
+    assert len(whole) - at > 32 * 1024
+    assert run is not None
+    assert end_of_quiet(whole, at, quiet) == run.end()
 
 
 def test_an_announcement_is_parsed_only_until_the_response_has_a_name() -> None:

@@ -29,8 +29,8 @@ from codexrelay.protocol.responses_scan import (
     QUIET,
     QUIET_ONCE_NAMED,
     Notes,
+    end_of_quiet,
     look,
-    only_quiet,
 )
 
 if TYPE_CHECKING:
@@ -69,10 +69,13 @@ class ResponsesStream:
         whole = self._cutter.feed(block)
         if not whole:
             return b""
-        if only_quiet(whole, self._quiet) and not self._closed:
+        if self._closed or b"\r" in whole:
+            return b"".join(map(self._pass, sse.split(whole)))
+        end = end_of_quiet(whole, 0, self._quiet)
+        if end == len(whole):
             self.notes.count(whole)
             return whole
-        return b"".join(self._pass_all(whole))
+        return b"".join(self._pass_all(whole, end))
 
     def fail(self, fault: Fault) -> bytes:
         """See `answer.Answer.fail`."""
@@ -122,24 +125,20 @@ class ResponsesStream:
         """Return nothing: the terminal event is the last."""
         return b""
 
-    def _pass_all(self, whole: bytes) -> Iterator[bytes]:
-        """Yield what the client gets for whole events."""
-        if b"\r" in whole:
-            yield from map(self._pass, sse.split(whole))
-            return
+    def _pass_all(self, whole: bytes, end: int) -> Iterator[bytes]:
+        """Yield what the client gets for whole events, of which those up to `end` are quiet."""
         begin, size = 0, len(whole)
-        while begin < size and not self._closed:
-            # What is quiet can change with every other event.
-            run = self._quiet.match(whole, begin)
-            end = begin if run is None else run.end()
+        while not self._closed:
             if end > begin:
                 piece = whole[begin:end]
                 self.notes.count(piece)
                 yield piece
-            else:
-                end = sse.next_end(whole, begin)
-                yield self._pass(whole[begin:end])
-            begin = end
+            if end == size:
+                return
+            begin = sse.next_end(whole, end)
+            yield self._pass(whole[end:begin])
+            # What is quiet may have changed with that event.
+            end = end_of_quiet(whole, begin, self._quiet)
 
     def _pass(self, raw: bytes) -> bytes:
         """Return what the client gets for one event."""
