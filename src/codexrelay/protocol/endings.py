@@ -42,8 +42,8 @@ def true_name(line: str, event: JsonObject) -> str:
     name = told if told in events.TERMINAL else line
     name = events.COMPLETED if name == events.DONE else name
     status = get_text(get_object(event, "response"), "status")
-    told = _BY_STATUS.get(status or "")
-    return name if told is None else max(name, told, key=_SEVERITY.__getitem__)
+    worse = _BY_STATUS.get(status or "")
+    return name if worse is None else max(name, worse, key=_SEVERITY.__getitem__)
 
 
 def without_response() -> Fault:
