@@ -236,12 +236,12 @@ class Notes:
     #: What stands behind the latest `sequence_number` key.
     _number: bytes = b""
 
-    def count(self, whole: bytes) -> None:
-        """Remember the last sequence number in `whole`.
+    def count(self, whole: bytes, begin: int = 0, end: int | None = None) -> None:
+        """Remember the last sequence number in `whole`, or in the events from `begin` to `end`.
 
         Inside a JSON text the key's quotes are escaped, so that what is found is always a key.
         """
-        at = whole.rfind(_NUMBER_KEY)
+        at = whole.rfind(_NUMBER_KEY, begin, end)
         if at >= 0:
             at += len(_NUMBER_KEY)
             self._number = whole[at : at + 20]

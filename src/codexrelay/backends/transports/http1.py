@@ -171,7 +171,9 @@ class ResponseReader:
         """
         pieces = self._pieces
         if pieces:
-            block = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if len(pieces) == 1:
+                return pieces.pop()
+            block = b"".join(pieces)
             pieces.clear()
             return block
         if self.fault is not None:
