@@ -75,7 +75,8 @@ class ResponsesStream:
             self.notes.count(whole)
             return whole
         end = end_of_quiet(whole, 0, self._quiet)
-        self.notes.count(whole, 0, end)
+        if end:
+            self.notes.count(whole, 0, end)
         return whole if end == len(whole) else self._pass_behind(whole, end)
 
     def fail(self, fault: Fault) -> bytes:
@@ -137,7 +138,7 @@ class ResponsesStream:
             if given is not raw:
                 parts += whole[told:begin], given
                 told = end
-            if not self._closed:
+            if end < size and not self._closed:
                 # What is quiet may have changed with that event.
                 begin, end = end, end_of_quiet(whole, end, self._quiet)
                 self.notes.count(whole, begin, end)
