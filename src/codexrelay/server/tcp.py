@@ -98,6 +98,8 @@ class ClientConnection:
     _heard_at_s: float | None = attrs.field(default=None, init=False)
     #: Keeps the writes of a request and of a WebSocket's control frames apart.
     _writing: trio.Lock = attrs.field(factory=trio.Lock, init=False)
+    #: How many writes wait for the client to read, the one under way among them.
+    _patient: int = attrs.field(default=0, init=False)
     #: The last receive brought so much that more may be there.
     _flows: bool = attrs.field(default=False, init=False)
     #: To be written before anything else.
@@ -318,7 +320,7 @@ class ClientConnection:
     @property
     def is_blocked(self) -> bool:
         """Whether a write waits for the client to read."""
-        return self._writing.locked()
+        return self._patient > 0
 
     @property
     def can_write_now(self) -> bool:
@@ -328,14 +330,14 @@ class ClientConnection:
     @property
     def is_free(self) -> bool:
         """See `http_exchange.Wire`."""
-        return not (self._kept or self._gone or self._closing or self._writing.locked())
+        return not (self._kept or self._gone or self._closing or self._patient)
 
     def write_now(self, data: bytes) -> bool:
         """See `http_exchange.Wire`."""
         if self._gone or self._closing:
             return True
         sent = 0
-        if self._socket is not None and self.is_free:
+        if self._socket is not None and not (self._kept or self._patient):
             try:
                 sent = self._socket.send(data)
             except BlockingIOError:
@@ -362,7 +364,7 @@ class ClientConnection:
         if self._gone or self._closing:
             await trio.lowlevel.checkpoint()
             return
-        if self._socket is not None and not self._writing.locked():
+        if self._socket is not None and not self._patient:
             try:
                 sent = self._socket.send(data)
             except BlockingIOError:
@@ -381,6 +383,7 @@ class ClientConnection:
         # The shield is outside the lock: no cancel may come between the parts of a chunk, or a
         # later write (the error event of the very turn that was cancelled) would land inside it.
         write_s = self.service.patience.write_s
+        self._patient += 1
         with trio.CancelScope(shield=True) as patience:
             try:
                 patience.deadline = trio.current_time() + write_s
@@ -392,6 +395,8 @@ class ClientConnection:
                 pass
             else:
                 return
+            finally:
+                self._patient -= 1
         if patience.cancelled_caught:
             # Part of a chunk may be out; nothing that could follow it would be understood.
             _log.info("a client took no bytes for %g s; its connection is closed", write_s)
