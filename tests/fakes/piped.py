@@ -48,6 +48,11 @@ class PipedAttempt:
     _end: bytes | Fault | None = None
 
     @property
+    def is_whole(self) -> bool:
+        """See `Attempt.is_whole`."""
+        return self._end is not None
+
+    @property
     def source(self) -> PipedAttempt:
         return self
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from codexrelay.accounts.waiting import Queue
 from codexrelay.backends.backend import Head, UpstreamRequest
 from codexrelay.errors import AccountError, AllLimitedError, AllTriedError, Waiting
 from codexrelay.protocol.faults import Fault, FaultKind, Reached
+from codexrelay.protocol.limits import NO_HEADERS
 
 if TYPE_CHECKING:
     from codexrelay.accounts.waiting import Patience
@@ -71,6 +72,11 @@ class ScriptedAttempt:
         if isinstance(step, Fault) and step.reached is not None:
             self.reached = step.reached
         return step
+
+    @property
+    def is_whole(self) -> bool:
+        """See `Attempt.is_whole`."""
+        return False
 
     @property
     def source(self) -> None:
@@ -142,7 +148,7 @@ class FakeLease:
         self.by = By.AGAIN
         return True
 
-    def accept(self) -> None:
+    def accept(self, headers: Mapping[str, str] = NO_HEADERS) -> None:
         self.reports.append(None)
 
     def observe(self, seen: Limits | None) -> None:

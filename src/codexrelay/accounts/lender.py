@@ -20,7 +20,7 @@ import trio
 from codexrelay.accounts.account import Account, Loaded
 from codexrelay.accounts.files import Fingerprint
 from codexrelay.accounts.issuer import Issuer
-from codexrelay.accounts.pool import Ask, By, Choice, Place, Pool
+from codexrelay.accounts.pool import Ask, By, Census, Choice, Place, Pool
 from codexrelay.accounts.quota_alerts import QuotaAlerts
 from codexrelay.accounts.record import iso
 from codexrelay.accounts.refresh import CLOSING_S, Outcome, Refresher, RefreshResult
@@ -35,9 +35,10 @@ from codexrelay.accounts.waiting import Granted, Patience, Queue, nobody_is_told
 from codexrelay.errors import NoAccountError, UnusableFilesError, in_words
 from codexrelay.protocol import limits
 from codexrelay.protocol.faults import FaultKind
+from codexrelay.protocol.limits import NO_HEADERS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     import httpx
@@ -87,9 +88,14 @@ class Lease:
     #: What it was asked for.
     _ask: Ask = attrs.field(repr=False)
 
-    def accept(self) -> None:
-        """Say that the backend serves the turn: told with the first output, not at the end."""
-        self._lender.accept(self, aside=self._ask.aside)
+    def accept(self, headers: Mapping[str, str] = NO_HEADERS) -> None:
+        """Say that the backend serves the turn: told with the first output, not at the end.
+
+        `headers` are those of its answer. What they tell of the quota is not fresher than the
+        lease: another turn, which came after this one, may have met the limit before this one's
+        answer was read.
+        """
+        self._lender.accept(self, headers, aside=self._ask.aside)
 
     def observe(self, seen: Limits | None) -> None:
         """Say what the backend told of the account's quota, if it told something."""
@@ -237,6 +243,11 @@ class Lender:
         """Return the accounts that may be used, usable or not, as they stand."""
         return self.pool.accounts
 
+    @property
+    def census(self) -> Census:
+        """What these accounts are, at the same cost however many there are."""
+        return self.pool.census
+
     def problems(self) -> tuple[Problem, ...]:
         """Return what was wrong with the account files when they were last read."""
         return self._loaded.problems
@@ -315,15 +326,19 @@ class Lender:
         """
         self.pool.restore(session, account_id, now_unix_s=self.wall_clock())
 
-    def accept(self, lease: Lease, *, aside: bool) -> None:
+    def accept(self, lease: Lease, headers: Mapping[str, str], *, aside: bool) -> None:
         """See `Lease.accept`."""
+        account, leased_at_unix_s = lease.account, lease.leased_at_unix_s
         self.pool.accept(
-            lease.account,
-            leased_at_unix_s=lease.leased_at_unix_s,
+            account,
+            leased_at_unix_s=leased_at_unix_s,
             now_unix_s=self.wall_clock(),
             aside=aside,
         )
+        seen = self.pool.hear(account, headers, now_unix_s=leased_at_unix_s)
         self.queue.serve()
+        if seen is not None:
+            self._alert(account, seen)
         self._after_learning()
 
     def observe(self, lease: Lease, seen: Limits) -> None:

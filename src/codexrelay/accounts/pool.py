@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import math
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import attrs
@@ -23,12 +24,13 @@ from codexrelay.accounts.standing import (
     Standing,
     Why,
     plan_of,
+    plans_of,
 )
 from codexrelay.accounts.strategies.strategy import Candidates, Selector
 from codexrelay.protocol import limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from codexrelay.accounts.strategies.strategy import StrategySettings
     from codexrelay.protocol.faults import Fault
@@ -126,6 +128,40 @@ class Restorable(Protocol):
         """Bind a session to an account, unless it is bound by now."""
 
 
+@attrs.frozen(eq=False)
+class Census:
+    """All accounts, whether they can take a turn or not: one value until something of one changes.
+
+    So what is asked of all of them for each turn is found out once.
+    """
+
+    #: In order, as a request needs them: see `Standing.bearer`.
+    accounts: tuple[Account, ...]
+
+    @cached_property
+    def ids(self) -> frozenset[str]:
+        """Their ids."""
+        return frozenset(account.id for account in self.accounts)
+
+    @cached_property
+    def plans(self) -> frozenset[str | None]:
+        """The plan of each of them; among them None, where one's is not known."""
+        return frozenset(plan_of(account) for account in self.accounts)
+
+    @cached_property
+    def possible_plans(self) -> frozenset[str]:
+        """The plans that one of them may have; see `plans_of`."""
+        return frozenset(plan for account in self.accounts for plan in plans_of(account))
+
+    @cached_property
+    def sign_ins(self) -> tuple[tuple[str, str, str | None], ...]:
+        """What differs when somebody has signed in, or tokens are other ones."""
+        return tuple(
+            (account.id, account.credentials.access_token, account.needs_reauth)
+            for account in self.accounts
+        )
+
+
 @attrs.frozen(kw_only=True)
 class _Survey:
     """Which accounts can take a turn of some kind, and which cannot."""
@@ -167,6 +203,8 @@ class Pool:
     _surveys: dict[tuple[str | None, frozenset[str] | None], _Survey] = attrs.field(
         factory=dict, init=False
     )
+    #: None: something has changed since the last one.
+    _census: Census | None = attrs.field(default=None, init=False)
     #: Places that are taken and count as turns.
     _leases: int = attrs.field(default=0, init=False)
     #: How soon `take_unsaved` should be called.
@@ -183,6 +221,18 @@ class Pool:
         """The accounts as they stand, in order."""
         return tuple(standing.account for standing in self._standings.values())
 
+    @property
+    def census(self) -> Census:
+        """What the accounts are, without a look at each of them as long as they are the same."""
+        if self._census is None:
+            self._census = Census(tuple(s.bearer for s in self._standings.values()))
+        return self._census
+
+    def _changed(self) -> None:
+        """Forget what was found out about all accounts: one of them changes."""
+        self._surveys.clear()
+        self._census = None
+
     # What comes from the files.
 
     def update(self, accounts: Iterable[Account], *, now_unix_s: float) -> None:
@@ -198,7 +248,7 @@ class Pool:
                     account,
                     probe_every_s=self.probe_every_s,
                     now_unix_s=now_unix_s,
-                    changed=self._surveys.clear,
+                    changed=self._changed,
                 )
             else:
                 standing.reread(account, now_unix_s=now_unix_s)
@@ -209,7 +259,7 @@ class Pool:
             if account_id not in self._standings and standing.places
         }
         self._order = tuple(self._standings)
-        self._surveys.clear()
+        self._changed()
         self.saving = max((s.saving for s in self._standings.values()), default=Saving.NO)
 
     def replace(self, account: Account, *, now_unix_s: float) -> Account | None:
@@ -501,6 +551,19 @@ class Pool:
         if (standing := self._standings.get(account.id)) is not None:
             standing.observe(seen)
             self._note(standing)
+
+    def hear(
+        self, account: Account, headers: Mapping[str, str], *, now_unix_s: float
+    ) -> Limits | None:
+        """Note what the headers of an answer say of the account's quota, and return it."""
+        standing = self._standings.get(account.id)
+        if standing is None:
+            return limits.from_headers(headers, now_unix_s=now_unix_s)
+        seen = standing.reader.read(headers, now_unix_s=now_unix_s)
+        if seen is not None:
+            standing.observe(seen)
+            self._note(standing)
+        return seen
 
     def _note(self, standing: Standing) -> None:
         """Note how soon what was learnt of one of the accounts must be stored."""

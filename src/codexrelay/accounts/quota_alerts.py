@@ -60,7 +60,7 @@ class _Seen:
     ) -> bool:
         """Tell whether there is nothing new in an observation: most turns bring none."""
         return (
-            window == self.window
+            (window is self.window or window == self.window)
             and thresholds == self.thresholds
             and not self.has_ended(observed_unix_s)
         )

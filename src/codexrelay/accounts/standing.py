@@ -14,7 +14,7 @@ import attrs
 
 from codexrelay.accounts.account import Account, Attention, Status, UsageLimit
 from codexrelay.protocol.faults import DEFAULT_COOL_DOWN_S, Fault, FaultKind
-from codexrelay.protocol.limits import Limits
+from codexrelay.protocol.limits import HeaderReader, Limits
 from codexrelay.protocol.openai_errors import error_object
 
 if TYPE_CHECKING:
@@ -207,6 +207,8 @@ class Standing:
     no_model: dict[str, float] = attrs.field(factory=dict)
     #: Turns that use it now.
     leases: int = 0
+    #: Reads what its answers say of its quota.
+    reader: HeaderReader = attrs.field(factory=HeaderReader, init=False, repr=False)
 
     @classmethod
     def of(

@@ -124,6 +124,13 @@ class Attempt(Protocol):
         """
 
     @property
+    def is_whole(self) -> bool:
+        """Whether `receive` gives the rest of the answer and its end without waiting.
+
+        False also where that is not known.
+        """
+
+    @property
     def source(self) -> Source | None:
         """What reads the answer without waiting, once `send` has returned a head.
 

@@ -178,6 +178,11 @@ class HttpAttempt:
         return self._noted(backend.refusal(answer.status, told, body))
 
     @property
+    def is_whole(self) -> bool:
+        """See `Attempt.is_whole`."""
+        return self._answer is not None and self._answer.is_whole
+
+    @property
     def source(self) -> Source | None:
         """See `Attempt.source`."""
         return None if self._answer is None else self._answer.source

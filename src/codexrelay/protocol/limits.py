@@ -33,6 +33,12 @@ _NUMBERS: Final = (str, int, float)
 _USED: Final = "-used-percent"
 #: Besides those that end so: without one of them headers say nothing of limits.
 _TELLING: Final = frozenset({"x-codex-rate-limit-reached-type", "x-codex-credits-has-credits"})
+#: How the headers of the backend's own begin. The first of them is another one with each answer.
+_OURS: Final = "x-codex-"
+_TURN_STATE: Final = "x-codex-turn-state"
+_AFTER: Final = "-reset-after-seconds"
+#: Of an answer that says nothing at all.
+NO_HEADERS: Final[Mapping[str, str]] = {}
 _FLAGS: Final[Mapping[str, bool]] = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -157,6 +163,74 @@ def from_headers(headers: Mapping[str, str], *, now_unix_s: float) -> Limits | N
             families=families,
         )
     )
+
+
+@attrs.define(eq=False)
+class HeaderReader:
+    """Reads the headers of one account's answers as `from_headers` does.
+
+    Most answers say of the quota what the one before has said; that is seen by a comparison.
+    """
+
+    #: What the last answer has said, and what that means.
+    _said: list[tuple[str, str]] = attrs.field(factory=list, init=False)
+    _meant: Limits | None = attrs.field(default=None, init=False)
+    #: In between it means the same, Unix seconds.
+    _since_unix_s: float = attrs.field(default=0.0, init=False)
+    _until_unix_s: float = attrs.field(default=0.0, init=False)
+    #: Headers that differ from answer to answer and, as things stand, do not count.
+    _idle: frozenset[str] = attrs.field(default=frozenset({_TURN_STATE}), init=False)
+
+    def read(self, headers: Mapping[str, str], *, now_unix_s: float) -> Limits | None:
+        """Return what the headers of an answer that came at that instant say; see `from_headers`.
+
+        Windows of which nothing new is said are the very same objects as before.
+        """
+        idle, before = self._idle, self._meant
+        # A part of each name, because that costs less than a call for each.
+        said = [told for told in headers.items() if told[0][:8] == _OURS and told[0] not in idle]
+        if said == self._said and self._since_unix_s <= now_unix_s < self._until_unix_s:
+            return None if before is None else _told_again(before, now_unix_s)
+        self._meant = from_headers(headers, now_unix_s=now_unix_s)
+        self._since_unix_s = now_unix_s
+        self._until_unix_s, self._idle = _holds_until(headers, now_unix_s)
+        self._said = [
+            told for told in headers.items() if told[0][:8] == _OURS and told[0] not in self._idle
+        ]
+        return self._meant
+
+
+def _told_again(limits: Limits, now_unix_s: float) -> Limits:
+    return Limits(
+        observed_unix_s=now_unix_s,
+        plan_type=limits.plan_type,
+        primary=limits.primary,
+        secondary=limits.secondary,
+        reached=limits.reached,
+        reached_type=limits.reached_type,
+        active_limit=limits.active_limit,
+        credits=limits.credits,
+        families=limits.families,
+    )
+
+
+def _holds_until(headers: Mapping[str, str], now_unix_s: float) -> tuple[float, frozenset[str]]:
+    """Return until when such headers of ours mean the same, and which of them do not count."""
+    values: JsonObject = dict(headers)
+    until, idle = math.inf, {_TURN_STATE}
+    for name in headers:
+        stem = name.removesuffix("-reset-at")
+        at = _number(values, name) if stem != name else None
+        if at is not None and 0.0 < at - now_unix_s < _LONGEST_S:
+            until = min(until, at)
+            idle.add(f"{stem}{_AFTER}")  # counts only where there is no such instant
+    for name in headers:
+        if name.endswith(_AFTER) and name not in idle:
+            seconds = _number(values, name) or 0.0
+            until = min(until, math.ceil(now_unix_s + seconds) - seconds)  # see `_reset`
+        elif name.endswith(_USED) and not name.startswith(_OURS):
+            until = now_unix_s  # a family by another name: it would not be compared
+    return until, frozenset(idle)
 
 
 def from_event(event: JsonObject, *, now_unix_s: float) -> Limits | None:

@@ -89,13 +89,13 @@ class Wish:
             model=self.model,
             plans=self.offer.plans,
             session=None if self._is_bound_beside(instance) else self.session,
-            rejected=instance.local_ids(ladder.rejected),
+            rejected=instance.local_ids(ladder.rejected) if ladder.rejected else ladder.rejected,
             again=instance.local(ladder.again),
             claim=instance.local(self.claim),
             opens=self.opens,
             aside=self.aside,
             insists=self.insists,
-            avoid=tuple(i for q in self.avoid if (i := instance.local(q)) is not None),
+            avoid=self._avoided(instance) if self.avoid else (),
         )
 
     def can_be_taken(self, ladder: Ladder) -> bool:
@@ -106,13 +106,18 @@ class Wish:
         """Tell whether another attempt may follow a fault."""
         return not self.aside or (self.insists and fault.kind is FaultKind.UNAUTHORIZED)
 
+    def _avoided(self, instance: Target) -> tuple[str, ...]:
+        return tuple(i for q in self.avoid if (i := instance.local(q)) is not None)
+
     def _is_bound_beside(self, instance: Target) -> bool:
         """Tell whether the session is bound in another instance: a failover must not bind it twice.
 
         It would not know any more to which of the two it returns.
         """
         session = self.session
-        return session is not None and any(
+        if session is None or len(self.route) == 1:
+            return False
+        return any(
             other is not instance and other.lender.bound(session) is not None
             for other in self.route
         )
@@ -247,7 +252,7 @@ async def _on_one_account(
         result = await attempt(instance, lease, tried)
         fault = result.fault if isinstance(result, Served) else result
         tried.fault = fault
-        tried.took_s = record.took_s(tried)
+        tried.took_s = record.took_s(tried, trio.current_time())
         if fault is not None:
             lease.report(fault)
         if isinstance(result, Served) or not wish.climbs(result):

@@ -7,11 +7,12 @@ so that two instances may use the same local names: `work` is of the first insta
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 import attrs
 
 from codexrelay.accounts.lender import Lender
+from codexrelay.accounts.standing import PassedOver
 from codexrelay.backends.backend import Backend
 from codexrelay.errors import RequestError
 from codexrelay.protocol.model_id import FAMILY
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from codexrelay.accounts.account import Account
+
+_One = TypeVar("_One")
+_Named = TypeVar("_Named")
+#: What was to be named, and that with its names.
+_Qualified: TypeAlias = tuple[tuple[_One, ...], tuple[_Named, ...]]
 
 #: Another name of the first instance, where the family's name may mean any of them.
 _FIRST: Final = f"{FAMILY}.1"
@@ -42,23 +48,46 @@ class Instance:
     weight: int = 1
     #: How long a turn whose client can be shown life waits for the first quota to come back.
     limit_patience_s: float = 0.0
+    #: Whether its accounts' ids stand as they are.
+    is_first: bool = attrs.field(init=False)
+    #: Before its accounts' ids.
+    _prefix: str = attrs.field(init=False)
+    #: What was qualified last: most turns have the very same choice.
+    _ids: _Qualified[str, str] = attrs.field(default=((), ()), init=False)
+    _passed_over: _Qualified[PassedOver, tuple[str, PassedOver]] = attrs.field(
+        default=((), ()), init=False
+    )
 
-    @property
-    def is_first(self) -> bool:
-        """Whether its accounts' ids stand as they are."""
-        return self.name == FAMILY
-
-    @property
-    def _prefix(self) -> str:
-        return "" if self.is_first else f"{self.name}/"
+    def __attrs_post_init__(self) -> None:
+        self.is_first = self.name == FAMILY
+        self._prefix = "" if self.is_first else f"{self.name}/"
 
     def qualified(self, account_id: str) -> str:
         """Return the id under which the rest of the relay knows an account of this instance."""
         return self._prefix + account_id
 
+    def qualified_ids(self, account_ids: tuple[str, ...]) -> tuple[str, ...]:
+        """Return such ids of several accounts, at no cost for what was asked about before."""
+        if self.is_first:
+            return account_ids
+        if account_ids is not self._ids[0]:
+            self._ids = account_ids, tuple(map(self.qualified, account_ids))
+        return self._ids[1]
+
+    def with_ids(self, passed_over: tuple[PassedOver, ...]) -> tuple[tuple[str, PassedOver], ...]:
+        """Return the accounts that were passed over with such ids, as `qualified_ids` does."""
+        if passed_over is not self._passed_over[0]:
+            named = tuple((self.qualified(passed.account.id), passed) for passed in passed_over)
+            self._passed_over = passed_over, named
+        return self._passed_over[1]
+
     def local(self, qualified_id: str | None) -> str | None:
         """Return the account's id in this instance, None if it is another's."""
-        if qualified_id is None or not qualified_id.startswith(self._prefix):
+        if qualified_id is None:
+            return None
+        if self.is_first:
+            return None if "/" in qualified_id else qualified_id
+        if not qualified_id.startswith(self._prefix):
             return None
         local_id = qualified_id.removeprefix(self._prefix)
         return None if "/" in local_id else local_id
@@ -69,8 +98,12 @@ class Instance:
 
     def has(self, qualified_id: str | None) -> bool:
         """Tell whether an account of that id is stored here."""
-        local_id = self.local(qualified_id)
-        return any(account.id == local_id for account in self.lender.accounts())
+        return self.local(qualified_id) in self.lender.census.ids
+
+
+def plans_at(instances: Iterable[Instance]) -> frozenset[str | None]:
+    """Return the plan of each account there; among them None, where one's is not known."""
+    return frozenset[str | None]().union(*[i.lender.census.plans for i in instances])
 
 
 @attrs.define(eq=False)
@@ -89,7 +122,7 @@ class Instances:
     @property
     def binds(self) -> bool:
         """Whether sessions are bound to accounts, at one of them at least."""
-        return any(instance.lender.binds for instance in self.members)
+        return True in [instance.lender.binds for instance in self.members]
 
     def weigh(self, weights: Mapping[str, int]) -> None:
         """Give the instances, by name, other shares of the turns."""
@@ -146,6 +179,16 @@ class Instances:
         """
         if not self.serving(wanted):
             raise self._unknown(wanted or FAMILY)
+
+    @property
+    def plans(self) -> frozenset[str | None]:
+        """The plan of each account; among them None, where one's is not known."""
+        return plans_at(self.members)
+
+    @property
+    def possible_plans(self) -> frozenset[str]:
+        """The plans that one of the accounts may have."""
+        return frozenset[str]().union(*[i.lender.census.possible_plans for i in self.members])
 
     def accounts(self) -> tuple[tuple[Instance, Account], ...]:
         """Return all accounts, as they stand."""

@@ -7,7 +7,6 @@ measured), so the ladder is short.
 from __future__ import annotations
 
 import enum
-from collections import Counter
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
@@ -124,7 +123,8 @@ class Ladder:
     #: Seconds the turn has waited until accounts had rested.
     rested_s: float = 0.0
     _unable_to_read: frozenset[str] = frozenset()
-    _met: Counter[tuple[FaultKind, Rule, str | None]] = attrs.field(factory=Counter)
+    #: How often.
+    _met: dict[tuple[FaultKind, Rule, str | None], int] = attrs.field(factory=dict)
 
     def climb(self, fault: Fault, account_id: str) -> Step:
         """Return the step after `fault` on `account_id`, and remember it."""
@@ -156,6 +156,6 @@ class Ladder:
         # A fault of no attempt's tells nothing of the request, so the dearer rule holds.
         rule = LADDER[fault.kind, fault.reached or Reached.SENT]
         met = (fault.kind, rule, account_id if rule.each_account else None)
-        seen_before = self._met[met]
-        self._met[met] += 1
+        seen_before = self._met.get(met, 0)
+        self._met[met] = seen_before + 1
         return rule.steps[seen_before] if seen_before < len(rule.steps) else Step.GIVE_UP

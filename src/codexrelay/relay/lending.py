@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from codexrelay.protocol.limits import NO_HEADERS
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from codexrelay.accounts.account import Account
@@ -60,11 +62,11 @@ class Lease(Protocol):
     def leased_at_unix_s(self) -> float:
         """Since when it may be used."""
 
-    def accept(self) -> None:
-        """Say that the backend serves the turn."""
+    def accept(self, headers: Mapping[str, str] = NO_HEADERS) -> None:
+        """Say that the backend serves the turn; `headers` are those of its answer."""
 
     def observe(self, seen: Limits | None) -> None:
-        """Say what the backend told of the account's quota, if it did."""
+        """Say what the backend told of the account's quota in the answer's body, if it did."""
 
     def report(self, fault: Fault) -> None:
         """Say what the attempt has met."""
@@ -118,6 +120,12 @@ class Target(Protocol):
 
     def qualified(self, account_id: str) -> str:
         """Return the id under which the rest of the relay knows an account of its."""
+
+    def qualified_ids(self, account_ids: tuple[str, ...]) -> tuple[str, ...]:
+        """Return such ids of several accounts, at no cost for what was asked about before."""
+
+    def with_ids(self, passed_over: tuple[PassedOver, ...]) -> tuple[tuple[str, PassedOver], ...]:
+        """Return the accounts that were passed over with such ids, as `qualified_ids` does."""
 
     def local(self, qualified_id: str | None) -> str | None:
         """Return the account's id here, None if it is another's."""

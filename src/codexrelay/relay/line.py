@@ -85,7 +85,7 @@ class Line:
     #: The client was given the end of its answer.
     ended: bool = False
     #: trio's clock; when something was last written, or the turn began.
-    _written_at_s: float = attrs.field(factory=trio.current_time)
+    written_at_s: float = attrs.field(factory=trio.current_time)
     _writing: bool = False
     _comment: _Comment | None = None
     #: Goes first with the next write: what a cancelled one could not even begin to write, too.
@@ -98,15 +98,17 @@ class Line:
 
         `b""` waits until the client has what `write_now` has left.
         """
-        if self._comment is not None or self._owed:
+        if self._comment is not None:
             data = await self._behind_the_comment(data)
+        elif self._owed:
+            data, self._owed = self._owed + data, b""
         self._writing = True
         try:
             await self._open()
             await self.client.send(data)
         finally:
             self._writing = False
-            self._written_at_s = trio.current_time()
+            self.written_at_s = trio.current_time()
 
     def write_now(self, data: bytes, now_s: float) -> bytes | None:
         """Write whole events without waiting; return what `write` must be given, None: nothing.
@@ -116,7 +118,7 @@ class Line:
         prompt = self._prompt
         if prompt is None or self._writing or self._comment is not None or not prompt.is_free:
             return data
-        self._written_at_s = now_s
+        self.written_at_s = now_s
         return None if prompt.send_now(data) else b""
 
     @property
@@ -131,8 +133,10 @@ class Line:
 
     async def finish(self, data: bytes) -> None:
         """Write the last of the answer and end it, in one write where the client can."""
-        if self._comment is not None or self._owed:
+        if self._comment is not None:
             data = await self._behind_the_comment(data)
+        elif self._owed:
+            data, self._owed = self._owed + data, b""
         self._writing = True
         # Also of an end that the client does not take: it cannot be given twice.
         self.ended = True
@@ -172,7 +176,7 @@ class Line:
         """When the client should next be shown life, on trio's clock."""
         if self.keep_alive is None or self.ended:
             return math.inf
-        return self._written_at_s + self.keep_alive_s
+        return self.written_at_s + self.keep_alive_s
 
     def show_life(self, now_s: float) -> Callable[[], Awaitable[None]] | None:
         """Write a comment, unless something is being written right now.
@@ -182,7 +186,7 @@ class Line:
         """
         assert self.keep_alive is not None
         # Of a client that takes its time too: it is not a silent one.
-        self._written_at_s = now_s
+        self.written_at_s = now_s
         if self._writing or self._comment is not None:
             return None
         if not self.write_now(self.keep_alive, now_s):
@@ -199,7 +203,7 @@ class Line:
                 await self._open()
                 await self.client.send(self.keep_alive)
         finally:
-            self._written_at_s = trio.current_time()
+            self.written_at_s = trio.current_time()
             self._comment = None
             comment.over.set()
 

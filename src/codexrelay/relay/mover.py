@@ -83,9 +83,9 @@ async def move(stream: Stream, next_of: Next) -> Fault | None:
         return out
     # Neither a stop nor a budget may come between the terminal event and the client: the answer has
     # had it, so nobody would send another.
-    with trio.move_on_after(LAST_WRITE_S, shield=True):
+    with trio.CancelScope(deadline=trio.current_time() + LAST_WRITE_S, shield=True):
         await stream.settle()
-        rest, is_over = _what_is_there(stream)
+        rest, is_over = await _what_is_there(stream)
         if last := (out or b"") + rest:
             if is_over:
                 # In one write. What is given at once, a whole answer, is given at the end instead:
@@ -94,7 +94,8 @@ async def move(stream: Stream, next_of: Next) -> Fault | None:
                 await stream.reply.finish(line, None)
                 return None
             await line.write(last)
-    await _tail(stream)
+    if not is_over:
+        await _tail(stream)
     return None
 
 
@@ -132,18 +133,24 @@ async def receive(stream: Stream) -> bytes | Fault | None:
     return stream.answer.feed(received) or None
 
 
-def _what_is_there(stream: Stream) -> tuple[bytes, bool]:
-    """Return what has come already behind the terminal event, and whether that is all there is."""
-    source = stream.attempt.source
-    if source is None:
-        return b"", False
-    out = b""
-    with contextlib.suppress(EventTooLargeError):
-        for _ in range(_LOOKS):
-            block = source.receive_now()
-            if block is None:
-                return out, True
-            out += stream.answer.feed(block)
+async def _what_is_there(stream: Stream) -> tuple[bytes, bool]:
+    """Return what has come already behind the terminal event, and whether that is all there is.
+
+    It waits for nothing: what awaits here has come.
+    """
+    attempt, answer, out = stream.attempt, stream.answer, b""
+    try:
+        if attempt.is_whole:
+            while isinstance(block := await attempt.receive(), bytes) and block:
+                out += answer.feed(block)
+            return out, True
+        if (source := attempt.source) is not None:
+            for _ in range(_LOOKS):
+                if (more := source.receive_now()) is None:
+                    return out, True
+                out += answer.feed(more)
+    except EventTooLargeError:  # the client has its terminal event
+        pass
     return out, False
 
 

@@ -14,6 +14,8 @@ from codexrelay.relay.budgets import Budgets
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from codexrelay.accounts.standing import PassedOver
+
 
 @attrs.define(kw_only=True, eq=False)
 class Other:
@@ -40,6 +42,14 @@ class Other:
     def qualified(self, account_id: str) -> str:  # noqa: ARG002 - there is one
         """Return the id under which the rest of the relay knows its account."""
         return self.name
+
+    def qualified_ids(self, account_ids: tuple[str, ...]) -> tuple[str, ...]:
+        """Return such ids of several accounts."""
+        return tuple(map(self.qualified, account_ids))
+
+    def with_ids(self, passed_over: tuple[PassedOver, ...]) -> tuple[tuple[str, PassedOver], ...]:
+        """Return the accounts that were passed over with such ids."""
+        return tuple((self.name, passed) for passed in passed_over)
 
     def local(self, qualified_id: str | None) -> str | None:
         """Return the account's id here, None if it is another's."""

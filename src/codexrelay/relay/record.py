@@ -86,13 +86,13 @@ class Record:
 
     def begins_to_wait(self, instance: Target, choice: Choice) -> None:
         """Note that no account could be chosen, and the turn waits in line."""
-        self.waiting_for = _qualified(instance, choice.passed_over)
+        self.waiting_for = instance.with_ids(choice.passed_over)
         self.waiting_since_s = self.age_s
         self.waits(self)
 
     def finds_nobody(self, instance: Target, choice: Choice) -> None:
         """Note why no account could be chosen, and none is worth waiting for."""
-        self._nobody = _qualified(instance, choice.passed_over)
+        self._nobody = instance.with_ids(choice.passed_over)
 
     def begins_attempt(self, instance: Target, lease: Lease, model: str | None) -> Tried:
         """Note that an attempt on the leased account begins."""
@@ -101,8 +101,8 @@ class Record:
             model=model,
             account=instance.qualified(lease.account.id),
             by=lease.by,
-            candidates=tuple(map(instance.qualified, lease.candidates)),
-            passed_over=_qualified(instance, lease.passed_over),
+            candidates=instance.qualified_ids(lease.candidates),
+            passed_over=instance.with_ids(lease.passed_over),
             bound=None if lease.bound is None else instance.qualified(lease.bound),
             refreshed=lease.refreshed,
             waited_s=lease.waited_s,
@@ -123,9 +123,9 @@ class Record:
             )
         )
 
-    def took_s(self, tried: Tried) -> float:
-        """Return the seconds since the attempt began."""
-        return self.age_s - tried.began_s
+    def took_s(self, tried: Tried, now_s: float) -> float:
+        """Return the seconds since the attempt began; `now_s` is trio's clock."""
+        return now_s - self.began_at_s - tried.began_s
 
     @property
     def age_s(self) -> float:
@@ -152,9 +152,3 @@ def own_headers(request_id: str, record: Record, adjusted: Sequence[str] = ()) -
         safe = "".join(sign if sign.isascii() and sign.isprintable() else "?" for sign in told)
         headers.append((b"x-codexrelay-adjusted", safe.encode("ascii")))
     return headers
-
-
-def _qualified(
-    instance: Target, passed_over: tuple[PassedOver, ...]
-) -> tuple[tuple[str, PassedOver], ...]:
-    return tuple((instance.qualified(passed.account.id), passed) for passed in passed_over)

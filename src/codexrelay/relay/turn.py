@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from codexrelay.protocol.hold import Holding, Output
     from codexrelay.protocol.raw import Headers
     from codexrelay.relay.budgets import Budgets
+    from codexrelay.relay.climb import Wish
     from codexrelay.relay.dues import Due
     from codexrelay.relay.lending import Lease, Target
     from codexrelay.relay.line import Client
@@ -119,51 +120,9 @@ async def run_turn(turn: Turn, client: Client, relay: Relay) -> Ending:
     Cancelled when the client leaves: upstream is left at once, and nobody is told anything.
     """
     if relay.keeper is not None:
-        return await _run(_Run(turn, relay, client, relay.keeper))
+        return await _Run(turn, relay, client, relay.keeper).run()
     async with open_keeper() as keeper:
-        return await _run(_Run(turn, relay, client, keeper))
-
-
-async def _run(run: _Run) -> Ending:
-    ending: Ending | None = None
-    try:
-        await _run_to_an_end(run)
-        reply = run.leg.reply
-        if reply.answer.terminal is not None:  # upstream has ended the turn itself
-            run.fault = None
-        if not run.line.ended:
-            if run.fault is not None:
-                run.line.own_headers = (*run.own_headers, *run.leg.passed_on(head_of(run.fault)))
-            with trio.move_on_after(FAREWELL_S) as farewell:
-                await run.settle()
-                await reply.finish(run.line, run.fault)
-            run.told = not farewell.cancelled_caught
-    finally:
-        ending = run.ending()
-        run.turn.ended(ending)
-    return ending
-
-
-async def _run_to_an_end(run: _Run) -> None:
-    """Climb and move, until upstream has ended the turn or `run.fault` says why it did not."""
-    active, keeper = run.relay.active, run.keeper
-    try:
-        with run.scope:
-            active.add(run.scope)
-            run.turn.interruption.ends(run.scope)
-            run.due = keeper.enter(run, run.next_due_s(run.record.began_at_s))
-            try:
-                run.fault = await run.climb()
-            finally:
-                active.discard(run.scope)
-                keeper.leave(run.due)
-                if run.line.has_comment:
-                    await run.line.hush()
-        if run.scope.cancelled_caught:
-            run.fault = run.why_cut_short()
-    except* Exception:  # noqa: BLE001 - the request border: the client gets its terminal event
-        _log.exception("a turn was ended by an unforeseen error")
-        run.fault = faults.unforeseen()
+        return await _Run(turn, relay, client, keeper).run()
 
 
 def cut_short(relay: Relay, budgets: Budgets) -> Fault:
@@ -186,7 +145,8 @@ class _Run:
         self.turn = turn
         self.relay = relay
         self.keeper = keeper
-        self.record = Record(turn.waits)
+        began_at_s = trio.current_time()
+        self.record = Record(turn.waits, began_at_s)
         #: The leg that the turn is on.
         self.leg = turn.leg
         self.way = Way(leg=turn.leg)
@@ -199,13 +159,14 @@ class _Run:
             keep_alive_s=relay.keep_alive_s,
             keep_alive=reply.keep_alive,
             headers=reply.headers,
+            written_at_s=began_at_s,
         )
         #: The turn is planned for the first instance of its first leg; an attempt counts by those
         #: of its own.
         self.budgets = self.leg.wish.route[0].budgets
         self.silence = Silence(self.budgets.silence_s, self.budgets.block)
         #: Of everything up to the end of the answer.
-        self.scope = trio.CancelScope(deadline=self.record.began_at_s + self.budgets.turn_s)
+        self.scope = trio.CancelScope(deadline=began_at_s + self.budgets.turn_s)
         self.due: Due | None = None
         self.fault: Fault | None = None
         #: Showing life has failed for a reason that nobody foresaw.
@@ -217,40 +178,85 @@ class _Run:
         self.told = False
         self.first_output_at_s: float | None = None
 
+    async def run(self) -> Ending:
+        """See `run_turn`."""
+        ending: Ending | None = None
+        try:
+            await self._to_an_end()
+            reply = self.leg.reply
+            if reply.answer.terminal is not None:  # upstream has ended the turn itself
+                self.fault = None
+            if not self.line.ended:
+                if self.fault is not None:
+                    passed_on = self.leg.passed_on(head_of(self.fault))
+                    self.line.own_headers = (*self.own_headers, *passed_on)
+                with trio.move_on_after(FAREWELL_S) as farewell:
+                    await self.settle()
+                    await reply.finish(self.line, self.fault)
+                self.told = not farewell.cancelled_caught
+        finally:
+            ending = self.ending()
+            self.turn.ended(ending)
+        return ending
+
+    async def _to_an_end(self) -> None:
+        """Climb and move, until upstream has ended the turn or `fault` says why it did not."""
+        active, keeper = self.relay.active, self.keeper
+        try:
+            with self.scope:
+                active.add(self.scope)
+                self.turn.interruption.ends(self.scope)
+                self.due = keeper.enter(self, self.next_due_s(self.record.began_at_s))
+                try:
+                    self.fault = await self.climb()
+                finally:
+                    active.discard(self.scope)
+                    keeper.leave(self.due)
+                    if self.line.has_comment:
+                        await self.line.hush()
+            if self.scope.cancelled_caught:
+                self.fault = self.why_cut_short()
+        except* Exception:  # noqa: BLE001 - the request border: the client gets its terminal event
+            _log.exception("a turn was ended by an unforeseen error")
+            self.fault = faults.unforeseen()
+
     async def climb(self) -> Fault | None:
         """Return None once upstream has ended the turn, else what went wrong."""
         while self.ahead:
-            self.way = self._next_way()
-            result = await self._along(self.way)
-            if isinstance(result, Served):
-                return result.fault
-            self.way.fault = result
+            way = self.way = self._next_way()
+            try:
+                self.leg = await way.open()
+            except RequestError as error:
+                way.fault = unsuited(error)
+            else:
+                wish = self._wish_on(way)
+                result = await climb(wish, way.ladder, self.record, self.attempt)
+                if isinstance(result, Served):
+                    return result.fault
+                way.fault = result
             # What cannot even be asked of this backend may be asked of another one.
-            if self.way.leg is not None and not LEADS_ON[result.kind]:
-                return result
+            if way.leg is not None and not LEADS_ON[way.fault.kind]:
+                return way.fault
         return most_hopeful(self.ways)
 
     def _next_way(self) -> Way:
         """Return the first leg that would take the turn now, else the first; no checkpoint."""
-        found = self.ahead[0]
-        if len(self.ahead) > 1:
-            found = next((way for way in self.ahead if way.is_ready), found)
+        if len(self.ahead) == 1:
+            return self.ahead.pop()
+        found = next((way for way in self.ahead if way.is_ready), self.ahead[0])
         self.record.puts_off(way.name for way in self.ahead[: self.ahead.index(found)])
         self.ahead.remove(found)
         return found
 
-    async def _along(self, way: Way) -> Served | Fault:
-        """Climb on one leg; it is opened first, where it is not yet."""
-        try:
-            self.leg = await way.open()
-        except RequestError as error:
-            return unsuited(error)
-        # How long a turn rests is counted over all of it.
-        way.ladder.rested_s = max(way.ladder.rested_s, self._rested_s)
+    def _wish_on(self, way: Way) -> Wish:
+        """Return what the turn wants on a leg that is open, with regard to the other ones."""
         wish = self.leg.wish
+        if len(self.ways) > 1:
+            # How long a turn rests is counted over all of it.
+            way.ladder.rested_s = max(other.ladder.rested_s for other in self.ways)
         if self.ahead:
             wish = attrs.evolve(wish, elsewhere=self._elsewhere)
-        return await climb(wish, way.ladder, self.record, self.attempt)
+        return wish
 
     def _elsewhere(self) -> bool:
         """Tell whether another leg would take the turn, which then does not wait on this one.
@@ -264,10 +270,6 @@ class _Run:
         return found
 
     @property
-    def _rested_s(self) -> float:
-        return max(way.ladder.rested_s for way in self.ways)
-
-    @property
     def own_headers(self) -> Headers:
         """The headers of ours, as the turn stands."""
         return own_headers(self.turn.request_id, self.record, self.leg.adjusted)
@@ -278,40 +280,31 @@ class _Run:
         tried.reasoning_stripped = request.reasoning_stripped
         if not self.line.opened:
             self.line.own_headers = self.own_headers
-        delivers, socket = request.delivers, request.socket
+        socket, hold = request.socket, self._hold_for(request.delivers)
         attempting = instance.backend.attempt(request, lease.account)
         del request  # a long history is not kept while it is answered
         async with attempting as attempt:
             try:
-                result = await self._try(attempt, delivers, instance, lease, tried)
+                begun = await _first_output(attempt, hold, instance.budgets, self._answered)
+                if isinstance(begun, Fault):
+                    return attrs.evolve(begun, reached=attempt.reached)
+                stream = self._commit(attempt, hold, begun, instance, lease, tried)
+                rate_limits, seen_unix_s = hold.rate_limits, lease.leased_at_unix_s
+                del hold, begun  # nor is what came before the first output
+                fault = await self.relay.mover.move(stream)
+                if rate_limits is not None:
+                    lease.observe(limits.from_event(rate_limits, now_unix_s=seen_unix_s))
+                terminal = stream.answer.terminal
+                return Served(fault or (terminal.fault if terminal is not None else None))
             finally:  # also of one that its client leaves
                 tried.reached = attempt.reached
                 tried.via = None if socket is None else socket.via
-            if isinstance(result, Served):
-                return result
-            return attrs.evolve(result, reached=tried.reached)
 
-    async def _try(
-        self, attempt: Attempt, delivers: Wire, instance: Target, lease: Lease, tried: Tried
-    ) -> Served | Fault:
+    def _hold_for(self, delivers: Wire) -> Holding:
         now_unix_s = self.relay.wall_clock()
-        hold = (
-            Hold(now_unix_s=now_unix_s)
-            if delivers == "responses"
-            else ChatHold(now_unix_s=now_unix_s)
-        )
-        begun = await _first_output(attempt, hold, instance.budgets, self._answered)
-        if isinstance(begun, Fault):
-            return begun
-        stream = self._commit(attempt, hold, begun, instance, lease, tried)
-        rate_limits, seen_unix_s = hold.rate_limits, lease.leased_at_unix_s
-        del hold, begun  # nor is what came before the first output
-        fault = await self.relay.mover.move(stream)
-        if rate_limits is not None:
-            lease.observe(limits.from_event(rate_limits, now_unix_s=seen_unix_s))
-        terminal = stream.answer.terminal
-        told = terminal.fault if terminal is not None else None
-        return Served(fault or told)
+        if delivers == "responses":
+            return Hold(now_unix_s=now_unix_s)
+        return ChatHold(now_unix_s=now_unix_s)
 
     def _commit(
         self,
@@ -324,14 +317,12 @@ class _Run:
     ) -> Stream:
         """From now on the turn has one upstream and one response id, and is not tried again."""
         head, output = begun
-        lease.accept()
-        # What it tells of the quota is not fresher than the lease: another turn, which came after
-        # this one, may have met the limit before this one's answer was read.
-        lease.observe(limits.from_headers(head.headers, now_unix_s=lease.leased_at_unix_s))
-        tried.served, tried.took_s = True, self.record.took_s(tried)
+        lease.accept(head.headers)
+        now_s = trio.current_time()
+        tried.served, tried.took_s = True, self.record.took_s(tried, now_s)
         self.account_id, self.backend = tried.account, instance.name
         self.turn_state = head.headers.get("x-codex-turn-state") or hold.turn_state
-        self.first_output_at_s = trio.current_time()
+        self.first_output_at_s = now_s
         self._watch_silence_of(instance)
         reply = self.leg.reply
         return Stream(

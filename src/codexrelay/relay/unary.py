@@ -8,7 +8,7 @@ import attrs
 import trio
 
 from codexrelay.backends.backend import Head
-from codexrelay.protocol import faults, limits
+from codexrelay.protocol import faults
 from codexrelay.protocol.faults import Fault
 from codexrelay.relay.climb import Served, climb
 from codexrelay.relay.ladder import Ladder
@@ -59,10 +59,7 @@ async def fetch(
                 tried.reached = attempt.reached
         if isinstance(result, Fault):
             return attrs.evolve(result, reached=tried.reached)
-        lease.accept()
-        # Not fresher than the lease: see `turn`.
-        now_unix_s = lease.leased_at_unix_s
-        lease.observe(limits.from_headers(result.head.headers, now_unix_s=now_unix_s))
+        lease.accept(result.head.headers)
         tried.served, fetched = True, result
         return Served()
 

@@ -29,6 +29,7 @@ from codexrelay.protocol.models_list import model_object, openai_list, unknown_m
 from codexrelay.protocol.raw import dump
 from codexrelay.relay.active import ActiveTurns
 from codexrelay.relay.climb import Wish
+from codexrelay.relay.instances import plans_at
 from codexrelay.relay.record import Record
 from codexrelay.relay.unary import fetch
 from codexrelay.server.offer import available, offered, reaches_nothing
@@ -441,16 +442,13 @@ async def fetch_listing(
 
 def _plans(instances: Instances, asked: frozenset[str]) -> frozenset[str | None]:
     """Return the plans of the accounts that are asked; only None where none has one."""
-    plans = frozenset(plan_of(account) for _, account in _accounts(instances, asked))
+    plans = plans_at(i for i in instances.members if i.name in asked)
     return plans - {None} or plans
 
 
 def _signed_in(instances: Instances, asked: frozenset[str]) -> object:
     """Return what differs when somebody has signed in, or tokens are other ones."""
-    return [
-        (instance.qualified(account.id), account.credentials.access_token, account.needs_reauth)
-        for instance, account in _accounts(instances, asked)
-    ]
+    return [(i.name, i.lender.census.sign_ins) for i in instances.members if i.name in asked]
 
 
 def _why_nobody(instances: Instances, asked: frozenset[str], plan: str | None) -> str:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from codexrelay.accounts.standing import plan_of, plans_of
 from codexrelay.backends.codex.catalogue import Catalogue
 from codexrelay.backends.codex.listing import plans_in
 from codexrelay.errors import RequestError
@@ -41,15 +40,13 @@ class ModelOffer:
         Among them are plans of our accounts of which the catalogue says nothing at all: a name that
         it does not know (a new plan, an old claim) must not cost an account its turns.
         """
-        accounts = [account for _, account in self._instances.accounts()]
         # Where all accounts have one plan, there is nothing to choose, and nothing is asked.
-        if len({plan_of(account) for account in accounts}) > 1:
+        if len(self._instances.plans) > 1:
             self._catalogue.want()
         offering = None if self._model is None else self._catalogue.plans_offering(self._model)
         if not offering:
             return offering
-        ours = {plan for account in accounts for plan in plans_of(account)}
-        return offering | (ours - self._catalogue.named_plans)
+        return offering | (self._instances.possible_plans - self._catalogue.named_plans)
 
     @property
     def available(self) -> tuple[str, ...]:
@@ -63,7 +60,7 @@ class ModelOffer:
 
 def offered(catalogue: Catalogue, instances: Instances) -> dict[str, JsonObject]:
     """Return the models, less those that none of our plans has by the backend's own word."""
-    ours = {plan for _, account in instances.accounts() for plan in plans_of(account)}
+    ours = instances.possible_plans
     # A plan that the catalogue does not know may have all of them.
     every = not ours or bool(ours - catalogue.named_plans)
     return {

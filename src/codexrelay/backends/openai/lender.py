@@ -7,7 +7,7 @@ it at a time.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -21,6 +21,7 @@ from codexrelay.backends.openai.key import Key
 from codexrelay.backends.openai.standing import Rest, Standing
 from codexrelay.errors import AllTriedError, BackendRestsError, KeyUnusableError
 from codexrelay.protocol.faults import FaultKind
+from codexrelay.protocol.limits import NO_HEADERS
 
 if TYPE_CHECKING:
     from codexrelay.protocol.faults import Fault
@@ -53,7 +54,7 @@ class KeyLease:
     _ask: Ask = attrs.field(repr=False)
     _is_refused: bool = attrs.field(default=False, init=False)
 
-    def accept(self) -> None:
+    def accept(self, headers: Mapping[str, str] = NO_HEADERS) -> None:  # noqa: ARG002 - the family's
         """Say that the backend serves the turn: told with the first output, not at the end."""
         self._lender.standing.accept(leased_at_unix_s=self.leased_at_unix_s)
         self._lender.changed()

@@ -84,6 +84,11 @@ class DiscreetAttempt:
         return await self._inside.send()
 
     @property
+    def is_whole(self) -> bool:
+        """See `Attempt.is_whole`."""
+        return self._inside.is_whole
+
+    @property
     def source(self) -> Source | None:
         """See `Attempt.source`."""
         inside = self._inside.source

@@ -46,6 +46,11 @@ class TranslatedAttempt:
         return await self._inside.send()
 
     @property
+    def is_whole(self) -> bool:
+        """See `Attempt.is_whole`."""
+        return self._has_ended or self._inside.is_whole
+
+    @property
     def source(self) -> None:
         """See `Attempt.source`."""
 

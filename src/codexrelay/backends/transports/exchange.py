@@ -195,6 +195,11 @@ class Exchange:
         return block
 
     @property
+    def is_whole(self) -> bool:
+        """See `Answer.is_whole`."""
+        return self.response.complete
+
+    @property
     def source(self) -> Exchange | None:
         """See `Answer.source`: None once the response has come whole."""
         return None if self._ended else self

@@ -79,6 +79,10 @@ class Answer(Protocol):
         """Return the headers as they came; they are not kept, so it can be asked once."""
 
     @property
+    def is_whole(self) -> bool:
+        """Whether `receive` gives the rest of the body and its end without waiting."""
+
+    @property
     def source(self) -> Source | None:
         """What reads the body without waiting; None where that is not possible (any more)."""
 
@@ -153,6 +157,11 @@ class _HttpxAnswer:
         return self._response.headers.raw
 
     @property
+    def is_whole(self) -> bool:
+        """False: not known."""
+        return False
+
+    @property
     def source(self) -> None:
         """None: what lies below is not ours to look into."""
 
@@ -180,6 +189,11 @@ class Decompressed:
     def take_headers(self) -> list[tuple[bytes, bytes]]:
         """See `Answer.take_headers`: they have been taken."""
         return []
+
+    @property
+    def is_whole(self) -> bool:
+        """See `Answer.is_whole`."""
+        return self._answer.is_whole
 
     @property
     def source(self) -> None:

@@ -157,6 +157,11 @@ class SocketAttempt:
                     return Head(status=200, headers=headers)
 
     @property
+    def is_whole(self) -> bool:
+        """See `Attempt.is_whole`: not known."""
+        return False
+
+    @property
     def source(self) -> None:
         """See `Attempt.source`."""
 
@@ -470,6 +475,11 @@ class _Answer:
     async def send(self) -> Head | Fault:
         await trio.lowlevel.checkpoint()
         return Head(status=200, headers={})
+
+    @property
+    def is_whole(self) -> bool:
+        """See `Attempt.is_whole`: not known."""
+        return False
 
     @property
     def source(self) -> None:
