@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
@@ -212,6 +213,18 @@ class Pool:
     #: Whether the strategy binds sessions to accounts.
     binds: bool = attrs.field(init=False)
 
+    #: Forgets what was found out about all accounts: one of them changes.
+    _changed: Callable[[], None] = attrs.field(init=False)
+
+    @_changed.default
+    def _forgetting(self) -> Callable[[], None]:
+        # No method: who keeps it, each standing, is a value that can be copied.
+        def changed() -> None:
+            self._surveys.clear()
+            self._census = None
+
+        return changed
+
     @binds.default
     def _does_bind(self) -> bool:
         return isinstance(self._selector, Restorable)
@@ -227,11 +240,6 @@ class Pool:
         if self._census is None:
             self._census = Census(tuple(s.bearer for s in self._standings.values()))
         return self._census
-
-    def _changed(self) -> None:
-        """Forget what was found out about all accounts: one of them changes."""
-        self._surveys.clear()
-        self._census = None
 
     # What comes from the files.
 

@@ -165,7 +165,7 @@ def from_headers(headers: Mapping[str, str], *, now_unix_s: float) -> Limits | N
     )
 
 
-@attrs.define(eq=False)
+@attrs.define
 class HeaderReader:
     """Reads the headers of one account's answers as `from_headers` does.
 
