@@ -108,6 +108,35 @@ def test_accounts_take_turns_in_the_byte_order_of_their_ids() -> None:
     assert [chosen(pool) for _ in range(5)] == ["B", "a", "a-1", "b", "B"]
 
 
+def test_what_the_accounts_are_is_one_value_until_something_of_one_changes() -> None:
+    plus, pro = an_account("a", plan_type="plus"), an_account("b", plan_type="pro")
+    pool = pool_of(plus, pro)
+    before = pool.census
+    assert (before.ids, before.plans) == ({"a", "b"}, {"plus", "pro"})
+    accept(pool, "a")
+    pool.observe(named(pool, "a"), Limits(observed_unix_s=NOW, primary=Window(used_percent=7)))
+    assert pool.census is before, "its latest use and figures decide nothing"
+    pool.observe(named(pool, "a"), Limits(observed_unix_s=NOW + 1, plan_type="team"))
+    told = pool.census
+    assert (told.plans, told.possible_plans) == ({"team", "pro"}, {"team", "plus", "pro"})
+    pool.update([plus, pro, an_account("c", plan_type=None)], now_unix_s=NOW)
+    assert pool.census.plans == {"team", "pro", None}
+    pool.update([pro], now_unix_s=NOW)
+    assert (pool.census.ids, pool.census.possible_plans) == ({"b"}, {"pro"})
+
+
+def test_headers_of_answers_are_heard_of_each_account_for_itself() -> None:
+    pool = pool_of(an_account("a"), an_account("b"))
+    for name, used in (("a", "1"), ("b", "2"), ("a", "1"), ("b", "3")):
+        told = {"x-codex-primary-used-percent": used}
+        pool.hear(named(pool, name), told, now_unix_s=NOW)
+    found = {name: named(pool, name).limits for name in ("a", "b")}
+    assert {name: told and told.primary for name, told in found.items()} == {
+        "a": Window(used_percent=1.0),
+        "b": Window(used_percent=3.0),
+    }
+
+
 def test_nine_turns_over_three_accounts_are_three_each() -> None:
     pool = pool_of(an_account("a"), an_account("b"), an_account("c"))
     assert "".join(str(chosen(pool)) for _ in range(9)) == "abcabcabc"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from codexrelay.protocol.limits import (
     Credits,
     Family,
+    HeaderReader,
     Limits,
     Window,
     from_event,
@@ -448,6 +449,61 @@ def test_no_headers_raise_and_what_they_say_survives_being_stored(headers: dict[
     found = from_headers(headers, now_unix_s=NOW)
     if found is not None:
         assert from_headers(to_headers(found), now_unix_s=NOW) == found
+
+
+_told_instants = ["0", f"{NOW + 2:g}", f"{NOW + 3.5:g}", f"{NOW + 600:.0f}", f"{NOW - 9:.0f}", "x"]
+_answers = st.fixed_dictionaries(
+    {"x-codex-primary-used-percent": st.sampled_from(["12", "100"])},
+    optional={
+        "x-codex-primary-reset-at": st.sampled_from(_told_instants),
+        "x-codex-primary-reset-after-seconds": st.sampled_from(["0", "2", "3.5", "600", "-1"]),
+        "x-codex-secondary-used-percent": st.sampled_from(["0", "3"]),
+        "x-codex-secondary-reset-at": st.sampled_from(_told_instants),
+        "x-codex-secondary-reset-after-seconds": st.sampled_from(["0", "2", "600"]),
+        "x-codex-plan-type": st.sampled_from(["plus", "pro"]),
+        "x-codex-bengalfox-primary-used-percent": st.sampled_from(["0", "7"]),
+        "x-codex-bengalfox-primary-reset-at": st.sampled_from(_told_instants),
+        "x-other-primary-used-percent": st.just("5"),
+        "x-other-primary-reset-after-seconds": st.sampled_from(["2", "600"]),
+        "x-codex-turn-state": st.text(max_size=2),
+        "date": st.text(max_size=2),
+    },
+)
+
+
+@given(
+    answers=st.lists(_answers, min_size=1, max_size=3),
+    told=st.lists(
+        st.tuples(st.integers(0, 2), st.sampled_from([0.0, 0.25, 1.0, 2.5, -1.0, 700.0]))
+    ),
+)
+def test_one_accounts_headers_are_read_as_each_of_them_would_be(
+    answers: list[dict[str, str]], told: list[tuple[int, float]]
+) -> None:
+    reader, now = HeaderReader(), NOW
+    for which, later_s in told:
+        now += later_s
+        headers = answers[which % len(answers)]
+        assert reader.read(headers, now_unix_s=now) == from_headers(headers, now_unix_s=now)
+
+
+def test_headers_that_say_nothing_new_are_not_read_again_until_a_reset() -> None:
+    reader, headers = HeaderReader(), to_headers(limits(window(12.0, resets_in_s=60.0), SECONDARY))
+    turn = iter(range(100))
+
+    def read(after_s: float) -> Limits:
+        said = headers | {
+            "x-codex-turn-state": f"ts-{next(turn)}",
+            "x-codex-primary-reset-after-seconds": f"{60 - after_s:g}",
+        }
+        found = reader.read(said, now_unix_s=NOW + after_s)
+        assert found is not None
+        return found
+
+    first, second, third = read(0), read(1.5), read(60)
+    assert second == attrs.evolve(first, observed_unix_s=NOW + 1.5)
+    assert second.primary is first.primary
+    assert third.primary == window(12.0), "it has passed, and what begins then is not told"
 
 
 def _observed_headers() -> Iterator[dict[str, str]]:

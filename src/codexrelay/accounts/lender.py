@@ -374,8 +374,11 @@ class Lender:
 
     async def look(self) -> None:
         """Take over what has changed in the account files, unless they were just looked at."""
-        if not 0 <= self.wall_clock() - self._scanned_unix_s < RESCAN_S:
+        if not self._has_just_looked(self.wall_clock()):
             await self.rescan()
+
+    def _has_just_looked(self, now_unix_s: float) -> bool:
+        return 0 <= now_unix_s - self._scanned_unix_s < RESCAN_S
 
     async def rescan(self) -> None:
         """Take over what has changed in the account files."""
@@ -480,14 +483,17 @@ class Lender:
         """Return an account and the place on it, which must go to `give_back`; see `lease`."""
         # An attempt begins only while its client is there.
         await trio.lowlevel.checkpoint_if_cancelled()
-        await self.look()
+        now_unix_s = self.wall_clock()
+        if not self._has_just_looked(now_unix_s):
+            await self.rescan()
+            now_unix_s = self.wall_clock()
         if ask.aside:
             ask = attrs.evolve(ask, avoid=(*ask.avoid, *self._without_good_token()))
         stuck: dict[str, str] = {}
         waited_s = rested_s = 0.0
         while True:
             wanted = attrs.evolve(ask, rejected=ask.rejected.union(stuck)) if stuck else ask
-            granted = self._choose(wanted)
+            granted = self._choose(wanted, now_unix_s)
             if granted is None:
                 late = await self.queue.wait(wanted, patience)
                 if isinstance(late, Choice):
@@ -495,16 +501,17 @@ class Lender:
                     raise self._refusal(late, wanted, stuck)
                 waited_s, rested_s = waited_s + late.waited_s, rested_s + late.rested_s
                 patience = attrs.evolve(patience, rested_s=rested_s, told=nobody_is_told)
-                granted = late
+                granted, now_unix_s = late, self.wall_clock()
             account = granted.choice.account
             assert account is not None
             ready: Account | str = account
-            if ask.aside or self._need(account) is not None:
+            if ask.aside or self._need(account, now_unix_s) is not None:
                 with contextlib.ExitStack() as undo:
                     undo.callback(self.give_back, granted.place)
                     ready = await self._ready(account, ask)
                     if isinstance(ready, Account):
                         undo.pop_all()
+                now_unix_s = self.wall_clock()
             if isinstance(ready, Account):
                 return granted.place, Lease(
                     account=ready,
@@ -515,17 +522,17 @@ class Lender:
                     refreshed=ready is not account and ready.credentials != account.credentials,
                     waited_s=waited_s,
                     rested_s=rested_s,
-                    leased_at_unix_s=self.wall_clock(),
+                    leased_at_unix_s=now_unix_s,
                     lender=self,
                     ask=ask,
                 )
             stuck[account.id] = ready
 
-    def _choose(self, ask: Ask) -> Granted | None:
+    def _choose(self, ask: Ask, now_unix_s: float) -> Granted | None:
         """Choose and take a place, behind those who wait; None if there is none."""
         if len(self.queue):
             self.queue.serve()  # what time alone has freed belongs to them
-        choice = self.pool.choose(ask, now_unix_s=self.wall_clock())
+        choice = self.pool.choose(ask, now_unix_s=now_unix_s)
         return None if choice.account is None else Granted(choice, self.pool.take(choice, ask))
 
     def _refusal(self, choice: Choice, ask: Ask, stuck: dict[str, str]) -> AccountError:
@@ -574,7 +581,7 @@ class Lender:
             if (why := self._why_left_alone(account, ask)) is not None:
                 return why
         for _ in range(_FLIGHTS_PER_LEASE):
-            reason = self._need(account)
+            reason = self._need(account, self.wall_clock())
             if reason is None:
                 return account
             result = await self._refresh(account, reason)
@@ -609,7 +616,7 @@ class Lender:
             outcome=Outcome.POSTPONED, account=account, why="the sign-in service is slow"
         )
 
-    def _need(self, account: Account) -> RefreshReason | None:
+    def _need(self, account: Account, now_unix_s: float) -> RefreshReason | None:
         """Say why `account` should be refreshed before it is used, None if it should not."""
         if self.pool.is_rejected(account):
             return "unauthorized_recovery"
@@ -618,7 +625,7 @@ class Lender:
             buffer_s = min(buffer_s, LEGACY_BUFFER_S)
         tokens = account.credentials
         if tokens.refresh_token is not None and tokens.expires_within(
-            buffer_s, now_unix_s=self.wall_clock()
+            buffer_s, now_unix_s=now_unix_s
         ):
             return "proactive_expiry"
         return None

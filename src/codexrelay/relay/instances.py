@@ -166,7 +166,7 @@ class Instances:
     def serving(self, wanted: str | None) -> tuple[Instance, ...]:
         """Return the instances that a model's name may mean, in no order; none if it means none."""
         if wanted is None or wanted == FAMILY:
-            return tuple(i for i in self.members if i.weight) or self.members[:1]
+            return tuple([i for i in self.members if i.weight]) or self.members[:1]
         return tuple(
             i for i in self.members if wanted == i.name or (i.is_first and wanted == _FIRST)
         )
@@ -183,6 +183,8 @@ class Instances:
     @property
     def plans(self) -> frozenset[str | None]:
         """The plan of each account; among them None, where one's is not known."""
+        if len(self.members) == 1:
+            return self.members[0].lender.census.plans
         return plans_at(self.members)
 
     @property

@@ -8,7 +8,7 @@ task, socket or lease of the turn exists.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
 import structlog
@@ -285,7 +285,10 @@ class _Run:
         del request  # a long history is not kept while it is answered
         async with attempting as attempt:
             try:
-                begun = await _first_output(attempt, hold, instance.budgets, self._answered)
+                began_at_s = self.record.began_at_s + tried.began_s
+                begun = await _first_output(
+                    attempt, hold, instance.budgets, self._answered, began_at_s
+                )
                 if isinstance(begun, Fault):
                     return attrs.evolve(begun, reached=attempt.reached)
                 stream = self._commit(attempt, hold, begun, instance, lease, tried)
@@ -310,15 +313,14 @@ class _Run:
         self,
         attempt: Attempt,
         hold: Holding,
-        begun: tuple[Head, Output],
+        begun: _Begun,
         instance: Target,
         lease: Lease,
         tried: Tried,
     ) -> Stream:
         """From now on the turn has one upstream and one response id, and is not tried again."""
-        head, output = begun
+        head, output, now_s = begun
         lease.accept(head.headers)
-        now_s = trio.current_time()
         tried.served, tried.took_s = True, self.record.took_s(tried, now_s)
         self.account_id, self.backend = tried.account, instance.name
         self.turn_state = head.headers.get("x-codex-turn-state") or hold.turn_state
@@ -409,22 +411,30 @@ class _Run:
         )
 
 
+#: The head, what came until the first output, and when that was, on trio's clock.
+_Begun: TypeAlias = "tuple[Head, Output, float]"
+
+
 def head_of(fault: Fault) -> Head:
     """Return the head that upstream's own refusal came with; an empty one for faults of others."""
     return Head(status=fault.status, headers=dict(fault.headers))
 
 
 async def _first_output(
-    attempt: Attempt, hold: Holding, budgets: Budgets, answered: Callable[[Head], None]
-) -> tuple[Head, Output] | Fault:
+    attempt: Attempt,
+    hold: Holding,
+    budgets: Budgets,
+    answered: Callable[[Head], None],
+    began_at_s: float,
+) -> _Begun | Fault:
     """Send, and keep events back until the first output; a failure before it is a fault.
 
     `answered` is told the head when it comes. Comments and half an event keep a silence away, but
-    they are no first event.
+    they are no first event. `began_at_s` is when the attempt began, on trio's clock.
     """
     budget = "headers_s"
     # One scope for all phases: to move its deadline costs less than to enter another.
-    with trio.CancelScope(deadline=trio.current_time() + budgets.headers_s) as scope:
+    with trio.CancelScope(deadline=began_at_s + budgets.headers_s) as scope:
         head = await attempt.send()
         if isinstance(head, Fault):
             return head
@@ -441,6 +451,7 @@ async def _first_output(
                 return received
             result = hold.feed(received) if received else hold.end()
         # Not with a budget that ran out in this very moment: what follows would be cancelled by it.
-        if not scope.cancel_called:
-            return result if isinstance(result, Fault) else (head, result)
+        now_s = trio.current_time()
+        if now_s < scope.deadline:
+            return result if isinstance(result, Fault) else (head, result, now_s)
     return faults.slow(budget, getattr(budgets, budget), block=budgets.block)
