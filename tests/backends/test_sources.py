@@ -178,6 +178,26 @@ async def test_an_answer_that_came_whole_with_its_head_has_no_source(contexts: C
         assert await attempt.receive() == b""
 
 
+async def test_an_answer_is_whole_once_its_last_byte_is_here(contexts: Contexts) -> None:
+    go = Gates()
+
+    async def script(caller: Caller) -> None:
+        await caller.request()
+        await caller.send(HEAD + chunk(b"some"))
+        await go.open[0].wait()
+        await caller.send(chunk(b"more") + END)
+        await caller.left()
+
+    async with attempting(script, contexts) as (attempt, _):
+        assert not attempt.is_whole
+        assert await attempt.receive() == b"some"
+        assert not attempt.is_whole
+        go.open[0].set()
+        assert await attempt.receive() == b"more"
+        assert attempt.is_whole
+        assert await attempt.receive() == b""
+
+
 async def test_what_came_with_the_head_is_read_first(contexts: Contexts) -> None:
     async def script(caller: Caller) -> None:
         await caller.request()

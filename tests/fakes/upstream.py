@@ -51,6 +51,8 @@ class ScriptedAttempt:
     request: UpstreamRequest
     account: Account
     closed: bool = False
+    #: What is left has come whole, once `send` has returned.
+    is_whole: bool = False
     #: Sent with the first step, unless a fault of the script says otherwise.
     reached: Reached = Reached.NOT_SENT
 
@@ -74,11 +76,6 @@ class ScriptedAttempt:
         return step
 
     @property
-    def is_whole(self) -> bool:
-        """See `Attempt.is_whole`."""
-        return False
-
-    @property
     def source(self) -> None:
         """See `Attempt.source`."""
 
@@ -94,12 +91,15 @@ class ScriptedBackend:
 
     scripts: list[Script]
     attempts: list[ScriptedAttempt] = attrs.field(factory=list)
+    #: See `ScriptedAttempt.is_whole`.
+    whole: bool = False
 
     @asynccontextmanager
     async def attempt(
         self, request: UpstreamRequest, account: Account
     ) -> AsyncIterator[ScriptedAttempt]:
-        attempt = ScriptedAttempt(list(self.scripts.pop(0)), request, account)
+        script = list(self.scripts.pop(0))
+        attempt = ScriptedAttempt(script, request, account, is_whole=self.whole)
         self.attempts.append(attempt)
         try:
             yield attempt

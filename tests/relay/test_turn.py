@@ -184,6 +184,23 @@ async def test_what_follows_the_terminal_event_passes_and_the_turn_ends_with_the
 
 
 @in_virtual_time
+@pytest.mark.parametrize("pieces", [1, 4], ids=["in one piece", "event by event"])
+async def test_the_end_of_an_answer_that_has_come_whole_goes_out_in_one_write(pieces: int) -> None:
+    events = [CREATED, TEXT, ITEM, COMPLETED]
+    script = [head(), b"".join(events)] if pieces == 1 else [head(), *events]
+    ping = event("ping", cost="0")
+    s = scene([*script, ping])
+    s.backend.whole = True
+    ending = await s.play()
+    written = [data for _, data in s.client.sent]
+    assert written[-1].endswith(COMPLETED + ping)
+    assert (s.client.body, s.client.ended) == (b"".join(events) + ping, True)
+    assert len(written) == (1 if pieces == 1 else 3)
+    assert (ending.fault, ending.left) == (None, False)
+    assert at_rest(s)
+
+
+@in_virtual_time
 async def test_a_body_that_does_not_end_after_the_terminal_event_holds_nobody_up() -> None:
     s = scene([*GOOD, FOREVER])
     began_at_s = trio.current_time()
