@@ -19,7 +19,7 @@ import trio
 from codexrelay.compaction.estimate import characters_of
 from codexrelay.compaction.history import compact
 from codexrelay.protocol.raw import JsonObject, get_list, is_object
-from codexrelay.sessions.state import Savings
+from codexrelay.sessions.state import NOTHING_SAVED, Savings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
 #: Messages, items and calls; a longer history takes more than some 20 ms (measured).
 _MOST_ITEMS_AT_ONCE: Final = 200
-
-#: Of a request that is sent as it came.
-NOTHING_SAVED: Final = Savings()
 
 _log = structlog.get_logger("codexrelay.compaction")
 

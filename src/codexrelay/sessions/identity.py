@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
@@ -16,7 +17,7 @@ from codexrelay.profiles.generic import PROFILE as GENERIC
 from codexrelay.protocol.raw import dump, get_list, get_text, is_object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from codexrelay.profiles.profile import Profile
     from codexrelay.protocol.raw import Json, JsonObject
@@ -29,6 +30,8 @@ MAX_SHOWN: Final = 80
 MAX_RESPONSE_ID: Final = 256
 #: What a program writes that has no name at hand: it would make one session of all that say so.
 _NOBODY: Final = frozenset({"undefined", "null", "none", "nil", "[object object]"})
+#: A client shows the same key each time; what it makes up costs no more memory than so many keys.
+_KEPT: Final = 32
 _BY_DIGEST, _BY_OPENING = "name:", "opening:"
 _SYSTEM: Final = ("system", "developer")
 #: A user message of a program's own, such as `<environment_context>…</environment_context>`.
@@ -59,7 +62,7 @@ class SessionKey:
     #: Digest of the client key that the session's first request came with.
     client: str = attrs.field(default="", eq=False, repr=False)
 
-    @property
+    @cached_property
     def cache_key(self) -> str:
         """A stable UUID-shaped id: for logs, for the disk, and for upstream.
 
@@ -120,12 +123,19 @@ def session_key(
 
 def _name(headers: Mapping[str, str], body: JsonObject, profile: Profile) -> str | None:
     """Return the client's name for its session. What names nothing counts as left out."""
-    given = (
-        *(headers.get(header) for header in profile.session_headers),
-        *(get_text(body, field) for field in profile.session_fields),
-    )
-    names = (name.strip() for name in given if name is not None)
-    return next((name for name in names if name and name.lower() not in _NOBODY), None)
+    for header in profile.session_headers:
+        if header in headers and (name := _naming(headers[header])):
+            return name
+    for field in profile.session_fields:
+        if field in body and (name := _naming(get_text(body, field) or "")):
+            return name
+    return None
+
+
+def _naming(text: str) -> str | None:
+    """Return the name that a text gives, None if it names nothing."""
+    name = text.strip()
+    return name if name and name.lower() not in _NOBODY else None
 
 
 def _text_of(name: str, scope: str) -> str:
@@ -137,12 +147,19 @@ def _text_of(name: str, scope: str) -> str:
 
 def client_of(headers: Mapping[str, str]) -> str:
     """Return a digest of the key that the client shows, of nothing if it shows none."""
-    scheme, _, token = headers.get("authorization", "").strip().partition(" ")
+    return _digest_of_key(headers.get("authorization", ""), headers.get("x-api-key", ""))
+
+
+@lru_cache(maxsize=_KEPT)
+def _digest_of_key(authorization: str, api_key: str) -> str:
+    scheme, _, token = authorization.strip().partition(" ")
     shown = token.strip() if scheme.lower() == "bearer" else f"{scheme} {token}".strip()
-    return _digest("client key", shown or headers.get("x-api-key", "").strip())
+    return _digest("client key", shown or api_key.strip())
 
 
 def _previous(body: JsonObject) -> str | None:
+    if "previous_response_id" not in body:
+        return None
     previous = (get_text(body, "previous_response_id") or "").strip()
     return previous if 0 < len(previous) <= MAX_RESPONSE_ID else None
 
@@ -183,7 +200,10 @@ def _opening(body: JsonObject, profile: Profile) -> list[Json]:
     if told := _words(body.get("instructions")):
         opening.append(["system", *told])
     asked = tagged = False
-    for item in _items(body):
+    items = _items(body)
+    for item in items:
+        if not isinstance(item, dict):
+            continue
         if asked and _is_an_answer(item):
             break
         role, words = item.get("role"), _words(item.get("content"))
@@ -192,14 +212,22 @@ def _opening(body: JsonObject, profile: Profile) -> list[Json]:
         opening.append(["system" if role in _SYSTEM else role, *words])
         if role == "user":
             asked = True
-            if all(isinstance(word, str) and _TAGGED.fullmatch(word) for word in words):
+            if _are_tagged(words):
                 tagged = True
             elif tagged or not profile.speaks_as_user:
                 break
     if not asked:
         # Nobody has said anything: what stands first stays there.
-        opening += list(_items(body))[:1]
+        opening += [item for item in items if isinstance(item, dict)][:1]
     return opening
+
+
+def _are_tagged(words: list[Json]) -> bool:
+    """Whether all of a message are texts in tags."""
+    for word in words:
+        if not (isinstance(word, str) and _TAGGED.fullmatch(word)):
+            return False
+    return True
 
 
 def _words(content: Json) -> list[Json]:
@@ -236,9 +264,11 @@ def user_turn(body: JsonObject) -> UserTurn:
     count, opens = 0, True
     last: Json = None
     for item in _items(body):
+        if not isinstance(item, dict):
+            continue
         if item.get("role") == "user":
             count, last, opens = count + 1, item.get("content"), True
-        elif _is_an_answer(item):
+        elif opens and _is_an_answer(item):
             opens = False
     return UserTurn(hashlib.sha256(dump([count, last])).hexdigest(), opens)
 
@@ -253,11 +283,14 @@ def _is_an_answer(item: JsonObject) -> bool:
     )
 
 
-def _items(body: JsonObject) -> Iterator[JsonObject]:
-    """Yield the messages of a Chat request, or the input items of a Responses request."""
+def _items(body: JsonObject) -> Sequence[Json]:
+    """Return the messages of a Chat request, or the input items of a Responses request.
+
+    What is no object among them says nothing.
+    """
+    if "messages" in body and (messages := get_list(body, "messages")):
+        return messages
     said = body.get("input")
-    if isinstance(said, str) and not get_list(body, "messages"):
-        yield {"role": "user", "content": said}
-    for item in get_list(body, "messages") or get_list(body, "input"):
-        if is_object(item):
-            yield item
+    if isinstance(said, str):
+        return ({"role": "user", "content": said},)
+    return said if isinstance(said, list) else ()

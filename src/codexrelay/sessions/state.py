@@ -94,6 +94,10 @@ class Savings:
         return bool(self.saved_bytes or self.saved_tokens)
 
 
+#: Of a request that was sent as it came; compared by `is`, for that is most of them.
+NOTHING_SAVED: Final = Savings()
+
+
 @attrs.frozen(kw_only=True)
 class Counters:
     """What was counted of a session since it entered the memory."""
@@ -105,8 +109,8 @@ class Counters:
     output_tokens: int = 0
     #: Turns whose history was compacted.
     compacted_turns: int = 0
-    compaction: Savings = Savings()
-    compression: Savings = Savings()
+    compaction: Savings = NOTHING_SAVED
+    compression: Savings = NOTHING_SAVED
 
     @property
     def saved_something(self) -> bool:
@@ -227,8 +231,8 @@ class TurnOutcome:
     characters_sent: int | None = None
     #: The history that was sent had been compacted.
     compacted: bool = False
-    compaction: Savings = Savings()
-    compression: Savings = Savings()
+    compaction: Savings = NOTHING_SAVED
+    compression: Savings = NOTHING_SAVED
 
 
 def begin(state: SessionState, facts: TurnFacts) -> TurnPlan:
@@ -348,7 +352,7 @@ def _counted(counters: Counters, outcome: TurnOutcome) -> Counters:
 
 
 def _sum(saved: Savings, more: Savings) -> Savings:
-    return saved + more if more else saved
+    return saved if more is NOTHING_SAVED else saved + more
 
 
 def _calibrated(present: float, outcome: TurnOutcome) -> float:
