@@ -142,7 +142,22 @@ def shape(
     Raises:
         RequestError: the request cannot be sent, and why.
     """
-    given, model = checked(body)
+    return shape_checked(
+        checked(body)[0],
+        session_cache_key=session_cache_key,
+        codex_shaped=codex_shaped,
+        shaping=shaping,
+    )
+
+
+def shape_checked(
+    given: JsonObject, *, session_cache_key: str | None, codex_shaped: bool, shaping: Shaping
+) -> ShapedRequest:
+    """Return the request that goes upstream, of a body that `checked` has let pass; see `shape`.
+
+    Raises:
+        RequestError: nothing of it is left that can be sent.
+    """
     changes = _Changes(dict(given), [*shaping.said.changes])
     _drop_fields(changes)
     passes = shaping.capabilities.codex_passthrough
@@ -161,7 +176,7 @@ def shape(
     _fill(changes, session_cache_key=session_cache_key)
     return ShapedRequest(
         body=changes.body,
-        model=model,
+        model=get_text(given, "model") or "",
         stream=given.get("stream") is True,
         changes=tuple(changes.named),
         dropped_tools=dropped,
@@ -190,13 +205,23 @@ def checked(body: Json) -> tuple[JsonObject, str]:
             something.
     """
     body, model = check_form(body)
+    check_nothing_is_kept(body)
+    return body, model
+
+
+def check_nothing_is_kept(body: JsonObject) -> None:
+    """Make sure that a request of the right form does not want the backend to keep anything.
+
+    Raises:
+        RequestError: it does.
+    """
     if body.get("background"):
         raise RequestError(
             message="`background` responses are not available: the backend keeps no responses",
             param="background",
             code="unsupported_parameter",
         )
-    if body.get("previous_response_id") is not None:
+    if "previous_response_id" in body and body["previous_response_id"] is not None:
         # Taken away silently, the model would answer without its history. The code is upstream's
         # own, at which clients send everything again (wire notes 2.4).
         raise RequestError(
@@ -207,7 +232,6 @@ def checked(body: Json) -> tuple[JsonObject, str]:
             param="previous_response_id",
             code="previous_response_not_found",
         )
-    return body, model
 
 
 def check_form(body: Json) -> tuple[JsonObject, str]:
@@ -224,7 +248,9 @@ def check_form(body: Json) -> tuple[JsonObject, str]:
     if not isinstance(model, str):
         raise _wrong_type("`model`", model, "a string", param="model")
     for field, (expected, name) in _TYPES.items():
-        value = body.get(field)
+        if field not in body:
+            continue
+        value = body[field]
         if value is not None and not isinstance(value, expected):
             raise _wrong_type(f"`{field}`", value, name, param=field)
     _check_input(body.get("input"))
@@ -239,7 +265,7 @@ def _check_input(items: Json) -> None:
     if not isinstance(items, list):
         raise _wrong_type("`input`", items, "a string or an array", param="input")
     for index, item in enumerate(items):
-        if not is_object(item):
+        if not isinstance(item, dict):
             raise _wrong_type(f"`input[{index}]`", item, "an object", param=f"input[{index}]")
 
 
@@ -398,6 +424,8 @@ def _why_foreign(item: JsonObject, *, codex_shaped: bool) -> str | None:
 
 def _rename_web_search(changes: _Changes) -> None:
     """Say `web_search` for its older name, in the tools and where one of them is chosen."""
+    if "tools" not in changes.body and "tool_choice" not in changes.body:
+        return
     tools = list(get_list(changes.body, "tools"))
     for index, tool in enumerate(tools):
         if is_object(tool) and (new := renamed(tool)) is not tool:

@@ -10,7 +10,13 @@ import structlog
 from codexrelay.protocol.call_filter import FilteredStream, FilteredWhole
 from codexrelay.protocol.encrypted import digests_in
 from codexrelay.protocol.raw import dump_to_keep
-from codexrelay.protocol.responses_request import check_form, checked, is_codex_shaped, shape
+from codexrelay.protocol.responses_request import (
+    check_form,
+    check_nothing_is_kept,
+    checked,
+    is_codex_shaped,
+    shape_checked,
+)
 from codexrelay.protocol.responses_stream import ResponsesStream
 from codexrelay.relay.reply import FramedReply, StreamedReply, WholeReply
 from codexrelay.relay.turn import run_turn
@@ -78,10 +84,11 @@ async def _plan(incoming: Incoming, begun: Begun, services: Services) -> Planned
     other = turns.other_of(incoming, services)
     if other is not None:
         return await others.plan(incoming, other, begun, services, spoken="responses")
+    check_nothing_is_kept(incoming.body)  # its form was checked when it came
     lightened = await lighten(incoming.body, begun.plan, begun.key, services, family=True)
-    shaped = shape(
+    shaped = shape_checked(
         lightened.body,
-        session_cache_key=begun.key.cache_key,
+        session_cache_key=begun.session.key.cache_key,
         codex_shaped=is_codex_shaped(incoming.body, from_codex=incoming.profile.name == CODEX_CLI),
         shaping=incoming.shaping,
     )
@@ -104,7 +111,7 @@ async def _plan(incoming: Incoming, begun: Begun, services: Services) -> Planned
         client_headers=incoming.headers,
         plan=begun.plan,
         body=body,
-        session_id=session_id_for(body, begun.key.cache_key),
+        session_id=session_id_for(body, begun.session.key.cache_key),
         renamed=incoming.renamed,
         socket=turns.socket_turn(incoming, begun),
         written_by=dump_to_keep if incoming.long is None else incoming.long.dump,
