@@ -245,18 +245,17 @@ class RelayApp(QuartTrio):
         super().__init__(import_name, **settings)
         self.hot_routes = {}
 
-    async def asgi_app(
+    def __call__(  # type: ignore[override] - no coroutine of its own around each request's
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
-    ) -> None:
+    ) -> Awaitable[None]:
         """Serve a request, WebSockets included, at the path that was meant."""
         if scope["type"] != "lifespan":
-            scope["path"] = meant_by(scope["path"])
-        if scope["type"] == "http" and scope["method"] == "POST":
-            exchange = (scope.get("extensions") or {}).get(EXCHANGE)
-            if exchange is not None and (route := self.hot_routes.get(scope["path"])) is not None:
-                await route(scope, cast("Exchange", exchange))
-                return
-        await super().asgi_app(scope, receive, send)
+            scope["path"] = path = meant_by(scope["path"])
+            if path in self.hot_routes and scope["type"] == "http" and scope["method"] == "POST":
+                exchange = (scope.get("extensions") or {}).get(EXCHANGE)
+                if exchange is not None:
+                    return self.hot_routes[path](scope, cast("Exchange", exchange))
+        return super().__call__(scope, receive, send)
 
     def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
         """Return what finds the view. It does not look at `Host`, which is judged later.

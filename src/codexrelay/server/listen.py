@@ -6,7 +6,7 @@ import contextlib
 import errno
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import attrs
 import trio
@@ -22,7 +22,14 @@ from codexrelay.server.tcp import ClientConnection, Patience, Service
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from hypercorn.typing import ASGIFramework, LifespanState
+    from hypercorn.typing import (
+        AppWrapper,
+        ASGIFramework,
+        ASGIReceiveCallable,
+        ASGISendCallable,
+        LifespanState,
+        Scope,
+    )
 
     from codexrelay.server.drain import Drain
 
@@ -78,10 +85,9 @@ async def serve(
         ConfigError: the address cannot be listened on.
     """
     config = server_config()
-    wrapped = ASGIWrapper(app)
     state: LifespanState = {}
     service = Service(
-        app=wrapped,
+        app=_straight(app),
         config=config,
         drain=drain,
         state=state,
@@ -96,7 +102,7 @@ async def serve(
         bound = await bind(host, port)
         for listener in bound.listeners:
             await open_listeners.enter_async_context(listener)
-        lifespan = Lifespan(wrapped, config, state)
+        lifespan = Lifespan(ASGIWrapper(app), config, state)
         async with trio.open_nursery() as owner:
             await owner.start(lifespan.handle_lifespan)
             await lifespan.wait_for_startup()
@@ -116,6 +122,21 @@ async def serve(
             await lifespan.wait_for_shutdown()
             owner.cancel_scope.cancel()
     drain.ended.set()
+
+
+def _straight(app: ASGIFramework) -> AppWrapper:
+    """Return what hypercorn's `ASGIWrapper` is, without a coroutine of its own around each run."""
+
+    def run(
+        scope: Scope,
+        receive: ASGIReceiveCallable,
+        send: ASGISendCallable,
+        _sync_spawn: object,
+        _call_soon: object,
+    ) -> Awaitable[None]:
+        return app(scope, receive, send)
+
+    return cast("AppWrapper", run)
 
 
 def server_config() -> Config:
