@@ -61,7 +61,7 @@ async def _plan(incoming: Incoming, begun: Begun, services: Services) -> Planned
         shaping=incoming.shaping,
     )
     turns.tell_of_tools(chat.dropped_tools, begun, services)
-    cache_key = chat.body.get("prompt_cache_key") or begun.key.cache_key
+    cache_key = chat.body.get("prompt_cache_key") or begun.session.key.cache_key
     body, adjusted = fit_model(
         {**chat.body, "prompt_cache_key": cache_key}, incoming.choice, services, spoken="chat"
     )
@@ -81,7 +81,7 @@ async def _plan(incoming: Incoming, begun: Begun, services: Services) -> Planned
         client_headers=incoming.headers,
         plan=begun.plan,
         body=body,
-        session_id=session_id_for(body, begun.key.cache_key),
+        session_id=session_id_for(body, begun.session.key.cache_key),
         renamed=incoming.renamed,
         socket=turns.socket_turn(incoming, begun),
     )

@@ -144,7 +144,7 @@ def _plan(incoming: Incoming, begun: Begun, services: Services) -> Planned:
         client_headers=incoming.headers,
         plan=begun.plan,
         body=body,
-        session_id=session_id_for(body, begun.key.cache_key),
+        session_id=session_id_for(body, begun.session.key.cache_key),
         renamed=incoming.renamed,
     )
     return Planned(

@@ -51,7 +51,7 @@ def hot_routes(url_map: Map, views: Mapping[str, View], services: Services) -> d
 async def _serve(view: View, services: Services, scope: HTTPScope, exchange: Exchange) -> None:
     """Serve one request; cancelled when its client leaves."""
     exchange.take()
-    asked = Asked(scope["headers"], exchange.body)
+    asked = Asked(tuple(scope["headers"]), exchange.body)
     try:
         if (answer := turned_away(asked, services)) is None:
             await view(asked, exchange, services)

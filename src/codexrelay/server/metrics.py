@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from quart import Response
 
-from codexrelay.server.turn_log import counted_in
+from codexrelay.sessions.state import NOTHING_SAVED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from codexrelay.relay.turn import Ending
     from codexrelay.server.lightening import Lightened
     from codexrelay.server.services import Services
+    from codexrelay.server.turn_log import Counted
 
 #: For turns that no backend has served.
 _NOBODY: Final = ""
@@ -44,19 +45,22 @@ class Totals:
     #: WebSockets of clients that are open now.
     client_sockets: int = 0
 
-    def count(self, ending: Ending, lightened: Lightened, *, protocol: str) -> None:
-        """Count a turn that has ended; `lightened` is the request of the leg that it was on."""
+    def count(
+        self, ending: Ending, counted: Counted, lightened: Lightened, *, protocol: str
+    ) -> None:
+        """Count a turn that has ended; for the arguments see `TurnLog.ended`."""
         backend = ending.backend or _NOBODY
         self.turns[backend, protocol, _outcome(ending)] += 1
-        counted = counted_in(ending.terminal)
         self.tokens[backend, "input"] += max(0, counted.input_tokens or 0)
         self.tokens[backend, "output"] += max(0, counted.output_tokens or 0)
         if ending.backend is None:
             return  # what was not sent has saved nothing
-        for kind in _KINDS:
-            savings = getattr(lightened, kind)
-            self.saved_bytes[kind] += savings.saved_bytes
-            self.saved_tokens[kind] += savings.saved_tokens
+        for kind, savings in zip(
+            _KINDS, (lightened.compaction, lightened.compression), strict=True
+        ):
+            if savings is not NOTHING_SAVED:
+                self.saved_bytes[kind] += savings.saved_bytes
+                self.saved_tokens[kind] += savings.saved_tokens
 
 
 def _outcome(ending: Ending) -> str:

@@ -52,7 +52,7 @@ async def plan(
         spoken=spoken,
         wire=other.wire,
         choice=incoming.choice,
-        cache_key=begun.key.cache_key,
+        cache_key=begun.session.key.cache_key,
     )
     _log.debug(
         "request for another backend",

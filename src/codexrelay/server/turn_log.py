@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import structlog
 import trio
 
 from codexrelay.server.journal import Journal, in_short, way_of
+from codexrelay.sessions.state import NOTHING_SAVED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,13 +47,15 @@ class TurnLog:
         """The turn begins to wait in line for an account."""
         names = ", ".join(name for name, _ in record.waiting_for)
         _log.info("turn waits", request=self.request_id, model=self.model, accounts=names)
-        self._note({"state": "waiting"}, record)
+        self._note({"state": "waiting"}, record, _model(record) or self.model)
 
-    def ended(self, ending: Ending, lightened: Lightened, sums: Savings | None) -> None:
+    def ended(
+        self, ending: Ending, counted: Counted, lightened: Lightened, sums: Savings | None
+    ) -> None:
         """The turn has ended.
 
-        `lightened` is the request of the leg that it was on; `sums` what was saved over the whole
-        session, if the turn was served.
+        `counted` is what its answer has cost, `lightened` the request of the leg that it was on;
+        `sums` what was saved over the whole session, if the turn was served.
         """
         terminal = ending.terminal
         facts: dict[str, Json] = {
@@ -67,7 +70,6 @@ class TurnLog:
         if terminal is not None and terminal.response_id is not None:
             facts["response"] = terminal.response_id
         if terminal is not None and terminal.usage is not None:
-            counted = counted_in(terminal)
             facts["input_tokens"] = counted.input_tokens
             facts["output_tokens"] = counted.output_tokens
         if ending.left:
@@ -94,22 +96,22 @@ class TurnLog:
         told: dict[str, Json] = {
             "request": self.request_id,
             "protocol": self.protocol,
-            "model": _model(record) or self.model,
+            "model": (model := _model(record) or self.model),
             "client": self.client,
         }
         if self.client_over is not None:
             told["client_over"] = self.client_over
         log = _log.warning if state == "turn failed" else _log.info
         log(state, **told, **_carried(record), **facts, **_astray(record))
-        self._note({"state": state, **facts}, record)
+        self._note({"state": state, **facts}, record, model)
 
-    def _note(self, facts: JsonObject, record: Record) -> None:
+    def _note(self, facts: JsonObject, record: Record, model: str) -> None:
         now_unix_s = self.wall_clock()
         about: JsonObject = {
             "request": self.request_id,
             "at_unix_s": round(now_unix_s, 3),
             "protocol": self.protocol,
-            "model": _model(record) or self.model,
+            "model": model,
             "client": self.client,
             "session": self.session,
         }
@@ -126,10 +128,13 @@ class Counted:
     output_tokens: int | None = None
 
 
+_NOTHING_COUNTED: Final = Counted()
+
+
 def counted_in(terminal: Terminal | None) -> Counted:
     """Return the tokens of an answer, in the words of Responses or of Chat."""
     if terminal is None or terminal.usage is None:
-        return Counted()
+        return _NOTHING_COUNTED
     usage = terminal.usage
     return Counted(
         _first_count(usage, "input_tokens", "prompt_tokens"),
@@ -139,15 +144,14 @@ def counted_in(terminal: Terminal | None) -> Counted:
 
 def _first_count(usage: JsonObject, *names: str) -> int | None:
     for name in names:
-        count = usage.get(name)
-        if isinstance(count, int) and not isinstance(count, bool):
+        if name in usage and type(count := usage[name]) is int:  # what is a `bool` counts nothing
             return count
     return None
 
 
 def _saved(lightened: Lightened, sums: Savings | None) -> dict[str, Json]:
     """Return what was saved of the request, and of its session, where something was."""
-    if not (lightened.compaction or lightened.compression or sums):
+    if lightened.compaction is lightened.compression is sums is NOTHING_SAVED:
         return {}
     facts: dict[str, Json] = {
         "compaction_saved_bytes": lightened.compaction.saved_bytes,
@@ -170,8 +174,10 @@ def _carried(record: Record) -> dict[str, Json]:
     """Return what carried the attempt that served the turn, or the last one; nothing for HTTP."""
     if not record.tried:
         return {}
-    tried = next((tried for tried in reversed(record.tried) if tried.served), record.tried[-1])
-    return {} if tried.via in (None, "http") else {"via": tried.via}
+    last = record.tried[-1]
+    if not last.served:
+        last = next((tried for tried in reversed(record.tried) if tried.served), last)
+    return {} if last.via in (None, "http") else {"via": last.via}
 
 
 def program_of(headers: Mapping[str, str]) -> str | None:

@@ -27,7 +27,14 @@ from codexrelay.server.services import Services
 from codexrelay.server.turn_log import TurnLog, counted_in, program_of
 from codexrelay.sessions.actor import Session
 from codexrelay.sessions.identity import SessionKey, UserTurn, session_key, user_turn
-from codexrelay.sessions.state import LeftBehind, Savings, TurnFacts, TurnOutcome, TurnPlan
+from codexrelay.sessions.state import (
+    NOTHING_SAVED,
+    LeftBehind,
+    Savings,
+    TurnFacts,
+    TurnOutcome,
+    TurnPlan,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +57,7 @@ _log = structlog.get_logger("codexrelay.turns")
 class Begun:
     """A request that has found its session and was given its plan."""
 
+    #: What its request says of the session; a digest of it is made once, for `session.key`.
     key: SessionKey
     session: Session
     user_turn: UserTurn
@@ -133,16 +141,16 @@ def _give_hints(incoming: Incoming, begun: Begun, services: Services) -> None:
     """Say what the program's user should know, once for each session."""
     profile = incoming.profile
     for hint in profile.hints(incoming.headers, incoming.body):
-        if services.notices.first(begun.key.cache_key, hint):
+        if services.notices.first(begun.session.key.cache_key, hint):
             _log.warning(hint, request=incoming.id, profile=profile.name)
 
 
 def tell_of_tools(dropped: tuple[str, ...], begun: Begun, services: Services) -> None:
     """Say, once for each session, that its client's tools are not offered to the model."""
-    if dropped and services.notices.first(begun.key.cache_key, "tools"):
+    if dropped and services.notices.first(begun.session.key.cache_key, "tools"):
         _log.warning(
             "tool_schema_mode codex_default: the client's tools are left out",
-            session=begun.key.cache_key,
+            session=begun.session.key.cache_key,
             tools=", ".join(dropped),
         )
 
@@ -150,11 +158,11 @@ def tell_of_tools(dropped: tuple[str, ...], begun: Begun, services: Services) ->
 def tell_of_moot(incoming: Incoming, begun: Begun, services: Services) -> None:
     """Say, once for each session, that passthrough keeps what was asked for from acting."""
     asked = incoming.capabilities.moot
-    if asked and services.notices.first(begun.key.cache_key, "moot"):
+    if asked and services.notices.first(begun.session.key.cache_key, "moot"):
         _log.warning(
             f"codex_passthrough is true: {' and '.join(asked)} change nothing on /v1/responses; "
             "give `codex_passthrough: false` beside them",
-            session=begun.key.cache_key,
+            session=begun.session.key.cache_key,
             client=incoming.profile.name,
         )
 
@@ -173,9 +181,9 @@ async def turn_of(
     told = log_of(incoming, begun, services, protocol=protocol)
 
     def ended(ending: Ending) -> None:
-        planned = course.planned(ending.leg)
-        told.ended(ending, planned.lightened, course.sums)
-        services.totals.count(ending, planned.lightened, protocol=protocol)
+        lightened, counted = course.planned(ending.leg).lightened, counted_in(ending.terminal)
+        told.ended(ending, counted, lightened, course.sums)
+        services.totals.count(ending, counted, lightened, protocol=protocol)
 
     return Turn(
         leg=await course.open(incoming.choice),
@@ -294,7 +302,7 @@ def log_of(incoming: Incoming, begun: Begun, services: Services, *, protocol: st
         model=get_text(incoming.body, "model") or "",
         client=program_of(incoming.headers),
         client_over=None if incoming.framed is None else "websocket",
-        session=begun.key.cache_key,
+        session=begun.session.key.cache_key,
     )
 
 
@@ -327,9 +335,10 @@ async def remember(
         compaction=lightened.compaction,
         compression=lightened.compression,
     )
-    saved = lightened.compaction + lightened.compression
-    if (counters := services.sessions.counters(begun.key)) is not None:
-        saved += counters.compaction + counters.compression
+    saved = NOTHING_SAVED
+    for some in (lightened, services.sessions.counters(begun.key)):
+        if some is not None and not some.compaction is some.compression is NOTHING_SAVED:
+            saved += some.compaction + some.compression
     with contextlib.suppress(SessionLostError):  # forgotten while the turn ran
         await begun.session.end_turn(outcome)
     return saved
@@ -337,6 +346,8 @@ async def remember(
 
 def _backend_of(account_id: str, route: Sequence[Target]) -> str | None:
     """Return the name of the backend whose account it is."""
+    if len(route) == 1:
+        return route[0].name
     for target in route:
         if target.local(account_id) is not None:
             return target.name
@@ -406,6 +417,8 @@ def _warm(turn: SocketTurn, instances: Instances, wanted: str | None) -> str | N
 
 def _restore_binding(begun: Begun, instances: Instances) -> None:
     """Bind a session as it was bound before a restart."""
+    if begun.plan.bound is None:
+        return
     for instance in instances.members:
         local = instance.local(begun.plan.bound)
         if local is not None and instance.has(begun.plan.bound):

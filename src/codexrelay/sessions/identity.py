@@ -212,7 +212,7 @@ def _opening(body: JsonObject, profile: Profile) -> list[Json]:
         opening.append(["system" if role in _SYSTEM else role, *words])
         if role == "user":
             asked = True
-            if _are_tagged(words):
+            if all(isinstance(word, str) and _TAGGED.fullmatch(word) for word in words):
                 tagged = True
             elif tagged or not profile.speaks_as_user:
                 break
@@ -220,14 +220,6 @@ def _opening(body: JsonObject, profile: Profile) -> list[Json]:
         # Nobody has said anything: what stands first stays there.
         opening += [item for item in items if isinstance(item, dict)][:1]
     return opening
-
-
-def _are_tagged(words: list[Json]) -> bool:
-    """Whether all of a message are texts in tags."""
-    for word in words:
-        if not (isinstance(word, str) and _TAGGED.fullmatch(word)):
-            return False
-    return True
 
 
 def _words(content: Json) -> list[Json]:
