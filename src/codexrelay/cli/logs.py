@@ -75,8 +75,10 @@ def _render(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
     traceback = event.pop("exception", None)
     facts = " ".join(
         [
-            # A number is always one word.
-            f"{name}={value if type(value) in _NUMBERS else _value(value)}"
+            # A number is always one word, and most values are seen to be one at once.
+            f"{name}={value}"
+            if type(value) in _NUMBERS or (type(value) is str and _PLAIN(value))
+            else f"{name}={_value(value)}"
             for name, value in event.items()
             if value is not None
         ]
@@ -88,7 +90,7 @@ def _render(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
 def _value(value: object) -> str:
     """A value as one word: quoted when it holds blanks; line ends can forge no second line."""
     text = str(value)
-    return text if _PLAIN(text) or (text.isprintable() and _ONE_WORD(text)) else repr(text)
+    return text if text.isprintable() and _ONE_WORD(text) else repr(text)
 
 
 def _visible(text: str) -> str:

@@ -30,7 +30,7 @@ from codexrelay.server.framing import INTERNAL, NORMAL
 from codexrelay.server.tcp import WRITE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from hypercorn.typing import (
         ASGIReceiveCallable,
@@ -86,7 +86,7 @@ class ClientSender:
 
 Deliver: TypeAlias = "Callable[[ClientSender], Awaitable[None]]"
 #: Serves one request below quart; see `hot_routes`.
-HotRoute: TypeAlias = "Callable[[HTTPScope, Exchange], Awaitable[None]]"
+HotRoute: TypeAlias = "Callable[[HTTPScope, Exchange], Coroutine[Any, Any, None]]"
 
 
 class DeliveredResponse(TrioResponse):
@@ -245,10 +245,13 @@ class RelayApp(QuartTrio):
         super().__init__(import_name, **settings)
         self.hot_routes = {}
 
-    def __call__(  # type: ignore[override] - no coroutine of its own around each request's
+    def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
-    ) -> Awaitable[None]:
-        """Serve a request, WebSockets included, at the path that was meant."""
+    ) -> Coroutine[Any, Any, None]:
+        """Serve a request, WebSockets included, at the path that was meant.
+
+        Not `async`, so that there is no coroutine around that of a hot route.
+        """
         if scope["type"] != "lifespan":
             scope["path"] = path = meant_by(scope["path"])
             if path in self.hot_routes and scope["type"] == "http" and scope["method"] == "POST":

@@ -13,7 +13,7 @@ from codexrelay.protocol.chat_stream import ChatStream
 from codexrelay.protocol.encrypted import digest_of
 from codexrelay.relay.reply import StreamedReply, WholeReply
 from codexrelay.relay.turn import run_turn
-from codexrelay.server import answers, others, tool_calls, turns
+from codexrelay.server import answers, debug, others, tool_calls, turns
 from codexrelay.server.explained import ExplainedReply
 from codexrelay.server.incoming import receive
 from codexrelay.server.lightening import lighten
@@ -50,7 +50,7 @@ async def answer(asked: Asked, client: Client, services: Services) -> None:
 
 async def _plan(incoming: Incoming, begun: Begun, services: Services) -> Planned:
     """Plan the leg to the model of the request's choice."""
-    other = turns.other_of(incoming, services)
+    other = incoming.other
     if other is not None:
         return await others.plan(incoming, other, begun, services, spoken="chat")
     lightened = await lighten(incoming.body, begun.plan, begun.key, services, family=True)
@@ -65,14 +65,15 @@ async def _plan(incoming: Incoming, begun: Begun, services: Services) -> Planned
     body, adjusted = fit_model(
         {**chat.body, "prompt_cache_key": cache_key}, incoming.choice, services, spoken="chat"
     )
-    _log.debug(
-        "request translated",
-        request=incoming.id,
-        capabilities=incoming.capabilities,
-        dropped=list(chat.dropped),
-        changes=list(chat.changes),
-        adjusted=adjusted,
-    )
+    if debug.is_told():
+        _log.debug(
+            "request translated",
+            request=incoming.id,
+            capabilities=incoming.capabilities,
+            dropped=list(chat.dropped),
+            changes=list(chat.changes),
+            adjusted=adjusted,
+        )
     answer = answers.chat(chat, services)
     calls = tool_calls.wanted(incoming, body, services)
     requests = UpstreamRequests(

@@ -48,7 +48,7 @@ async def answer(asked: Asked, services: Services) -> Response:
     """
     offered = _where_offered(await receive(asked, services, route="openai-responses"), services)
     incoming = offered[0]
-    check = checked if turns.other_of(incoming, services) is None else check_form
+    check = checked if incoming.other is None else check_form
     check(incoming.body)
     begun = await turns.begin(incoming, services)
     told = turns.log_of(incoming, begun, services, protocol="compact")
@@ -63,7 +63,7 @@ async def answer(asked: Asked, services: Services) -> Response:
     if isinstance(result, Fault):
         told.answered(record, account_id=None, fault=result)
         headers = [*JSON, *own, *retry_after(result), *planned.passed_on(head_of(result))]
-        if turns.other_of(incoming, services) is None:
+        if incoming.other is None:
             result = explained(result)
         return _response(result.status, headers, error_body(result.error))
     try:
@@ -91,7 +91,7 @@ def _where_offered(incoming: Incoming, services: Services) -> list[Incoming]:
     turned = [
         incoming.turned_to(choice, services) for choice in (incoming.choice, *incoming.further)
     ]
-    offered = [each for each in turned if _offers(turns.other_of(each, services))]
+    offered = [each for each in turned if _offers(each.other)]
     if offered:
         return offered
     raise RequestError(
@@ -114,7 +114,7 @@ async def _first_to_serve(
     """Ask one model after the other, as a turn goes from leg to leg."""
     met: list[tuple[Planned, Fault]] = []
     for incoming in offered:
-        if met and turns.other_of(incoming, services) is None:
+        if met and incoming.other is None:
             await turns.meet_family(begun, services)
         planned = _plan(incoming, begun, services)
         result = await fetch(planned.requests, services.relay, planned.wish, record)
@@ -127,7 +127,7 @@ async def _first_to_serve(
 
 
 def _plan(incoming: Incoming, begun: Begun, services: Services) -> Planned:
-    other = turns.other_of(incoming, services)
+    other = incoming.other
     if other is not None:
         return Planned(
             incoming=incoming,

@@ -36,6 +36,8 @@ class Drain:
     grace_s: float
     #: Between `expired` and the cut: the time for a terminal event to reach the client.
     finish_s: float = 5.0
+    #: New requests are to be refused (503, `connection: close`).
+    draining: bool = attrs.field(default=False, init=False)
     #: Set by `begin`: the server wants to stop.
     begun: trio.Event = attrs.field(factory=trio.Event, init=False)
     #: The grace is over: turns end themselves now, or are cut `finish_s` later.
@@ -44,13 +46,9 @@ class Drain:
     ended: trio.Event = attrs.field(factory=trio.Event, init=False)
     _connections: set[Drainable] = attrs.field(factory=set, init=False)
 
-    @property
-    def draining(self) -> bool:
-        """Whether new requests are to be refused (503, `connection: close`)."""
-        return self.begun.is_set()
-
     def begin(self) -> None:
         """Start the drain; a second call changes nothing."""
+        self.draining = True
         self.begun.set()
         for connection in tuple(self._connections):
             connection.close_if_idle()

@@ -42,13 +42,10 @@ class ExplainedReply:
 
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
+        #: What upstream's bytes are fed to.
+        self.answer: Answer = reply.answer
         self.headers: Headers = reply.headers
         self.keep_alive: bytes | None = reply.keep_alive
-
-    @property
-    def answer(self) -> Answer:
-        """What upstream's bytes are fed to."""
-        return self._reply.answer
 
     async def finish(self, line: Line, fault: Fault | None) -> None:
         """See `Reply.finish`."""

@@ -19,10 +19,12 @@ from codexrelay.protocol import capabilities, relay_fields
 from codexrelay.protocol.capabilities import Capabilities, Dialect, Given
 from codexrelay.protocol.long_input import LongInput
 from codexrelay.protocol.model_choice import ModelChoice
+from codexrelay.protocol.model_id import FAMILY
 from codexrelay.protocol.raw import Json, JsonObject, get_list, get_object
 from codexrelay.protocol.relay_fields import RelayFields
 from codexrelay.protocol.responses_request import check_form, user_message
 from codexrelay.protocol.shaping import Shaping
+from codexrelay.relay.other import Other
 from codexrelay.server import guard
 from codexrelay.server.decode import parse_body, read_body
 from codexrelay.server.models import choose_models
@@ -79,6 +81,8 @@ class Incoming:
     said: RelayFields = attrs.field(repr=False)
     #: What the configuration says of such requests.
     policy: Policy = attrs.field(repr=False)
+    #: The backend of another kind that it goes to; None: that is the family.
+    other: Other | None = attrs.field(default=None, repr=False)
     #: The models that it goes to if the one of `choice` does not serve it, in order.
     further: tuple[ModelChoice, ...] = attrs.field(default=(), repr=False)
     #: None for one that is a POST.
@@ -130,6 +134,11 @@ async def receive(asked: Asked, services: Services, *, route: Dialect) -> Incomi
         long=LongInput.of(data, given),
     )
     return meant.turned_to(choices[0], services, further=choices[1:])
+
+
+def other_of(choice: ModelChoice, services: Services) -> Other | None:
+    """Return the backend of another kind that a model is of, None if it is of the family."""
+    return services.relay.others.get(choice.instance or FAMILY)
 
 
 def refusal_of(asked: Asked, services: Services) -> RequestError | None:
@@ -281,6 +290,7 @@ class _Meant:
             renamed=renamed,
             said=self.said,
             policy=policy,
+            other=other_of(choice, services),
             framed=self.framed,
             long=self.long,
             further=further,

@@ -20,7 +20,7 @@ from codexrelay.protocol.responses_request import (
 from codexrelay.protocol.responses_stream import ResponsesStream
 from codexrelay.relay.reply import FramedReply, StreamedReply, WholeReply
 from codexrelay.relay.turn import run_turn
-from codexrelay.server import answers, others, tool_calls, turns
+from codexrelay.server import answers, debug, others, tool_calls, turns
 from codexrelay.server.explained import ExplainedReply
 from codexrelay.server.incoming import receive
 from codexrelay.server.lightening import lighten
@@ -54,7 +54,7 @@ async def answer(asked: Asked, client: Client, services: Services) -> None:
         RequestError: it is none, or cannot be sent; `client` has not been told anything.
     """
     incoming = await receive(asked, services, route="openai-responses")
-    check(incoming, services)  # what is no request begins no session
+    check(incoming)  # what is no request begins no session
     begun = await turns.begin(incoming, services)
     await run_turn(await turn(incoming, begun, services), client, services.relay)
 
@@ -68,20 +68,20 @@ async def turn(incoming: Incoming, begun: Begun, services: Services) -> Turn:
     return await turns.turn_of(incoming, begun, services, protocol="responses", plan=_plan)
 
 
-def check(incoming: Incoming, services: Services) -> None:
+def check(incoming: Incoming) -> None:
     """Make sure that it is a Responses request.
 
     Raises:
         RequestError: it is none, or none that its backend takes.
     """
     # Another backend may keep responses, and says so itself if it does not.
-    checks = checked if turns.other_of(incoming, services) is None else check_form
+    checks = checked if incoming.other is None else check_form
     checks(incoming.body)
 
 
 async def _plan(incoming: Incoming, begun: Begun, services: Services) -> Planned:
     """Plan the leg to the model of the request's choice."""
-    other = turns.other_of(incoming, services)
+    other = incoming.other
     if other is not None:
         return await others.plan(incoming, other, begun, services, spoken="responses")
     check_nothing_is_kept(incoming.body)  # its form was checked when it came
@@ -95,13 +95,14 @@ async def _plan(incoming: Incoming, begun: Begun, services: Services) -> Planned
     turns.tell_of_tools(shaped.dropped_tools, begun, services)
     turns.tell_of_moot(incoming, begun, services)
     body, adjusted = fit_model(shaped.body, incoming.choice, services, spoken="responses")
-    _log.debug(
-        "request shaped",
-        request=incoming.id,
-        capabilities=incoming.capabilities,
-        changes=list(shaped.changes),
-        adjusted=adjusted,
-    )
+    if debug.is_told():
+        _log.debug(
+            "request shaped",
+            request=incoming.id,
+            capabilities=incoming.capabilities,
+            changes=list(shaped.changes),
+            adjusted=adjusted,
+        )
     answer = answers.responses(
         shaped.model, services, stream=shaped.stream, framed=incoming.framed is not None
     )

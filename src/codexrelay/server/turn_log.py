@@ -128,13 +128,14 @@ class Counted:
     output_tokens: int | None = None
 
 
-_NOTHING_COUNTED: Final = Counted()
+#: Where nobody has.
+NOTHING_COUNTED: Final = Counted()
 
 
 def counted_in(terminal: Terminal | None) -> Counted:
     """Return the tokens of an answer, in the words of Responses or of Chat."""
     if terminal is None or terminal.usage is None:
-        return _NOTHING_COUNTED
+        return NOTHING_COUNTED
     usage = terminal.usage
     return Counted(
         _first_count(usage, "input_tokens", "prompt_tokens"),

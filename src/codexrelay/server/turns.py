@@ -15,16 +15,16 @@ from codexrelay.backends.backend import Head, SocketTurn
 from codexrelay.backends.codex.headers import TURN_STATE, passed_on
 from codexrelay.errors import RequestError, SessionLostError
 from codexrelay.protocol.model_id import FAMILY
-from codexrelay.protocol.raw import Headers, get_text
+from codexrelay.protocol.raw import Headers
 from codexrelay.relay.climb import Wish
 from codexrelay.relay.leg import Later, Leg, RequestFor
 from codexrelay.relay.reply import Reply
 from codexrelay.relay.turn import Turn
-from codexrelay.server.incoming import Incoming
+from codexrelay.server.incoming import Incoming, other_of
 from codexrelay.server.lightening import Lightened
 from codexrelay.server.offer import ModelOffer
 from codexrelay.server.services import Services
-from codexrelay.server.turn_log import TurnLog, counted_in, program_of
+from codexrelay.server.turn_log import NOTHING_COUNTED, Counted, TurnLog, counted_in, program_of
 from codexrelay.sessions.actor import Session
 from codexrelay.sessions.identity import SessionKey, UserTurn, session_key, user_turn
 from codexrelay.sessions.state import (
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from codexrelay.protocol.model_choice import ModelChoice
     from codexrelay.relay.instances import Instances
     from codexrelay.relay.lending import Target
-    from codexrelay.relay.other import Other
     from codexrelay.relay.turn import Ending
     from codexrelay.server.upstream import UpstreamRequests
 
@@ -98,7 +97,7 @@ async def begin(incoming: Incoming, services: Services) -> Begun:
             not, which must not count as a request to the family.
     """
     settings = services.current.settings
-    family = other_of(incoming, services) is None
+    family = incoming.other is None
     if family:
         services.relay.instances.must_have(incoming.choice.instance)
     try:
@@ -130,11 +129,6 @@ def _key_of(incoming: Incoming, services: Services) -> SessionKey:
         scoped=bool(services.settings.client_keys),
         lineage=services.sessions.continued,
     )
-
-
-def other_of(incoming: Incoming, services: Services) -> Other | None:
-    """Return the backend of another kind that a request goes to, None if that is the family."""
-    return services.relay.others.get(incoming.choice.instance or FAMILY)
 
 
 def _give_hints(incoming: Incoming, begun: Begun, services: Services) -> None:
@@ -181,7 +175,8 @@ async def turn_of(
     told = log_of(incoming, begun, services, protocol=protocol)
 
     def ended(ending: Ending) -> None:
-        lightened, counted = course.planned(ending.leg).lightened, counted_in(ending.terminal)
+        lightened = course.planned(ending.leg).lightened
+        counted = course.counted or counted_in(ending.terminal)
         told.ended(ending, counted, lightened, course.sums)
         services.totals.count(ending, counted, lightened, protocol=protocol)
 
@@ -204,6 +199,8 @@ class Course:
     plan: Plan
     #: What was saved over the whole session, with this turn, once it was served.
     sums: Savings | None = attrs.field(default=None, init=False)
+    #: What its answer has cost; None as long as it was not served.
+    counted: Counted | None = attrs.field(default=None, init=False)
     _legs: list[tuple[Leg, Planned]] = attrs.field(factory=list, init=False)
 
     def planned(self, leg: Leg) -> Planned:
@@ -229,7 +226,7 @@ class Course:
             RequestError: the request cannot be made for it.
         """
         incoming = self.incoming.turned_to(choice, self.services)
-        if self._legs and other_of(incoming, self.services) is None:
+        if self._legs and other_of(choice, self.services) is None:
             await meet_family(self.begun, self.services)
         planned = await self.plan(incoming, self.begun, self.services)
         assert planned.reply is not None
@@ -252,13 +249,16 @@ class Course:
 
     async def _served(self, planned: Planned, account_id: str, turn_state: str | None) -> None:
         assert planned.reply is not None
+        terminal = planned.reply.answer.terminal
+        self.counted = counted_in(terminal)
         self.sums = await remember(
             self.begun,
             planned,
             self.services,
             account_id=account_id,
             turn_state=turn_state,
-            terminal=planned.reply.answer.terminal,
+            terminal=terminal,
+            counted=self.counted,
         )
 
 
@@ -273,7 +273,7 @@ async def meet_family(begun: Begun, services: Services) -> None:
 def is_ready(choice: ModelChoice, begun: Begun, services: Services) -> bool:
     """Tell whether the backend of a model would take a turn at this moment. No checkpoint here."""
     relay = services.relay
-    other = relay.others.get(choice.instance or FAMILY)
+    other = other_of(choice, services)
     if other is not None:
         return other.lender.can_take(Ask(model=choice.slug))
     offer = ModelOffer(services.catalogue, relay.instances, choice.slug)
@@ -299,7 +299,7 @@ def log_of(incoming: Incoming, begun: Begun, services: Services, *, protocol: st
         wall_clock=services.wall_clock,
         request_id=incoming.id,
         protocol=protocol,
-        model=get_text(incoming.body, "model") or "",
+        model=incoming.choice.slug,
         client=program_of(incoming.headers),
         client_over=None if incoming.framed is None else "websocket",
         session=begun.session.key.cache_key,
@@ -314,11 +314,10 @@ async def remember(
     account_id: str,
     turn_state: str | None = None,
     terminal: Terminal | None = None,
+    counted: Counted = NOTHING_COUNTED,
 ) -> Savings:
     """Tell the session what a served turn leaves behind; return its savings with this turn's."""
-    other = other_of(planned.incoming, services)
-    usage = counted_in(terminal)
-    lightened = planned.lightened
+    other, lightened = planned.incoming.other, planned.lightened
     outcome = TurnOutcome(
         user_turn=begun.user_turn.name,
         opens=begun.user_turn.opens,
@@ -328,8 +327,8 @@ async def remember(
         backend=_backend_of(account_id, planned.wish.route),
         bound=_bound(begun.key, planned.wish.route) if other is None else None,
         response_id=None if terminal is None else terminal.response_id,
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
+        input_tokens=counted.input_tokens,
+        output_tokens=counted.output_tokens,
         characters_sent=lightened.characters,
         compacted=lightened.compacted,
         compaction=lightened.compaction,
@@ -391,7 +390,7 @@ def wish_of(
     """
     instances = services.relay.instances
     _restore_binding(begun, instances)
-    model, session = get_text(requests.body, "model"), begun.key.text
+    model, session = incoming.choice.slug or None, begun.key.text
     claim, opens = requests.claim, begun.user_turn.opens
     if claim is None and requests.socket is not None:
         claim = _warm(requests.socket, instances, incoming.choice.instance)

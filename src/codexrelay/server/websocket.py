@@ -209,7 +209,7 @@ class _Talk:
         if (refusal := refusal_of(handshake_of(websocket), services)) is not None:
             raise refusal  # the owner has taken the key back since the handshake
         incoming = await receive_message(create, self._handshake, services)
-        responses.check(incoming, services)  # what is no request begins no session
+        responses.check(incoming)  # what is no request begins no session
         begun = await turns.begin(incoming, services)
         if not create.generate and not _is_for_a_backend(incoming, services):
             await self._warm_up(incoming, begun)
@@ -257,7 +257,7 @@ def _refusal(error: RequestError) -> bytes:
 
 def _is_for_a_backend(incoming: Incoming, services: Services) -> bool:
     """Tell whether a warm-up would reach one: over HTTP there is nothing to warm up."""
-    if turns.other_of(incoming, services) is not None or incoming.further:
+    if incoming.other is not None or incoming.further:
         return False  # nobody knows which of several backends the turn will go to
     instances = services.relay.instances.serving(incoming.choice.instance)
     return any(instance.backend.takes_sockets(from_socket=True) for instance in instances)

@@ -118,7 +118,8 @@ class SessionActor:
             SessionLostError: the actor has ended.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        self._must_be_open()
+        if self._is_closed:
+            raise SessionLostError
         plan = None if self._is_working else self._at_once(self._begin_from_memory, facts)
         if plan is None:
             plan = await self._in_line(partial(self._begin_with_disk, facts))
@@ -136,7 +137,8 @@ class SessionActor:
             SessionLostError: the actor has ended; say it to the session that begins in its place.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        self._must_be_open()
+        if self._is_closed:
+            raise SessionLostError
         if self._is_working or self._needs_disk(family=True, compaction=compaction):
             await self._in_line(partial(self._go_to_family, compaction=compaction))
         else:
@@ -165,7 +167,8 @@ class SessionActor:
             SessionLostError: the actor has ended.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        self._must_be_open()
+        if self._is_closed:
+            raise SessionLostError
         if self._is_working:
             return await self._in_line(partial(_later, self._after, response_id))
         return self._at_once(self._after, response_id)
@@ -244,10 +247,6 @@ class SessionActor:
 
     # How it is done.
 
-    def _must_be_open(self) -> None:
-        if self._is_closed:
-            raise SessionLostError
-
     def _at_once(self, act: Callable[[_About], _Answer], about: _About) -> _Answer:
         """Do what needs the memory alone, while nobody is in line.
 
@@ -266,7 +265,8 @@ class SessionActor:
     async def _hear(self, act: Callable[[_About], None], about: _About) -> None:
         """Do what nobody waits for, at once or in line."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        self._must_be_open()
+        if self._is_closed:
+            raise SessionLostError
         if self._is_working:
             self._put_in_line(_Step(partial(_later, act, about)))
             return
@@ -296,7 +296,9 @@ class SessionActor:
 
     def _needs_disk(self, *, family: bool, compaction: bool, binds: bool = False) -> bool:
         """Tell whether the disk has a say in such a turn's plan, or must learn of it first."""
-        if self._kept is None and (compaction or binds):
+        if not (compaction or binds):
+            return False
+        if self._kept is None:
             return True  # else nothing that it knows would matter
         state = decisions.meet_family(self._state) if family else self._state
         return decisions.must_switch(state, family=family, compaction=compaction)
@@ -338,7 +340,7 @@ class SessionActor:
         self._state = decisions.end(before, outcome)
         if outcome.response_id:
             self._home.answered(self, outcome.response_id)
-        if self._has_news():
+        if self._kept is not None and self._has_news():
             self._put_in_line(_Step(self._keep_binding))
         self._tell_growth(before)
 
