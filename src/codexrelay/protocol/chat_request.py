@@ -124,7 +124,8 @@ def translate(
         shaping.tool_schema,
     )
     offered = arranged.body
-    tool_map = tool_map.with_names(custom_names(get_list(offered, "tools")))
+    if "tools" in offered:
+        tool_map = tool_map.with_names(custom_names(get_list(offered, "tools")))
     items = None if beside.items is None else get_list(offered, "input")
     told = _tell(messages, items, beside, tool_map, recall, shaping)
     return ChatTurn(
@@ -320,12 +321,16 @@ def _present(**fields: Json) -> JsonObject:
 
 
 def _text_field(body: JsonObject, key: str) -> str | None:
-    value = body.get(key)
+    if key not in body:
+        return None
+    value = body[key]
     return None if value is None else text_at(value, key)
 
 
 def _flag(body: JsonObject, key: str) -> bool | None:
-    value = body.get(key)
+    if key not in body:
+        return None
+    value = body[key]
     return None if value is None else flag_at(value, key)
 
 
@@ -352,6 +357,8 @@ def _reasoning(body: JsonObject) -> JsonObject | None:
 
 
 def _text(body: JsonObject) -> JsonObject:
+    if "response_format" not in body and "verbosity" not in body:
+        return {}
     shape = body.get("response_format")
     return _present(
         verbosity=_text_field(body, "verbosity"),

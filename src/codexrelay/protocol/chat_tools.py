@@ -53,6 +53,10 @@ class ToolMap:
         return text if isinstance(text, str) else None
 
 
+#: Of a request that has none.
+NO_TOOLS: Final = ToolMap()
+
+
 def translate_tools(body: JsonObject) -> tuple[list[JsonObject], ToolMap]:
     """Return the Responses form of `tools` and of the older `functions`, in the client's order.
 
@@ -67,6 +71,8 @@ def translate_tools(body: JsonObject) -> tuple[list[JsonObject], ToolMap]:
         for i, function in enumerate(list_at(given, "functions")):
             param = f"functions[{i}]"
             tools.append(_named({"type": "function", **object_at(function, param)}, param))
+    if not tools:
+        return tools, NO_TOOLS
     return tools, ToolMap(custom=frozenset(custom_names(tools)))
 
 

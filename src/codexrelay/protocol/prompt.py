@@ -89,6 +89,8 @@ def led_by(sections: Sequence[str], items: Sequence[Json], *, behind: int = 0) -
 
 def _joined(prompt: Prompt, middle: Iterable[str]) -> str:
     sections = [*prompt.prepend, *middle, *prompt.append]
+    if len(sections) == 1:
+        return sections[0]
     if prompt.deduplicate:
         sections = list(dict.fromkeys(sections))
     return "\n\n".join(filter(None, sections))

@@ -64,7 +64,7 @@ def check(
             code="host_not_allowed",
             status=403,
         )
-    if not all(_is_same_origin(origin, authority) for origin in origins):
+    if origins and not all(_is_same_origin(origin, authority) for origin in origins):
         return RequestError(
             message="codexrelay does not answer to web pages of another origin",
             code="origin_not_allowed",
