@@ -96,5 +96,7 @@ def session_id_for(body: JsonObject, fallback: str) -> str:
     Codex CLI sends the same value in both places (measured).
     """
     key = get_text(body, "prompt_cache_key")
+    if key == fallback:
+        return key
     fits = key is not None and 0 < len(key) <= _LONGEST_ID and key.isascii() and key.isprintable()
     return key if key is not None and fits else fallback

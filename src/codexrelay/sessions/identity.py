@@ -34,6 +34,8 @@ _NOBODY: Final = frozenset({"undefined", "null", "none", "nil", "[object object]
 _KEPT: Final = 32
 _BY_DIGEST, _BY_OPENING = "name:", "opening:"
 _SYSTEM: Final = ("system", "developer")
+#: Who the program works for, by its own word.
+_END_USER: Final = ("safety_identifier", "user")
 #: A user message of a program's own, such as `<environment_context>…</environment_context>`.
 _TAGGED: Final = re.compile(r"\s*<.*>\s*", re.DOTALL)
 
@@ -183,7 +185,7 @@ def _fingerprint(
     of its own, whatever it holds.
     """
     program = _PROGRAM.match(headers.get("user-agent", ""))
-    end_user: list[Json] = [get_text(body, "safety_identifier"), get_text(body, "user")]
+    end_user: list[Json] = [get_text(body, field) if field in body else None for field in _END_USER]
     told: list[Json] = [client, program and program[0], end_user, previous]
     told.append(_opening(body, profile))
     return hashlib.sha256(dump(told)).hexdigest()
@@ -197,7 +199,7 @@ def _opening(body: JsonObject, profile: Profile) -> list[Json]:
     written in two ways, so that a conversation may go on in the other protocol.
     """
     opening: list[Json] = []
-    if told := _words(body.get("instructions")):
+    if "instructions" in body and (told := _words(body["instructions"])):
         opening.append(["system", *told])
     asked = tagged = False
     items = _items(body)
