@@ -33,7 +33,7 @@ async def _no_body(*, max_bytes: int) -> bytes | None:  # noqa: ARG001 - named b
 class Asked:
     """The headers of a request, and its body."""
 
-    #: As they were sent, but for the names: ASGI's are in lower case.
+    #: As they were sent.
     pairs: Collection[tuple[bytes, bytes]] = attrs.field(repr=False)
     read: ReadBody = attrs.field(default=_no_body, repr=False)
     #: Lower-case names; of repeated headers the last one.
@@ -44,7 +44,7 @@ class Asked:
 
     def __attrs_post_init__(self) -> None:
         self.headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in self.pairs
+            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in self.pairs
         }
         self._repeats = len(self.headers) < len(self.pairs)
 
@@ -55,7 +55,7 @@ class Asked:
         if not self._repeats:
             return [self.headers[name]]
         sent = name.encode("ascii")
-        return [value.decode("latin-1") for each, value in self.pairs if each == sent]
+        return [value.decode("latin-1") for each, value in self.pairs if each.lower() == sent]
 
 
 def asked_over(request: Request) -> Asked:

@@ -60,7 +60,8 @@ async def _plan(incoming: Incoming, begun: Begun, services: Services) -> Planned
         recall=lambda call_id: reasoning.get(call_id, ()),
         shaping=incoming.shaping,
     )
-    turns.tell_of_tools(chat.dropped_tools, begun, services)
+    if chat.dropped_tools:
+        turns.tell_of_tools(chat.dropped_tools, begun, services)
     cache_key = chat.body.get("prompt_cache_key") or begun.session.key.cache_key
     body, adjusted = fit_model(
         {**chat.body, "prompt_cache_key": cache_key}, incoming.choice, services, spoken="chat"

@@ -95,8 +95,9 @@ async def serve(
         own=OwnHeaders(config),
     )
 
-    async def serve_connection(stream: trio.SocketStream) -> None:
-        await ClientConnection(service, stream).run()
+    # Not `async`, as each coroutine between trio and the reading costs something for each receive.
+    def serve_connection(stream: trio.SocketStream) -> Awaitable[None]:
+        return ClientConnection(service, stream).run()
 
     async with contextlib.AsyncExitStack() as open_listeners:
         bound = await bind(host, port)

@@ -92,8 +92,10 @@ async def _plan(incoming: Incoming, begun: Begun, services: Services) -> Planned
         codex_shaped=is_codex_shaped(incoming.body, from_codex=incoming.profile.name == CODEX_CLI),
         shaping=incoming.shaping,
     )
-    turns.tell_of_tools(shaped.dropped_tools, begun, services)
-    turns.tell_of_moot(incoming, begun, services)
+    if shaped.dropped_tools:
+        turns.tell_of_tools(shaped.dropped_tools, begun, services)
+    if incoming.capabilities.moot:
+        turns.tell_of_moot(incoming, begun, services)
     body, adjusted = fit_model(shaped.body, incoming.choice, services, spoken="responses")
     if debug.is_told():
         _log.debug(

@@ -170,18 +170,15 @@ class ClientConnection:
         while deadline_s is not None and not self._stopping:
             self._reading = trio.CancelScope(deadline=deadline_s)
             with self._reading:
-                await self._read_on()
+                # Asked first: this begins anew at every deadline, and a client may be waiting then.
+                while not self._http.is_full or await self._may_read_on():
+                    if not (data := await self._receive()):
+                        return
+                    if self._heard_at_s is not None:
+                        self._heard_at_s = trio.current_time()
+                    self._http.receive(data)
                 return
             deadline_s = self._next_deadline_s()
-
-    async def _read_on(self) -> None:
-        # Asked first: this begins anew at every deadline, and a client may be waiting just then.
-        while not self._http.is_full or await self._may_read_on():
-            if not (data := await self._receive()):
-                return
-            if self._heard_at_s is not None:
-                self._heard_at_s = trio.current_time()
-            self._http.receive(data)
 
     async def _may_read_on(self) -> bool:
         """Wait while we take nothing; tell whether the client is still there."""

@@ -141,7 +141,7 @@ def _give_hints(incoming: Incoming, begun: Begun, services: Services) -> None:
 
 def tell_of_tools(dropped: tuple[str, ...], begun: Begun, services: Services) -> None:
     """Say, once for each session, that its client's tools are not offered to the model."""
-    if dropped and services.notices.first(begun.session.key.cache_key, "tools"):
+    if services.notices.first(begun.session.key.cache_key, "tools"):
         _log.warning(
             "tool_schema_mode codex_default: the client's tools are left out",
             session=begun.session.key.cache_key,
@@ -151,10 +151,10 @@ def tell_of_tools(dropped: tuple[str, ...], begun: Begun, services: Services) ->
 
 def tell_of_moot(incoming: Incoming, begun: Begun, services: Services) -> None:
     """Say, once for each session, that passthrough keeps what was asked for from acting."""
-    asked = incoming.capabilities.moot
-    if asked and services.notices.first(begun.session.key.cache_key, "moot"):
+    if services.notices.first(begun.session.key.cache_key, "moot"):
+        asked = " and ".join(incoming.capabilities.moot)
         _log.warning(
-            f"codex_passthrough is true: {' and '.join(asked)} change nothing on /v1/responses; "
+            f"codex_passthrough is true: {asked} change nothing on /v1/responses; "
             "give `codex_passthrough: false` beside them",
             session=begun.session.key.cache_key,
             client=incoming.profile.name,
@@ -225,7 +225,9 @@ class Course:
         Raises:
             RequestError: the request cannot be made for it.
         """
-        incoming = self.incoming.turned_to(choice, self.services)
+        incoming = self.incoming
+        if choice is not incoming.choice:
+            incoming = incoming.turned_to(choice, self.services)
         if self._legs and other_of(choice, self.services) is None:
             await meet_family(self.begun, self.services)
         planned = await self.plan(incoming, self.begun, self.services)
@@ -389,7 +391,8 @@ def wish_of(
         RequestError: its model names an instance that is not configured.
     """
     instances = services.relay.instances
-    _restore_binding(begun, instances)
+    if begun.plan.bound is not None:
+        _restore_binding(begun, instances)
     model, session = incoming.choice.slug or None, begun.key.text
     claim, opens = requests.claim, begun.user_turn.opens
     if claim is None and requests.socket is not None:
@@ -416,8 +419,6 @@ def _warm(turn: SocketTurn, instances: Instances, wanted: str | None) -> str | N
 
 def _restore_binding(begun: Begun, instances: Instances) -> None:
     """Bind a session as it was bound before a restart."""
-    if begun.plan.bound is None:
-        return
     for instance in instances.members:
         local = instance.local(begun.plan.bound)
         if local is not None and instance.has(begun.plan.bound):

@@ -53,7 +53,9 @@ class UpstreamRequests:
         """Return the request for `account_id`; `stripped` of all encrypted reasoning if told so."""
         state = self.plan.turn_state
         own = state.value if state is not None and state.account_id == account_id else None
-        body = encrypted.readable_by(account_id, self.body, self.plan.owners)
+        body = self.body
+        if self.plan.owners:
+            body = encrypted.readable_by(account_id, body, self.plan.owners)
         if stripped:
             body = encrypted.without_reasoning(body)
         self._sent = body
@@ -84,7 +86,8 @@ class UpstreamRequests:
     @property
     def claim(self) -> str | None:
         """The account that has a claim: it made what the body holds, or gave this turn's state."""
-        owner = encrypted.owner_of(self.body, self.plan.owners)
+        owners = self.plan.owners
+        owner = encrypted.owner_of(self.body, owners) if owners else None
         if owner is None and self.plan.turn_state is not None:
             return self.plan.turn_state.account_id
         return owner
