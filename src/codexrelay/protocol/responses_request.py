@@ -341,7 +341,9 @@ def _shape_input(changes: _Changes, shaping: Shaping, *, codex_shaped: bool) -> 
     kept: list[tuple[int, Json]] = []
     dropped: list[str] = []
     for index, item in enumerate(items):
-        if (why := _why_dropped(item)) is None:
+        if not is_object(item):
+            kept.append((index, item))
+        elif (why := _why_dropped(item)) is None:
             kept.append((index, _shape_item(changes, index, item, codex_shaped=codex_shaped)))
         else:
             changes.name(_path(index), f"removed, {why}")
@@ -373,10 +375,8 @@ def user_message(text: str) -> JsonObject:
     return {"type": "message", "role": "user", "content": content}
 
 
-def _why_dropped(item: Json) -> str | None:
+def _why_dropped(item: JsonObject) -> str | None:
     """Return why the backend cannot take `item`, None if it can."""
-    if not is_object(item):
-        return None
     kind = item.get("type")
     if kind == "item_reference":
         return "a reference needs a stored response"
@@ -390,9 +390,9 @@ def _why_dropped(item: Json) -> str | None:
     return None
 
 
-def _shape_item(changes: _Changes, index: int, item: Json, *, codex_shaped: bool) -> Json:
-    if not is_object(item):
-        return item
+def _shape_item(
+    changes: _Changes, index: int, item: JsonObject, *, codex_shaped: bool
+) -> JsonObject:
     if item.get("role") == "system" and item.get("type", "message") == "message":
         item = item | {"role": "developer"}
         changes.name(f"{_path(index)}.role", "developer instead of system")
