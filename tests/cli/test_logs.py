@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from codexrelay.cli import logs
@@ -36,3 +38,14 @@ def test_a_value_is_one_word_that_no_terminal_obeys(value: object, shown: str) -
 def test_a_traceback_stands_below_its_line_and_no_terminal_obeys_it() -> None:
     told = line("unforeseen", exception="Traceback:\nValueError: \x1b[2Jgone")
     assert told == "12:00:00 error   unforeseen\nTraceback:\nValueError: \\x1b[2Jgone"
+
+
+def test_a_line_begins_with_the_time_of_day_and_the_level() -> None:
+    told = logs._Lines()(None, "info", {"event": "turn completed", "request": "req_1"})
+    assert re.fullmatch(r"\d\d:\d\d:\d\d info    turn completed           request=req_1", told)
+
+
+def test_of_an_exception_the_traceback_is_told_and_of_none_nothing() -> None:
+    lines, error = logs._Lines(), ValueError("of a test")
+    assert "ValueError: of a test" in lines(None, "error", {"event": "e", "exc_info": error})
+    assert lines(None, "error", {"event": "e", "exc_info": None}).endswith("error   e")
