@@ -73,11 +73,11 @@ _SAME: Final = (
 _MAX_TOKENS: Final = ("max_completion_tokens", "max_tokens")
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class ChatTurn:
     """A chat request, translated, and what its answer must know of it."""
 
-    #: The Responses body for the backend.
+    #: The Responses body for the backend; whoever has taken it may leave none.
     body: JsonObject
     tools: ToolMap
     #: Whether the client wants chunks, and whether it wants a last one with the usage.

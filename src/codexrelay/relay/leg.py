@@ -73,6 +73,10 @@ def _it_holds() -> None:
     """A leg is planned once."""
 
 
+def _nothing_is_kept() -> None:
+    """Do nothing with a request that will not be sent again."""
+
+
 @attrs.frozen(kw_only=True)
 class Leg:
     """One way a turn may go, ready to be sent."""
@@ -84,6 +88,8 @@ class Leg:
     passed_on: Callable[[Head], Headers]
     #: What was asked for and is done in another way: the client is told it in a header.
     adjusted: tuple[str, ...] = ()
+    #: Told once its request will not be sent again: a long history is not kept meanwhile.
+    committed: Callable[[], None] = _nothing_is_kept
     #: Told the account that served it, and upstream's turn state, before the client is told that
     #: the turn is over: its next request may follow at once, or it may leave.
     served: Callable[[str, str | None], Awaitable[None]] = _nobody_asks

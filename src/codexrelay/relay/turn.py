@@ -321,6 +321,7 @@ class _Run:
         """From now on the turn has one upstream and one response id, and is not tried again."""
         head, output, now_s = begun
         lease.accept(head.headers)
+        self.leg.committed()
         tried.served, tried.took_s = True, self.record.took_s(tried, now_s)
         self.account_id, self.backend = tried.account, instance.name
         self.turn_state = head.headers.get("x-codex-turn-state") or hold.turn_state

@@ -75,6 +75,7 @@ async def _plan(incoming: Incoming, begun: Begun, services: Services) -> Planned
             changes=list(chat.changes),
             adjusted=adjusted,
         )
+    chat.body = {}  # its answer, which keeps the rest of it, has no use for that
     answer = answers.chat(chat, services)
     calls = tool_calls.wanted(incoming, body, services)
     requests = UpstreamRequests(
@@ -96,6 +97,7 @@ async def _plan(incoming: Incoming, begun: Begun, services: Services) -> Planned
         reply=ExplainedReply(_reply(answer, calls)),
         passed_on=turns.family_passed_on(services),
         left_behind=partial(_left_behind, answer, calls, requests),
+        let_go=requests.let_go,
         lightened=lightened,
         adjusted=adjusted,
     )

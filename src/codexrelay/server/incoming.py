@@ -61,7 +61,7 @@ class Framed:
             return None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(eq=False, kw_only=True)
 class Incoming:
     """One decoded client request. Its repr shows nothing that a client said."""
 
@@ -111,6 +111,10 @@ class Incoming:
             return self
         assert self._meant is not None
         return self._meant.turned_to(choice, services)
+
+    def let_go(self) -> None:
+        """Keep nothing of what the client has written: it will not be sent again."""
+        self.headers, self.body, self.long, self._meant = {}, {}, None, None
 
 
 async def receive(asked: Asked, services: Services, *, route: Dialect) -> Incoming:

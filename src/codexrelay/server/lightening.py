@@ -37,10 +37,11 @@ _MOST_ITEMS_AT_ONCE: Final = 200
 _log = structlog.get_logger("codexrelay.compaction")
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class Lightened:
     """A request that is as light as it may be, and what was taken off."""
 
+    #: Empty once it will not be sent again.
     body: JsonObject = attrs.field(repr=False)
     #: Its history was compacted.
     compacted: bool = False

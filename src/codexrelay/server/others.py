@@ -84,6 +84,7 @@ async def plan(
         reply=reply,
         passed_on=passed_on,
         left_behind=left_behind,
+        let_go=requests.let_go,
         lightened=lightened,
     )
 
@@ -113,6 +114,7 @@ def _reply(plain: PlainRequest, services: Services) -> Reply:
         )
         return StreamedReply(native) if isinstance(native, NativeChatStream) else WholeReply(native)
     if plain.chat is not None:
+        plain.chat.body = {}  # its answer has no use for that
         chat = answers.chat(plain.chat, services)
         return StreamedReply(chat) if isinstance(chat, ChatStream) else WholeReply(chat)
     answer = answers.responses(plain.model, services, stream=plain.stream)
@@ -134,6 +136,10 @@ class OtherRequests:
     delivers: Wire = "responses"
     translated_by: Callable[[], Transducer] | None = None
     _whole: bytes = attrs.field(init=False)
+
+    def let_go(self) -> None:
+        """Keep nothing of the request: none is made any more."""
+        self.body, self._whole, self.translated_by = {}, b"", None
 
     def __attrs_post_init__(self) -> None:
         try:

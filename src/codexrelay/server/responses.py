@@ -128,6 +128,7 @@ async def _plan(incoming: Incoming, begun: Begun, services: Services) -> Planned
         reply=ExplainedReply(_reply(incoming, answer, tool_calls.wanted(incoming, body, services))),
         passed_on=turns.family_passed_on(services),
         left_behind=partial(_left_behind, incoming, answer, requests),
+        let_go=requests.let_go,
         lightened=lightened,
         adjusted=adjusted,
     )

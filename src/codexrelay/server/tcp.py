@@ -177,6 +177,7 @@ class ClientConnection:
                     if self._heard_at_s is not None:
                         self._heard_at_s = trio.current_time()
                     self._http.receive(data)
+                    del data  # not kept until more comes
                 return
             deadline_s = self._next_deadline_s()
 

@@ -66,6 +66,10 @@ class Begun:
     socket: SocketTurn | None = None
 
 
+def _nothing_is_kept() -> None:
+    """Do nothing with a request that will not be sent again."""
+
+
 @attrs.frozen(kw_only=True)
 class Planned:
     """A leg of a turn, before it runs."""
@@ -81,6 +85,8 @@ class Planned:
     lightened: Lightened
     #: None for what is no turn, but one body that passes as it is.
     reply: Reply | None = None
+    #: Told once `requests` makes no request any more.
+    let_go: Callable[[], None] = _nothing_is_kept
     #: What was asked for and is done in another way, as `what=asked->done`.
     adjusted: tuple[str, ...] = ()
 
@@ -201,12 +207,14 @@ class Course:
     sums: Savings | None = attrs.field(default=None, init=False)
     #: What its answer has cost; None as long as it was not served.
     counted: Counted | None = attrs.field(default=None, init=False)
-    _legs: list[tuple[Leg, Planned]] = attrs.field(factory=list, init=False)
+    #: Each leg knows the course; the course knows none of them. So a turn is no cycle, and all of
+    #: it goes as soon as it is over, whenever the garbage collector comes.
+    _planned: list[Planned] = attrs.field(factory=list, init=False)
 
     def planned(self, leg: Leg) -> Planned:
         """Return what was planned for a leg of the turn."""
-        for known, planned in self._legs:
-            if known is leg:
+        for planned in self._planned:
+            if planned.reply is leg.reply:  # each has one of its own
                 return planned
         raise LookupError(leg)
 
@@ -228,26 +236,33 @@ class Course:
         incoming = self.incoming
         if choice is not incoming.choice:
             incoming = incoming.turned_to(choice, self.services)
-        if self._legs and other_of(choice, self.services) is None:
+        if self._planned and other_of(choice, self.services) is None:
             await meet_family(self.begun, self.services)
         planned = await self.plan(incoming, self.begun, self.services)
         assert planned.reply is not None
-        leg = Leg(
+        self._planned.append(planned)
+        return Leg(
             wish=planned.wish,
             request_for=planned.requests,
             reply=planned.reply,
             passed_on=planned.passed_on,
             adjusted=planned.adjusted,
+            committed=partial(self._committed, planned),
             served=partial(self._served, planned),
             anew=partial(self._anew, choice, planned),
         )
-        self._legs.append((leg, planned))
-        return leg
 
     def _anew(self, choice: ModelChoice, planned: Planned) -> Callable[[], Awaitable[Leg]] | None:
         """Plan a leg once more whose history was compacted before the turn met the family."""
         outdated = planned.lightened.compacted and not self.begun.plan.compacts
         return partial(self.open, choice) if outdated else None
+
+    def _committed(self, planned: Planned) -> None:
+        """Keep nothing of what was asked; no leg is opened or sent any more."""
+        planned.let_go()
+        planned.lightened.body = {}
+        planned.incoming.let_go()
+        self.incoming.let_go()
 
     async def _served(self, planned: Planned, account_id: str, turn_state: str | None) -> None:
         assert planned.reply is not None

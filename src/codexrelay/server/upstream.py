@@ -42,6 +42,8 @@ class UpstreamRequests:
     #: The whole body: what nearly every attempt sends.
     _whole: bytes = attrs.field(init=False)
     _sent: JsonObject | None = attrs.field(default=None, init=False)
+    #: As `encrypted_sent`, of what is not kept any more.
+    _digests: tuple[str, ...] = attrs.field(default=(), init=False)
 
     def __attrs_post_init__(self) -> None:
         try:
@@ -81,7 +83,15 @@ class UpstreamRequests:
     @property
     def encrypted_sent(self) -> tuple[str, ...]:
         """The digests of the encrypted items in the latest request."""
-        return tuple(encrypted.digests_of(self._sent)) if self._sent is not None else ()
+        if self._sent is None:
+            return self._digests
+        return tuple(encrypted.digests_of(self._sent))
+
+    def let_go(self) -> None:
+        """Keep only what is asked for once the turn is over: no request is made any more."""
+        self._digests, self._sent = self.encrypted_sent, None
+        self.body, self._whole, self.client_headers = {}, b"", {}
+        self.written_by = dump_to_keep  # the other one may hold what the client has written
 
     @property
     def claim(self) -> str | None:
