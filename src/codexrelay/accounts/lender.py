@@ -196,6 +196,7 @@ class _Loan:
 
     async def __aenter__(self) -> Lease:
         self._place, lease = await self._lender.obtain(self._ask, self._patience)
+        del self._ask, self._patience  # a stream may last for long
         self._lender.leased += 1  # no checkpoint between getting and counting it
         return lease
 

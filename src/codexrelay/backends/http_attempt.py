@@ -122,7 +122,8 @@ class HttpAttempt:
     """One request on one account."""
 
     _backend: HttpBackend
-    _request: UpstreamRequest
+    #: None once it is answered: a long history is not kept meanwhile.
+    _request: UpstreamRequest | None
     _account: Account
     _answer: Answer | None = None
     _progress: Progress = attrs.field(factory=Progress)
@@ -148,6 +149,7 @@ class HttpAttempt:
     async def send(self) -> Head | Fault:
         """See `Attempt.send`."""
         backend, request = self._backend, self._request
+        assert request is not None
         try:
             answer = await backend.way.ask(
                 backend.target(request.method, request.path),
@@ -167,7 +169,7 @@ class HttpAttempt:
                 self._progress.otherwise(Reached.UNKNOWN)
             return self._noted(faults.broken(self._what_broke(_words(error))))
         self._progress.otherwise(Reached.SENT)
-        self._answer = answer
+        self._answer, self._request = answer, None
         raw = answer.take_headers()
         told = _as_text(raw)
         if "content-encoding" in told:

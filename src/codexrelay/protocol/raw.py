@@ -15,6 +15,8 @@ import orjson
 #: Any JSON value. A forwarded object is a `JsonObject`.
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 JsonObject: TypeAlias = dict[str, Json]
+#: Stands for an object that is not kept any more; nobody changes it.
+NOTHING: Final[JsonObject] = {}
 
 #: Header names (lower-case) and values of an HTTP answer, in order.
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]

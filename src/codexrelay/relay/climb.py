@@ -190,22 +190,11 @@ async def _climb(
     last: Fault | None = None
     while True:
         worth_waiting: list[Target] = []
-        patience = Patience(
-            pause_s=MAX_REST_S - ladder.rested_s,
-            limit_s=instance.limit_patience_s - ladder.rested_s if wish.waits else 0.0,
-            told=partial(record.begins_to_wait, instance),
-            refused=partial(record.finds_nobody, instance),
-            elsewhere=partial(_elsewhere, instance, wish, ladder, worth_waiting),
-        )
-        if not waits:
-            patience = _Glance(
-                pause_s=patience.pause_s,
-                limit_s=patience.limit_s,
-                refused=patience.refused,
-                is_worth_waiting=partial(worth_waiting.append, instance),
-            )
         try:
-            async with instance.lender.lease(wish.ask(instance, ladder), patience) as lease:
+            async with instance.lender.lease(
+                wish.ask(instance, ladder),
+                _patience(instance, wish, ladder, record, worth_waiting, waits=waits),
+            ) as lease:
                 ladder.rested_s += lease.rested_s
                 result, step = await _on_one_account(instance, lease, wish, ladder, record, attempt)
         except AccountError as error:
@@ -215,6 +204,38 @@ async def _climb(
         last = result
         if result.kind is FaultKind.UNSUPPORTED:
             await wish.offer.learn()  # who has the model, so that nobody else is asked in vain
+
+
+def _patience(
+    instance: Target,
+    wish: Wish,
+    ladder: Ladder,
+    record: Record,
+    worth_waiting: list[Target],
+    *,
+    waits: bool,
+) -> Patience:
+    """Return how long the turn waits at an instance; `worth_waiting` gets those where it should.
+
+    Nobody keeps it while the turn has its account: a stream may last for long.
+    """
+    pause_s = MAX_REST_S - ladder.rested_s
+    limit_s = instance.limit_patience_s - ladder.rested_s if wish.waits else 0.0
+    refused = partial(record.finds_nobody, instance)
+    if not waits:
+        return _Glance(
+            pause_s=pause_s,
+            limit_s=limit_s,
+            refused=refused,
+            is_worth_waiting=partial(worth_waiting.append, instance),
+        )
+    return Patience(
+        pause_s=pause_s,
+        limit_s=limit_s,
+        told=partial(record.begins_to_wait, instance),
+        refused=refused,
+        elsewhere=partial(_elsewhere, instance, wish, ladder, worth_waiting),
+    )
 
 
 def _elsewhere(instance: Target, wish: Wish, ladder: Ladder, worth_waiting: list[Target]) -> bool:

@@ -20,7 +20,7 @@ from codexrelay.protocol.capabilities import Capabilities, Dialect, Given
 from codexrelay.protocol.long_input import LongInput
 from codexrelay.protocol.model_choice import ModelChoice
 from codexrelay.protocol.model_id import FAMILY
-from codexrelay.protocol.raw import Json, JsonObject, get_list, get_object
+from codexrelay.protocol.raw import NOTHING, Json, JsonObject, get_list, get_object
 from codexrelay.protocol.relay_fields import RelayFields
 from codexrelay.protocol.responses_request import check_form, user_message
 from codexrelay.protocol.shaping import Shaping
@@ -114,7 +114,8 @@ class Incoming:
 
     def let_go(self) -> None:
         """Keep nothing of what the client has written: it will not be sent again."""
-        self.headers, self.body, self.long, self._meant = {}, {}, None, None
+        self.headers, self.body = {}, NOTHING
+        self.long = self._meant = None
 
 
 async def receive(asked: Asked, services: Services, *, route: Dialect) -> Incoming:

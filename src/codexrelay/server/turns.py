@@ -15,7 +15,7 @@ from codexrelay.backends.backend import Head, SocketTurn
 from codexrelay.backends.codex.headers import TURN_STATE, passed_on
 from codexrelay.errors import RequestError, SessionLostError
 from codexrelay.protocol.model_id import FAMILY
-from codexrelay.protocol.raw import Headers
+from codexrelay.protocol.raw import NOTHING, Headers
 from codexrelay.relay.climb import Wish
 from codexrelay.relay.leg import Later, Leg, RequestFor
 from codexrelay.relay.reply import Reply
@@ -260,7 +260,7 @@ class Course:
     def _committed(self, planned: Planned) -> None:
         """Keep nothing of what was asked; no leg is opened or sent any more."""
         planned.let_go()
-        planned.lightened.body = {}
+        planned.lightened.body = NOTHING
         planned.incoming.let_go()
         self.incoming.let_go()
 

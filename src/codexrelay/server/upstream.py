@@ -11,7 +11,7 @@ from codexrelay.backends.backend import SocketTurn, UpstreamRequest
 from codexrelay.backends.codex.headers import Renamed, request_headers
 from codexrelay.errors import RequestError
 from codexrelay.protocol import encrypted
-from codexrelay.protocol.raw import JsonObject, dump, dump_to_keep, get_list, get_text
+from codexrelay.protocol.raw import NOTHING, JsonObject, dump, dump_to_keep, get_list, get_text
 from codexrelay.sessions.state import TurnPlan
 
 #: Longest session id that goes into a header.
@@ -90,7 +90,8 @@ class UpstreamRequests:
     def let_go(self) -> None:
         """Keep only what is asked for once the turn is over: no request is made any more."""
         self._digests, self._sent = self.encrypted_sent, None
-        self.body, self._whole, self.client_headers = {}, b"", {}
+        self.body, self.client_headers = NOTHING, {}
+        self._whole = b""
         self.written_by = dump_to_keep  # the other one may hold what the client has written
 
     @property
