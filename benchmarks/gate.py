@@ -44,6 +44,8 @@ class Verdict(enum.Enum):
     """How a figure stands to what was noted."""
 
     KEPT = "ok"
+    #: Nothing is wrong, but a change could cost so much more unseen.
+    STALE = "much cheaper: note it anew in benchmarks/bounds.py"
     TOLD = "DEARER: look whether it is the change"
     FAILED = "FAILED"
 
@@ -62,6 +64,8 @@ class Bound:
         """Judge one figure."""
         if figure > self.noted * self.fail_at:
             return Verdict.FAILED
+        if figure * self.fail_at < self.noted:
+            return Verdict.STALE
         return Verdict.TOLD if figure > self.noted * self.tell_at else Verdict.KEPT
 
     def said(self, figure: float) -> str:

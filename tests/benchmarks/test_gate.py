@@ -34,10 +34,13 @@ def looks(*figures: float) -> tuple[list[tuple[str, ...]], object]:
 @pytest.mark.parametrize(
     ("bound", "figure", "verdict"),
     [
-        (CALLS, 500.0, Verdict.KEPT),
+        (CALLS, 900.0, Verdict.STALE),
+        (CALLS, 910.0, Verdict.KEPT),
         (CALLS, 1100.0, Verdict.KEPT),
         (CALLS, 1101.0, Verdict.FAILED),
         (CALLS, 1300.0, Verdict.FAILED),
+        (CPU, 4.9, Verdict.STALE),
+        (CPU, 5.0, Verdict.KEPT),
         (CPU, 13.0, Verdict.KEPT),
         (CPU, 13.1, Verdict.TOLD),
         (CPU, 20.0, Verdict.TOLD),
