@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="there is n
 
 #: Nothing here lasts as long as any of them.
 PATIENT: Final = attrs.evolve(BUDGETS, first_event_s=1e6, silence_s=1e5, turn_s=1e7)
-#: From upstream's last word to the end of the turn: the client reads twice a second.
+#: From upstream's last word to the end of the turn: the client reads every few seconds.
 PROMPTLY_S: Final = 300.0
 END: Final = b"\0"
 
@@ -121,7 +121,7 @@ async def say(one: OneTurn, said: bytes, luck: random.Random) -> float:
 
 async def listen(one: OneTurn, luck: random.Random) -> None:
     while True:
-        await trio.sleep(luck.choice((0.1, 0.5, 0.5, 25.0)) if luck.random() < 0.5 else 0.5)
+        await trio.sleep(luck.choice((0.1, 0.5, 0.5, 3.0)))
         one.read()
 
 
@@ -215,7 +215,8 @@ async def test_whatever_ends_a_pumped_turn_before_its_time_is_told_once(seed: in
         assert it.is_at_rest
         if one.ending is None:
             assert leaves
-            assert drawn.whole.startswith(told)
+            cut = (ALIVE[:at] for at in range(len(ALIVE)))
+            assert any(drawn.whole.startswith(told.removesuffix(comment)) for comment in cut)
         elif one.client.status == 200:
             before, _, _ = told.partition(b"event: response.failed\n")
             assert is_whole_events(one.heard)
