@@ -77,6 +77,33 @@ def test_what_was_held_is_every_byte_so_far(data: st.DataObject) -> None:
     assert len(fed) >= len(HANDSHAKE + text("a"))
 
 
+OPENING = created() + event("response.in_progress", response={})
+
+
+@pytest.mark.parametrize("first", [added(0, type="message"), text("a"), completed()])
+def test_an_answer_that_is_announced_and_begins_in_one_block_is_output(first: bytes) -> None:
+    held = hold()
+    body = OPENING + first + text("b")
+    assert held.feed(body) == Output(body)
+    assert held.has_begun
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (OPENING + failed("server_is_overloaded", "busy") + text("a"), FaultKind.OVERLOADED),
+        (b"event: response.created\ndata: <html>\n\n" + text("a"), FaultKind.BROKEN),
+        (OPENING + b"event: response.a\ndata: <html>\n\n" + text("a"), FaultKind.BROKEN),
+        (OPENING + b"event: error\ndata: {}\n\n" + text("a"), FaultKind.OVERLOADED),
+    ],
+    ids=["failed", "page for an announcement", "page for an output", "error"],
+)
+def test_what_follows_announcements_in_their_block_is_judged(body: bytes, kind: FaultKind) -> None:
+    result = hold().feed(body)
+    assert isinstance(result, Fault)
+    assert result.kind is kind
+
+
 def test_what_the_handshake_says_is_told() -> None:
     held = hold()
     assert (held.turn_state, held.rate_limits) == (None, None)
