@@ -31,16 +31,15 @@ if TYPE_CHECKING:
 #: Events of the stream that say something to the relay, besides those outside of `response.*`.
 _TELLING: Final = events.TERMINAL | events.ANNOUNCEMENTS | {events.METADATA, events.ITEM_DONE}
 
-
+#: As the backend writes it; `%b` is what its name is behind `response.`.
 _EVENT: Final = rb"event: response\.(?:%b)\ndata: \{.*\}\n\n"
 
 
 def _run_of(name: bytes) -> re.Pattern[bytes]:
     """Return what matches a run of events as the backend writes them, named `response.` and `name`.
 
-    One pass, 0.13 us per event: its cost is the search for the end of each line. Counting the
-    pieces with `bytes.count` took twice as long, and was fooled by events with a line too few and
-    a line too many.
+    One pass, 0.13 us per event: its cost is the search for the end of each line. For many events of
+    one name there is a faster way, `_end_of_texts`.
     """
     return re.compile(rb"(?:%b)*+" % (_EVENT % name))
 
