@@ -216,7 +216,9 @@ class _Run:
                         await self.line.hush()
             if self.scope.cancelled_caught:
                 self.fault = self.why_cut_short()
-        except* Exception:  # noqa: BLE001 - the request border: the client gets its terminal event
+        except* Exception:  # the request border: the client gets its terminal event
+            if self.line.ended:  # or was given its end, which failed: who serves it must know
+                raise
             _log.exception("a turn was ended by an unforeseen error")
             self.fault = faults.unforeseen()
 
