@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import linecache
 import os
 import signal
 import sys
@@ -104,6 +105,7 @@ async def serve_live(live: Live, *, world: World | None = None) -> None:
         async with trio.open_nursery() as relay:
             running = await relay.start(partial(process.run, settings, world, drain))
             click.echo(f"codexrelay listening on {running.url}", err=True)
+            linecache.clearcache()  # attrs' sources of all methods that it has made: a megabyte
             _calm_the_collector()
             accounts = _Accounts(running)
             click.echo(accounts.said, err=True)
