@@ -161,6 +161,7 @@ class Line:
         if not self.opened:
             self.opened = True
             await self.client.start(200, (*self.headers, *self.own_headers))
+            self.headers = self.own_headers = ()  # told, and not kept
             self._prompt = self.client.prompt
 
     async def _behind_the_comment(self, data: bytes) -> bytes:

@@ -48,6 +48,10 @@ class Asked:
         }
         self._repeats = len(self.headers) < len(self.pairs)
 
+    def let_go(self) -> None:
+        """Keep no header: whoever has read them keeps what is still of use."""
+        self.pairs, self.headers = (), {}
+
     def values(self, name: str) -> list[str]:
         """Return every value that a header was sent with; `name` is in lower case."""
         if name not in self.headers:

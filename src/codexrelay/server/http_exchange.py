@@ -245,6 +245,8 @@ class HttpExchange:
             status, headers, self.request, self._own, closes=closes
         )
         self.started = True
+        if self._taken:  # whoever took it has read them, and a stream may last for long
+            self.request.headers.clear()
 
     async def send(self, data: bytes) -> None:
         """See `Exchange`."""

@@ -138,6 +138,7 @@ async def receive(asked: Asked, services: Services, *, route: Dialect) -> Incomi
         in_header=_in_header(asked),
         long=LongInput.of(data, given),
     )
+    asked.let_go()
     return meant.turned_to(choices[0], services, further=choices[1:])
 
 
