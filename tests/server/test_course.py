@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
@@ -12,10 +13,12 @@ from codexrelay.protocol.model_choice import ModelChoice
 from codexrelay.relay.reply import WholeReply
 from codexrelay.server.lightening import Lightened
 from codexrelay.server.turns import Begun, Course, Planned, socket_turn
+from codexrelay.server.upstream import UpstreamRequests
 from codexrelay.sessions.identity import SessionKey, UserTurn
 from codexrelay.sessions.state import LeftBehind, TurnPlan
 
 if TYPE_CHECKING:
+    from codexrelay.protocol.raw import JsonObject
     from codexrelay.relay.leg import Leg
     from codexrelay.server.incoming import Incoming
     from codexrelay.server.services import Services
@@ -98,6 +101,34 @@ async def test_a_leg_that_was_compacted_is_planned_anew_behind_the_family() -> N
     assert plans.happened[-1] == "q whole"
     assert leg.anew() is None
     assert not legs.planned(leg).lightened.compacted
+
+
+async def test_a_leg_goes_with_its_turn_without_the_garbage_collector() -> None:
+    legs = course(Plans())
+    leg = await legs.open(CODEX)
+    assert legs.planned(leg).incoming.choice is CODEX
+    left = weakref.ref(leg)
+    del leg
+    assert left() is None
+
+
+def test_a_request_that_is_committed_keeps_only_what_its_end_asks_for() -> None:
+    reasoning: JsonObject = {"type": "reasoning", "encrypted_content": "made by Codex"}
+    requests = UpstreamRequests(
+        path="/responses",
+        accept="text/event-stream",
+        client_headers={"user-agent": "made-up"},
+        plan=TurnPlan(),
+        body={"model": "gpt-5.5", "input": [reasoning]},
+        session_id="s",
+    )
+    requests("account", stripped=False)
+    sent = requests.encrypted_sent
+    assert len(sent) == 1
+    requests.let_go()
+    assert requests.encrypted_sent == sent
+    assert not requests.body
+    assert not requests.client_headers
 
 
 async def test_the_legs_of_a_turn_count_their_handshakes_together() -> None:
