@@ -1,6 +1,6 @@
 """`python -m benchmarks.gate`: has a change made the relay dearer? Part of `.ci/run`.
 
-Two looks at it. *Calls* for each request hardly vary, so that a fifth more fails; those for each
+Two looks at it. *Calls* for each request hardly vary, so that a quarter more fails; those for each
 event vary with the size of blocks. *CPU* for each is compared with bare trio in one interleaved
 run: the cheapest of several rounds of the one by the cheapest of the other. It sees what no count
 of calls does, such as a slow call, and varies with the neighbours on the machine: so only twice as
