@@ -87,9 +87,3 @@ def verdict(curve: Curve, costs: Costs) -> str:
         f"{way}: {found.ratio:.2f} > {curve.bound:g}, {short(found.cheapest)} at "
         f"{found.cheapest_at:,g} and {short(found.dearest)} at {found.dearest_at:,g}"
     )
-
-
-def is_flat_or_falls(curve: Curve, costs: Costs) -> bool:
-    """Whether more of everything makes a unit no dearer than the curve allows."""
-    found = spread(costs, first=curve.points[0])
-    return found is None or found.ratio <= curve.bound or found.dearest_at < found.cheapest_at

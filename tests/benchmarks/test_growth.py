@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import attrs
 import pytest
 
-from benchmarks.growth.curve import Curve, is_flat_or_falls, medians, spread, verdict
+from benchmarks.growth.curve import Curve, medians, spread, verdict
 from benchmarks.growth.curves import CURVES, Measured
 from benchmarks.growth.ground import EVENTS_PER_S, RELAY, TRIO, Ground, Kind
 from benchmarks.growth.plot import Chart, Line, as_html, as_svg
@@ -66,13 +66,6 @@ def test_the_first_point_does_not_count_for_the_verdict() -> None:
 )
 def test_a_curve_that_is_not_flat_is_told_where(costs: dict[float, float], said: str) -> None:
     assert verdict(CURVE, costs) == said
-
-
-def test_a_cost_that_falls_is_no_growth() -> None:
-    assert is_flat_or_falls(CURVE, {10: 9.0, 100: 1.0})
-    assert is_flat_or_falls(CURVE, {10: 1.0, 100: 1.5})
-    assert is_flat_or_falls(CURVE, {})
-    assert not is_flat_or_falls(CURVE, {10: 1.0, 100: 1.6})
 
 
 def test_the_spread_names_cheapest_and_dearest() -> None:
